@@ -1,0 +1,108 @@
+"""One door to image data: a name, an .npz file or a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ddreplay.datasets.files import read_folder, read_npz
+from ddreplay.datasets.image_data import ImageData, Splits
+from ddreplay.datasets.imagenet32 import GROUPS, read_imagenet32
+from ddreplay.datasets.normalization import Normalization, channel_moments, normalization
+from ddreplay.datasets.official import read_cifar, read_digits, read_gtsrb, read_mnist, read_svhn
+
+__all__ = ["NAMES", "load"]
+
+_OFFICIAL: dict[str, Callable[[str, Path, bool], Splits]] = {
+    "mnist": read_mnist,
+    "fashion-mnist": read_mnist,
+    "cifar10": read_cifar,
+    "cifar100": read_cifar,
+    "svhn": read_svhn,
+}
+
+NAMES: tuple[str, ...] = ("digits", *_OFFICIAL, "gtsrb", "imagenet32", *(f"imagenet32:{group}" for group in GROUPS))
+
+
+def load(
+    name_or_path: str | Path,
+    *,
+    root: str | Path | None = None,
+    download: bool = False,
+    normalization: str = "own",
+    size: int | None = None,
+    test_fraction: float = 0.3,
+    split_seed: int = 0,
+) -> ImageData:
+    """Read a data set into memory.
+
+    | name_or_path | what |
+    |---|---|
+    | ``digits`` | scikit-learn's 1,797 digits, 8 x 8, no files needed; values 0..16 stored as round(v * 255 / 16); 30 % of every class are the test split, drawn with seed 0 |
+    | ``mnist``, ``fashion-mnist``, ``cifar10``, ``cifar100``, ``svhn`` | official splits, read by torchvision from ``root`` |
+    | ``gtsrb`` | the same, resized to ``size`` (default 32), bilinear |
+    | ``imagenet32:lizard`` (automobile, terrier, fish, lizard, truck, insect) | a fine-grained group of ImageNet32; ``root`` holds the official .npz batches and map_clsloc.txt |
+    | ``imagenet32`` | all 1,000 classes, 3.9 GB in memory |
+    | a path ending in ``.npz`` | MedMNIST layout: train_images, train_labels, test_images, test_labels, optional val_* and class_names |
+    | a folder | one folder per class, inside train/ and test/ (and val/) where they exist, else split by ``test_fraction`` |
+
+    Args:
+        root: where the official files are or go; default ``data``, relative to the working directory.
+        download: fetch missing official files (mnist, fashion-mnist, cifar10, cifar100, svhn, gtsrb).
+        normalization: ``"own"``: the published constants of a named data set, else computed from the train split (files,
+            folders, digits, gtsrb, imagenet32); ``"train"``: always computed from the train split; ``"cifar10"`` or
+            ``"cifar100:dcc"``: those that the function ``normalization`` knows for this data set (and source).
+        size: pixels a side to resize the images of a folder or GTSRB to, bilinear.
+        test_fraction, split_seed: the stratified test split of a folder that has none.
+    Raises:
+        FileNotFoundError: if files are missing.
+        ValueError: if a name is unknown or a file holds something else than it should.
+    """  # noqa: E501
+    name = str(name_or_path)
+    own = name if name in _OFFICIAL else "train"
+    where = Path("data" if root is None else root)
+    if name == "digits":
+        splits = read_digits()
+    elif name == "gtsrb":
+        splits = read_gtsrb(where, download, size=size or 32)
+    elif name in _OFFICIAL:
+        splits = _OFFICIAL[name](name, where, download)
+    elif name == "imagenet32" or name.startswith("imagenet32:"):
+        splits = read_imagenet32(where, group=name.partition(":")[2] or None)
+    elif name.endswith(".npz"):
+        splits, name = read_npz(Path(name)), Path(name).stem
+    elif Path(name).is_dir():
+        splits = read_folder(Path(name), size=size, test_fraction=test_fraction, split_seed=split_seed)
+        name = Path(name).resolve().name
+    else:
+        raise ValueError(f"{name!r} is neither a known name {NAMES} nor an .npz file nor an existing folder")
+    return _image_data(name, splits, _constants(name, splits, own if normalization == "own" else normalization))
+
+
+def _constants(name: str, splits: Splits, wanted: str) -> Normalization:
+    if wanted == "train":
+        return channel_moments(splits.train.x)
+    dataset, _, source = wanted.partition(":")
+    constants = normalization(dataset, source or "own")
+    if len(constants.mean) != splits.train.x.shape[1]:
+        raise ValueError(
+            f"normalization {wanted!r} has {len(constants.mean)} channels but the images of {name!r} have "
+            f"{splits.train.x.shape[1]}; use normalization='train'"
+        )
+    return constants
+
+
+def _image_data(name: str, splits: Splits, constants: Normalization) -> ImageData:
+    return ImageData(
+        train_images=splits.train.x,
+        train_labels=splits.train.y,
+        test_images=splits.test.x,
+        test_labels=splits.test.y,
+        class_names=splits.class_names,
+        mean=constants.mean,
+        std=constants.std,
+        name=name,
+        normalization=constants.name,
+        val_images=None if splits.val is None else splits.val.x,
+        val_labels=None if splits.val is None else splits.val.y,
+    )
