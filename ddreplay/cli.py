@@ -1,0 +1,255 @@
+"""The command line: condense, evaluate, show."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from tqdm import tqdm
+
+from ddreplay import coresets, methods
+from ddreplay.backbones import alexnet, convnet, lenet, mlp, resnet18, vgg11
+from ddreplay.condense import Condenser, Distiller
+from ddreplay.condensed import CondensedSet
+from ddreplay.data import ClassPool
+from ddreplay.datasets import ImageData, load
+from ddreplay.evaluate import PROTOCOLS
+from ddreplay.evaluate import evaluate as run_evaluation
+from ddreplay.contact_sheet import contact_sheet
+
+__all__ = ["main"]
+
+METHODS: dict[str, Callable[..., Condenser]] = {
+    "dm": methods.dm,
+    "dc": methods.dc,
+    "dsa": methods.dsa,
+    "random": coresets.random,
+    "herding": coresets.herding,
+}
+NETS: dict[str, Callable[..., Any]] = {
+    "convnet": convnet,
+    "lenet": lenet,
+    "alexnet": alexnet,
+    "vgg11": vgg11,
+    "resnet18": resnet18,
+    "mlp": mlp,
+}
+
+Positional = tyro.conf.Positional
+
+
+def condense(
+    data: Positional[str],
+    out: Path = Path("set.safetensors"),
+    method: str = "dm",
+    images_per_class: int = 10,
+    net: str = "convnet",
+    option: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = (),
+    seed: int = 0,
+    seconds: float | None = None,
+    checkpoint: Path | None = None,
+    root: Path | None = None,
+    download: bool = False,
+    device: str = "auto",
+    json: bool = False,
+) -> None:
+    """Condense a data set into a few images per class.
+
+    Args:
+        data: digits, mnist, fashion-mnist, cifar10, cifar100, svhn, gtsrb, an .npz file or a folder of class folders.
+        out: where the set goes (safetensors).
+        method: dm, dc, dsa, or the selections random and herding.
+        images_per_class: stored images of every class.
+        net: a backbone and its arguments, such as convnet or "convnet(width=64)".
+        option: hyper-parameters of the method, such as steps=500 lr=0.5 bank=40.
+        seed: the same seed gives the same set.
+        seconds: stop after this long.
+        checkpoint: file to go on from after an interruption.
+        root: where torchvision's files are.
+        download: fetch missing files of a named data set.
+        device: auto, cpu or cuda.
+        json: print one JSON object instead of text.
+    """
+    pool = load(data, root=root, download=download).pool("train", device=device)
+    condenser = build(method, net, option)
+    extra: dict[str, Any] = {}
+    if isinstance(condenser, Distiller):
+        total = condenser.steps if isinstance(condenser.steps, int) else condenser.steps(images_per_class)
+        bar = tqdm(total=total, unit="step", disable=json, file=sys.stderr)
+        extra = {"seconds": seconds, "checkpoint": checkpoint, "on_step": lambda step, loss: bar.update(step - bar.n)}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    condensed = condenser(pool, images_per_class, seed=seed, **extra)
+    if extra:
+        bar.close()
+    condensed.save(out)
+    report(
+        {
+            "file": str(out),
+            "method": method,
+            "classes": len(condensed.class_ids),
+            "stored_images": condensed.stored_images,
+            "nbytes": condensed.nbytes,
+            "file_bytes": out.stat().st_size,
+            "seconds": round(time.perf_counter() - started, 2),
+        },
+        json,
+    )
+
+
+def evaluate(
+    file: Positional[Path],
+    test: str,
+    net: str = "convnet",
+    protocol: str = "dm2023",
+    epochs: int | None = None,
+    seeds: int = 5,
+    seed: int = 0,
+    root: Path | None = None,
+    download: bool = False,
+    device: str = "auto",
+    json: bool = False,
+) -> None:
+    """Train fresh networks on a condensed set and test them on real images.
+
+    Args:
+        file: a set written by condense.
+        test: the data whose test split is used, as in condense.
+        net: a backbone and its arguments, such as convnet or "convnet(width=64)".
+        protocol: dc2021 (300 epochs) or dm2023 (1000 epochs with DSA).
+        epochs: another number of epochs; the protocol's name then says so.
+        seeds: networks to train.
+        seed: of the first of them.
+        root: where torchvision's files are.
+        download: fetch missing files of a named data set.
+        device: auto, cpu or cuda.
+        json: print one JSON object instead of text.
+    """
+    condensed = CondensedSet.load(file)
+    pool = _test_pool(load(test, root=root, download=download), condensed, device)
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol must be one of {sorted(PROTOCOLS)}, got {protocol!r}")
+    chosen = PROTOCOLS[protocol] if epochs is None else PROTOCOLS[protocol].scaled(epochs)
+    with tqdm(total=seeds * (chosen.epochs + 1), unit="epoch", disable=json, file=sys.stderr) as bar:
+        result = run_evaluation(
+            condensed,
+            pool,
+            make_net(net),
+            protocol=chosen,
+            seeds=seeds,
+            seed=seed,
+            on_epoch=lambda _, __: bar.update(),
+        )
+    report({"file": str(file), "net": net, **result.as_dict(), "summary": str(result)}, json, "summary")
+
+
+def show(file: Positional[Path], out: Path | None = None, columns: int = 20, json: bool = False) -> None:
+    """Draw a labelled contact sheet of a condensed set, and say what is in the file.
+
+    Args:
+        file: a set written by condense.
+        out: the PNG to write; default: the file's name with .png.
+        columns: images in a row.
+        json: print one JSON object instead of text.
+    """
+    condensed = CondensedSet.load(file)
+    picture = contact_sheet(condensed, out or file.with_suffix(".png"), columns=columns)
+    part = condensed.parts[0]
+    provenance = {k: v for k, v in condensed.provenance.items() if json or k not in ("settings", "earlier")}
+    report(
+        {
+            "picture": str(picture),
+            "classes": len(condensed.class_ids),
+            "stored_images": condensed.stored_images,
+            "images": len(condensed),
+            "shape": list(condensed.shape),
+            "nbytes": condensed.nbytes,
+            "header_nbytes": condensed.header_nbytes,
+            "codec": part.codec.spec(),
+            "layout": dict(part.layout),
+            "mean": list(part.mean),
+            "std": list(part.std),
+            **provenance,
+        },
+        json,
+    )
+
+
+def build(method: str, net: str, options: tuple[str, ...]) -> Condenser:
+    """A condenser from its name, a backbone and hyper-parameters written as NAME=VALUE."""
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    known = inspect.signature(METHODS[method]).parameters
+    values: dict[str, Any] = {"net": make_net(net)} if "net" in known else {}
+    for option in options:
+        name, equals, text = option.partition("=")
+        if not equals or name not in known or name == "net":
+            names = ", ".join(k for k in known if k != "net")
+            raise ValueError(f"option {option!r} of {method} must be NAME=VALUE with NAME among {names}")
+        values[name] = _value(text)
+    return METHODS[method](**values)
+
+
+def make_net(text: str) -> Any:
+    """A backbone from its name, with keyword arguments if any: ``convnet(width=64)``."""
+    name, _, arguments = text.partition("(")
+    if name not in NETS:
+        raise ValueError(f"net must be one of {', '.join(NETS)}, with arguments if any, got {text!r}")
+    try:
+        call = ast.parse(text if arguments else f"{name}()", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args:
+            raise ValueError("only keyword arguments")
+        return NETS[name](**{k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg})
+    except (SyntaxError, TypeError, ValueError) as error:
+        raise ValueError(f'net {text!r} cannot be read ({error}); write it like "convnet(width=64)"') from error
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
+
+
+def _test_pool(data: ImageData, condensed: CondensedSet, device: str) -> ClassPool:
+    part = condensed.parts[0]
+    names = dict(enumerate(data.class_names))
+    return ClassPool(
+        data.test_images, data.test_labels, mean=part.mean, std=part.std, class_names=names, device=device
+    )
+
+
+def report(values: dict[str, Any], as_json: bool, line: str | None = None) -> None:
+    """One JSON object, or one line (or one row a value) for people."""
+    if as_json:
+        print(json.dumps(values, default=str))
+    elif line is not None:
+        print(values[line])
+    else:
+        width = max(map(len, values))
+        for name, value in values.items():
+            print(f"{name.replace('_', ' '):<{width}}  {value}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The console script: exit code 0, or 2 with one line on misuse."""
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            {"condense": condense, "evaluate": evaluate, "show": show},
+            prog="ddreplay",
+            description="Condensed replay memory: make a set, test it, look at it.",
+            args=arguments,
+        )
+    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+        print(f"ddreplay: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("ddreplay: interrupted", file=sys.stderr)
+        sys.exit(130)

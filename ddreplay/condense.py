@@ -1,0 +1,283 @@
+"""The one loop: images descend an objective under a stream of networks."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ddreplay.augment import Augment, identity
+from ddreplay.codec import Codec, uint8
+from ddreplay.condensed import CondensedSet, Part
+from ddreplay.data import Batch, ClassPool
+from ddreplay.networks import NetworkSource, Setting
+from ddreplay.objectives.term import Look, Side, Statistic, Sum, Term, pick_classes
+from ddreplay.parameterize import Form, Parameterize, pixels
+from ddreplay.randomness import Random
+
+__all__ = ["SGD", "Condenser", "Distiller", "OnStep", "describe", "sgd"]
+
+OnStep = Callable[[int, Tensor], None]
+"""Called after every image step with the number of steps done and the loss (a detached scalar, still on the device)."""
+
+CACHE_CHUNK = 32  # images per forward on a CPU: what stays in the cache is faster than one large batch
+
+
+class Condenser(Protocol):
+    """A pool and a budget -> a condensed set; coresets and distillers alike."""
+
+    def __call__(self, pool: ClassPool, images_per_class: int, *, seed: int = 0) -> CondensedSet: ...
+
+
+@dataclass(frozen=True)
+class SGD:
+    """See `sgd`."""
+
+    lr: float = 0.1
+    momentum: float = 0.5
+
+    def __call__(self, parameters: Iterable[Any]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum)
+
+
+def sgd(lr: float = 0.1, momentum: float = 0.5) -> SGD:
+    """Stochastic gradient descent on the stored numbers, as every paper of the family has it."""
+    if lr <= 0 or not 0 <= momentum < 1:
+        raise ValueError(f"lr must be positive and momentum in [0, 1), got {lr} and {momentum}")
+    return SGD(lr, momentum)
+
+
+@dataclass(frozen=True)
+class Distiller:
+    """S* = argmin_S E_network E_augmentation [ objective(network; a(real), a(decode(S))) ].
+
+    Attributes:
+        networks: which networks look (`ddreplay.networks`).
+        objective: what must agree (`ddreplay.objectives`).
+        augment: what both sides undergo, drawn once for both.
+        parameterize: how stored numbers become images.
+        optimizer: from parameter groups to a torch optimiser of the stored numbers.
+        steps: image updates, or a function of images per class (`Rounds`).
+        batch_real: real images per class and step.
+        step_per: ``"set"``: one image step for all classes; ``"class"``: one per class, in order (IDM's released code).
+        codec: how the result is stored.
+        name: of the method, for provenance.
+    """
+
+    networks: NetworkSource
+    objective: Term
+    augment: Augment = identity
+    parameterize: Parameterize = pixels()
+    optimizer: Callable[[Iterable[Any]], torch.optim.Optimizer] = SGD()
+    steps: int | Callable[[int], int] = 1000
+    batch_real: int = 256
+    step_per: Literal["set", "class"] = "set"
+    codec: Codec = uint8()
+    name: str = "distiller"
+
+    def __call__(
+        self,
+        pool: ClassPool,
+        images_per_class: int,
+        *,
+        seed: int = 0,
+        seconds: float | None = None,
+        checkpoint: str | Path | None = None,
+        checkpoint_every: int = 100,
+        on_step: OnStep | None = None,
+    ) -> CondensedSet:
+        """Condense a pool into ``images_per_class`` stored images of every class.
+
+        A class with no more real images than that keeps them as they are. The caller's random state is untouched.
+
+        Args:
+            seconds: stop after this long; the number of steps done is recorded.
+            checkpoint: a file that holds the state every ``checkpoint_every`` steps. Where it exists, the run goes on from it,
+                with the same result as an uninterrupted one.
+        Raises:
+            ValueError: when the budget is below one image, or a checkpoint belongs to another run.
+            FloatingPointError: when the images diverge.
+        """
+        check_budget(images_per_class)
+        started = time.perf_counter()
+        small = [k for k, n in enumerate(pool.counts) if n <= images_per_class]
+        large = [k for k in range(pool.classes) if k not in small]
+        parts, done = [], 0
+        if large:
+            run = _Run(self, pool.select(large), images_per_class, seed)
+            identity_of_run = {**describe(self), "images_per_class": images_per_class, "seed": seed, "pool": _fingerprint(pool)}
+            run.go(_Checkpoint(checkpoint, checkpoint_every, identity_of_run), seconds, on_step)
+            parts.append(run.part())
+            done = run.step
+        if small:
+            kept = pool.select(small)
+            parts.append(Part.of_images(kept, [kept.of_class(k) for k in range(kept.classes)], uint8()))
+        provenance = {
+            "method": self.name,
+            "images_per_class": images_per_class,
+            "seed": seed,
+            "steps_done": done,
+            "seconds": round(time.perf_counter() - started, 3),
+            "normalisation": pool.normalization,
+            "settings": describe(self),
+            "versions": versions(),
+            "device": str(pool.device),
+        }
+        return CondensedSet(tuple(parts), provenance)
+
+    def plus(self, term: Term, weight: float = 1.0) -> Distiller:
+        """The same method with one more term in its objective."""
+        return replace(self, objective=Sum([self.objective, term], [1.0, weight]))
+
+
+class _Run:
+    """One condensation at work: everything that changes between steps."""
+
+    def __init__(self, method: Distiller, pool: ClassPool, images_per_class: int, seed: int) -> None:
+        self.method, self.pool, self.step = method, pool, 0
+        self.steps = method.steps if isinstance(method.steps, int) else method.steps(images_per_class)
+        self.random = Random(seed, pool.device)
+        self.form: Form = method.parameterize(pool, images_per_class, self.random).to(pool.device)
+        self.objective = copy.deepcopy(method.objective).to(pool.device)
+        extras = [{"params": list(self.objective.parameters())}] if list(self.objective.parameters()) else []
+        self.optimizer = method.optimizer([{"params": list(self.form.parameters())}, *extras])
+        self.chunk = CACHE_CHUNK if pool.device.type == "cpu" else None
+        setting = Setting(
+            pool, self.objective, method.augment, method.batch_real, self.random, self.syn, images_per_class, self.chunk
+        )
+        self.networks = method.networks.start(setting)
+
+    def syn(self) -> Batch:
+        with torch.no_grad():
+            return Batch(self.form.decode().detach().clone(), self.pool.positions(self.form.per_class))
+
+    def go(self, checkpoint: _Checkpoint, seconds: float | None, on_step: OnStep | None) -> None:
+        started = time.perf_counter()
+        checkpoint.restore(self)
+        while self.step < self.steps and (seconds is None or time.perf_counter() - started < seconds):
+            look, statistic = self.networks.show()
+            loss = self._step_by_class(look, statistic) if self.method.step_per == "class" else self._step(look, statistic)
+            self.networks.moved()
+            self.step += 1
+            checkpoint.keep(self)
+            if on_step is not None:
+                on_step(self.step, loss)
+        if not all(bool(torch.isfinite(p).all()) for p in self.form.parameters()):
+            raise FloatingPointError(f"{self.method.name} diverged: the images are not finite; lower the learning rate")
+
+    def _step(self, look: Look, statistic: Statistic) -> Tensor:
+        self.optimizer.zero_grad(set_to_none=True)
+        syn = Side(look, self.form.decode(), range(self.pool.classes), chunk=self.chunk)
+        loss = self.objective.distance(statistic, syn)
+        loss.backward(inputs=[p for group in self.optimizer.param_groups for p in group["params"]])
+        self.optimizer.step()
+        return loss.detach()
+
+    def _step_by_class(self, look: Look, statistic: Statistic) -> Tensor:
+        total = torch.zeros((), device=self.pool.device)
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for k in range(self.pool.classes):
+            self.optimizer.zero_grad(set_to_none=True)
+            images = self.form.decode().unflatten(0, (self.pool.classes, -1))[k]
+            loss = self.objective.distance(pick_classes(statistic, [k]), Side(look, images, [k], chunk=self.chunk))
+            loss.backward(inputs=parameters)
+            self.optimizer.step()
+            total += loss.detach()
+        return total
+
+    def part(self) -> Part:
+        stored = self.form.pack(self.method.codec, self.pool)
+        counts = (self.form.stored_per_class,) * self.pool.classes
+        return Part.of_stored(self.pool, stored, self.method.codec, counts, layout=self.form.layout())
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "form": self.form.state_dict(),
+            "objective": self.objective.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "networks": self.networks.state_dict(),
+            "random": self.random.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step = state["step"]
+        self.form.load_state_dict(state["form"])
+        self.objective.load_state_dict(state["objective"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.networks.load_state_dict(state["networks"])
+        self.random.load_state_dict(state["random"])
+
+
+@dataclass
+class _Checkpoint:
+    """A file with the whole state of a run, replaced atomically."""
+
+    path: str | Path | None
+    every: int
+    run: dict[str, Any]
+
+    def keep(self, run: _Run) -> None:
+        if self.path is None or run.step % self.every:
+            return
+        path = Path(self.path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        torch.save({"run": repr(self.run), "state": run.state_dict()}, temporary)
+        os.replace(temporary, path)
+
+    def restore(self, run: _Run) -> None:
+        if self.path is None or not Path(self.path).exists():
+            return
+        try:
+            saved = torch.load(self.path, map_location=run.pool.device, weights_only=True)
+        except Exception as error:
+            raise ValueError(f"checkpoint {self.path} cannot be read ({error}); delete it to start anew") from error
+        if saved["run"] != repr(self.run):
+            raise ValueError(f"checkpoint {self.path} belongs to another run (method, budget, seed or data); give another file")
+        run.load_state_dict(saved["state"])
+
+
+def check_budget(images_per_class: int) -> None:
+    """Raise where a budget is no positive integer."""
+    if isinstance(images_per_class, bool) or not isinstance(images_per_class, int):
+        raise TypeError(f"images_per_class must be an integer, got {images_per_class!r}")
+    if images_per_class < 1:
+        raise ValueError(f"images_per_class must be at least 1, got {images_per_class}")
+
+
+def describe(value: Any) -> Any:
+    """Any part of a method as JSON: names and hyper-parameters."""
+    if isinstance(value, Term):
+        return describe(value.describe())
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"is": type(value).__name__, **fields}
+    if isinstance(value, Mapping):
+        return {str(k): describe(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [describe(v) for v in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, nn.Module):
+        return type(value).__qualname__
+    return getattr(value, "__qualname__", None) or repr(value)
+
+
+def versions() -> dict[str, str]:
+    """Versions that a result depends on."""
+    from importlib.metadata import version
+
+    return {"ddreplay": version("ddreplay"), "torch": str(torch.__version__)}
+
+
+def _fingerprint(pool: ClassPool) -> str:
+    x = pool.rows(torch.arange(0, len(pool), max(1, len(pool) // 64), device=pool.device))
+    return f"{pool.class_ids.tolist()} {pool.counts} {pool.shape} {float(x.double().sum()):.6f}"

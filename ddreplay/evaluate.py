@@ -1,0 +1,229 @@
+"""Evaluation: fresh networks trained on a set, tested on real images, under a protocol that has a name."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from ddreplay.augment import NATURAL, Augment, identity, siamese
+from ddreplay.backbones import Net, as_factory, convnet
+from ddreplay.condensed import CondensedSet
+from ddreplay.data import ClassPool, Shape
+from ddreplay.randomness import Random
+
+__all__ = ["PROTOCOLS", "Evaluation", "Protocol", "accuracy", "evaluate", "interval", "train"]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a network is trained on a condensed set.
+
+    ``epochs`` counts as the released code does: ``epochs`` + 1 passes, and after pass number ``epochs // 2 + 2`` the learning rate
+    drops by ``drop`` with a new optimiser, whose momentum starts from zero. The accuracy is that of the last pass.
+    """
+
+    name: str
+    epochs: int
+    augment: str | None = None
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    batch_size: int = 256
+    drop: float = 0.1
+
+    def scaled(self, epochs: int) -> Protocol:
+        """The same with another number of epochs, and a name that says so."""
+        return self if epochs == self.epochs else replace(self, name=f"{self.name}, {epochs} epochs", epochs=epochs)
+
+    def augmentation(self) -> Augment:
+        return identity if self.augment is None else siamese(self.augment)
+
+
+PROTOCOLS = {
+    "dc2021": Protocol("dc2021", epochs=300),
+    "dm2023": Protocol("dm2023", epochs=1000, augment=NATURAL),
+}
+"""``dc2021``: 300 epochs, no augmentation (DC, DCC). ``dm2023``: 1000 epochs with DSA (DSA, DSAC, DM, IDM, DDM)."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracies in percent, one a seed, and what they cost.
+
+    per_class: mean accuracy of every class, by class id. nbytes: of the set. seconds: wall time of all seeds.
+    """
+
+    accuracies: tuple[float, ...]
+    protocol: Protocol
+    per_class: dict[int, float]
+    seconds: float
+    nbytes: int
+    images: int
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.accuracies)
+
+    @property
+    def std(self) -> float:
+        """Sample standard deviation over seeds; NaN for one seed."""
+        return statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else math.nan
+
+    @property
+    def ci95(self) -> float:
+        """Half the width of the 95 % interval of the mean (Student's t); NaN for one seed."""
+        return interval(self.accuracies)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self), "mean": self.mean, "std": self.std, "ci95": self.ci95}
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2f} ± {self.ci95:.2f} % ({len(self.accuracies)} seeds, {self.protocol.name}, {self.nbytes} bytes)"
+
+
+_T95 = (math.nan, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
+
+
+def interval(values: Sequence[float]) -> float:
+    """Half the width of the 95 % interval of the mean, by Student's t (two-sided; 2.131 to 1.96 above 15 degrees of freedom)."""
+    if len(values) < 2:
+        return math.nan
+    freedom = len(values) - 1
+    # above the table: the expansion of t in 1/freedom around the normal quantile, good to 0.002
+    t = _T95[freedom] if freedom < len(_T95) else 1.95996 + 2.3722 / freedom + 2.8225 / freedom**2
+    return t * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def train(
+    net: nn.Module,
+    x: Float[Tensor, "n c h w"],
+    y: Tensor,
+    protocol: Protocol,
+    random: Random,
+    *,
+    on_epoch: Callable[[int], None] | None = None,
+) -> nn.Module:
+    """Train a network on images and labels (int64 [n], or soft [n, classes]) under a protocol; returns it."""
+    augment, shape = protocol.augmentation(), (x.shape[1], x.shape[2], x.shape[3])
+    optimizer = _optimizer(net, protocol, protocol.lr)
+    net.train()
+    with random.scope():
+        for epoch in range(protocol.epochs + 1):
+            order = torch.randperm(len(x), generator=random.device, device=x.device)
+            for rows in order.split(protocol.batch_size):
+                images = augment.draw(shape, random, n=len(rows))(x[rows])
+                loss = F.cross_entropy(net(images), y[rows])
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+            if epoch == protocol.epochs // 2 + 1:
+                optimizer = _optimizer(net, protocol, protocol.lr * protocol.drop)
+            if on_epoch is not None:
+                on_epoch(epoch)
+    return net
+
+
+def _optimizer(net: nn.Module, protocol: Protocol, lr: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD(net.parameters(), lr=lr, momentum=protocol.momentum, weight_decay=protocol.weight_decay)
+
+
+@torch.no_grad()
+def predict(net: nn.Module, test: ClassPool, *, chunk: int | None = None) -> Int64[Tensor, " n"]:
+    """The most likely output column for every image of a pool, in its class-major order; the network is in eval mode during it."""
+    was_training = net.training
+    net.eval()
+    chunk = chunk or (64 if test.device.type == "cpu" else 4096)
+    rows = torch.arange(len(test), device=test.device)
+    found = torch.cat([net(test.rows(part)).argmax(1) for part in rows.split(chunk)])
+    net.train(was_training)
+    return found
+
+
+def accuracy(net: nn.Module, test: ClassPool, columns: Sequence[int] | None = None) -> float:
+    """Percent of a pool's images that a network names rightly; ``columns``: the output column of each of the pool's classes."""
+    return statistics.fmean(_hits(net, test, columns).tolist()) * 100
+
+
+def _hits(net: nn.Module, test: ClassPool, columns: Sequence[int] | None) -> Tensor:
+    truth = test.all_labels() if columns is None else torch.tensor(columns, device=test.device)[test.all_labels()]
+    return (predict(net, test) == truth).float()
+
+
+def evaluate(
+    condensed: CondensedSet,
+    test: ClassPool,
+    net: Net | None = None,
+    *,
+    protocol: Literal["dc2021", "dm2023"] | Protocol = "dm2023",
+    seeds: int = 20,
+    seed: int = 0,
+    on_epoch: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Train ``seeds`` fresh networks on a set and test each on a pool of real images.
+
+    The network's outputs are the classes of the set; every class of the test pool must be among them. The test images are used
+    for nothing but the final count.
+
+    Args:
+        protocol: a name of `PROTOCOLS` or your own `Protocol`.
+        seed: of the first network; network k starts from its own seed derived from this one.
+        on_epoch: called with (number of the network, epoch).
+    Raises:
+        ValueError: when the pool has classes that the set lacks, another image shape or another normalisation.
+    """
+    protocol = PROTOCOLS[protocol] if isinstance(protocol, str) else protocol
+    started = time.perf_counter()
+    _check_fit(condensed, test)
+    ids = condensed.class_ids
+    batch = condensed.images(test.device)
+    y = condensed.soft_labels
+    y = torch.searchsorted(torch.tensor(sorted(ids)), batch.y.cpu()) if y is None else y
+    columns = [sorted(ids).index(c) for c in test.class_ids.tolist()]
+    factory, seeds_of = as_factory(net or convnet()), Random(seed)
+    hits = []
+    for k in range(seeds):
+        random = Random(seeds_of.seed(), test.device)
+        with random.scope():
+            model = factory(test.shape, len(ids)).to(test.device)
+        hook = None if on_epoch is None else _numbered(on_epoch, k)
+        train(model, batch.x, y.to(test.device), protocol, random, on_epoch=hook)
+        hits.append(_hits(model, test, columns))
+    per_class = torch.stack(hits).mean(0).split(list(test.counts))
+    return Evaluation(
+        accuracies=tuple(float(h.double().mean()) * 100 for h in hits),
+        protocol=protocol,
+        per_class={c: float(h.mean()) * 100 for c, h in zip(test.class_ids.tolist(), per_class, strict=True)},
+        seconds=time.perf_counter() - started,
+        nbytes=condensed.nbytes,
+        images=len(batch.x),
+    )
+
+
+def _numbered(on_epoch: Callable[[int, int], None], k: int) -> Callable[[int], None]:
+    return lambda epoch: on_epoch(k, epoch)
+
+
+def _check_fit(condensed: CondensedSet, test: ClassPool) -> None:
+    missing = set(test.class_ids.tolist()) - set(condensed.class_ids)
+    if missing:
+        raise ValueError(f"the test pool has classes {sorted(missing)} that the set lacks; use test.select(...)")
+    shape: Shape = condensed.shape
+    if shape != test.shape:
+        raise ValueError(f"the set holds images of shape {shape}, the test pool {test.shape}")
+    for part in condensed.parts:
+        given = torch.tensor([part.mean, part.std]), torch.tensor([test.mean, test.std])
+        if not torch.allclose(*given, atol=1e-4):
+            raise ValueError(
+                f"the set is normalised with mean {part.mean} and std {part.std}, the test pool with {test.mean} and {test.std}: "
+                "build the test pool with the set's own constants"
+            )

@@ -1,0 +1,108 @@
+"""The replay memory, without any framework in it: a condensed set that grows with the stream."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddreplay.condense import Condenser, check_budget
+from ddreplay.condensed import CondensedSet
+from ddreplay.data import Batch, ClassPool, concatenate
+from ddreplay.randomness import Random
+
+__all__ = ["CondensedMemory"]
+
+
+class CondensedMemory:
+    """A fixed budget per class, filled by a condenser at the end of every experience.
+
+    Only the pool given to `update` and the memory itself are ever looked at: no past real data, no future classes.
+
+    Args:
+        condenser: a distiller or a coreset.
+        images_per_class: stored images of every class.
+        seed: update number k condenses with its own seed derived from this one.
+    Attributes:
+        condensed: everything stored, as one set.
+        seconds: wall time of each update so far.
+    """
+
+    def __init__(self, condenser: Condenser, *, images_per_class: int, seed: int = 0) -> None:
+        check_budget(images_per_class)
+        self.condenser, self.images_per_class, self.seed = condenser, images_per_class, seed
+        self.condensed = CondensedSet(())
+        self.seconds: list[float] = []
+        self._seeds = Random(seed)
+
+    def update(self, pool: ClassPool) -> None:
+        """Condense an experience's classes and store them.
+
+        A class seen before is condensed again, from its new images and its decoded memory together.
+        """
+        started = time.perf_counter()
+        seed = self._seeds.seed()
+        again = [c for c in self.condensed.class_ids if c in set(pool.class_ids.tolist())]
+        if again:
+            pool = concatenate([pool, self._decoded(self.condensed.select(again), pool)])
+        fresh = self.condenser(pool, self.images_per_class, seed=seed)
+        kept = self.condensed.select([c for c in self.condensed.class_ids if c not in again])
+        self.condensed = kept.join(fresh)
+        self.seconds.append(time.perf_counter() - started)
+
+    def _decoded(self, old: CondensedSet, pool: ClassPool) -> ClassPool:
+        x, y = old.images(pool.device)
+        names = dict(zip(old.class_ids, old.class_names, strict=True))
+        return ClassPool(x, y, mean=pool.mean, std=pool.std, class_names=names, device=pool.device)
+
+    def resize(self, images_per_class: int) -> None:
+        """Change the budget: classes above it keep their first images, classes below it stay as they are.
+
+        Old real data are gone, so nothing is condensed again.
+        """
+        check_budget(images_per_class)
+        self.images_per_class = images_per_class
+        self.condensed = self.condensed.take(images_per_class)
+
+    def batch(self, device: torch.device | str = "cpu") -> Batch:
+        """All images to train on, in network space, with their original class ids.
+
+        Raises:
+            ValueError: before the first update.
+        """
+        return self.condensed.images(device)
+
+    def __len__(self) -> int:
+        """Images to train on."""
+        return len(self.condensed)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of everything stored."""
+        return self.condensed.nbytes
+
+    def save(self, path: str | Path) -> Path:
+        """Write what is stored as a condensed set's file."""
+        return self.condensed.save(path)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values: what is stored, the budget and the state of the seeds."""
+        payload = torch.frombuffer(bytearray(self.condensed.to_bytes()), dtype=torch.uint8)
+        return {
+            "condensed": payload,
+            "images_per_class": self.images_per_class,
+            "seconds": list(self.seconds),
+            "random": self._seeds.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`; the condenser stays the one given at construction."""
+        payload: Tensor = state["condensed"]
+        self.condensed = CondensedSet.from_bytes(payload.numpy().tobytes())
+        self.images_per_class = state["images_per_class"]
+        self.seconds = list(state["seconds"])
+        self._seeds.load_state_dict(state["random"])

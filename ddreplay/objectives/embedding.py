@@ -1,0 +1,35 @@
+"""Distribution matching by first moments: the mean embedding of every class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+from ddreplay.backbones import Activations
+from ddreplay.objectives.term import MeanTerm, PerImage
+
+__all__ = ["MeanEmbedding", "mean_discrepancy"]
+
+
+def mean_discrepancy(real: Float[Tensor, "classes d"], syn: Float[Tensor, "classes d"]) -> Float[Tensor, ""]:
+    """sum_c || real_c - syn_c ||^2: summed over features and classes, not divided by anything."""
+    return (real - syn).square().sum()
+
+
+def _embedding(seen: Activations) -> Tensor:
+    return seen.embedding
+
+
+class MeanEmbedding(MeanTerm):
+    """L = sum_c || mean_i f(x_i) - mean_j f(s_j) ||^2 with f = the network up to its classifier.
+
+    Reference: Zhao and Bilen, "Dataset Condensation with Distribution Matching", WACV 2023, Eq. 4.
+    """
+
+    def per_image(self) -> Sequence[PerImage]:
+        return (_embedding,)
+
+    def compare(self, real: Sequence[Tensor], syn: Sequence[Tensor]) -> Float[Tensor, ""]:
+        return mean_discrepancy(real[0], syn[0])

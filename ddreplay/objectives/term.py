@@ -1,0 +1,209 @@
+"""What must agree: the terms of the objective, and the two sides that they compare."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from ddreplay.augment import Augment, Transform
+from ddreplay.backbones import Activations, Probe
+from ddreplay.randomness import Random
+
+__all__ = ["Look", "MeanTerm", "PerImage", "Side", "Statistic", "Sum", "Term", "pick_classes"]
+
+Statistic = tuple[Any, ...]
+"""What a term keeps of the real side: tensors whose first axis is the class, in nested tuples."""
+
+PerImage = Callable[[Activations], Tensor]
+
+
+@dataclass
+class Look:
+    """One look of one network at both sides, under one augmentation draw.
+
+    round: how many networks were shown before this one. step: how many image steps this one has seen.
+    accuracy: the network's running accuracy on real data, in [0, 1]; 0 if nobody trained it on real data.
+    random: further draws of a term (inner steps, subsets). target: what a source gives besides the network (an expert's later weights).
+    """
+
+    net: nn.Module
+    probe: Probe
+    transform: Transform
+    augment: Augment
+    random: Random
+    round: int = 0
+    step: int = 0
+    accuracy: float = 0.0
+    target: Any = None
+
+
+class Side:
+    """One side of a comparison: class-major images, seen through a look; activations are computed once and shared by all terms.
+
+    Args:
+        images: before augmentation, [len(positions) * n, c, h, w].
+        positions: the class of every block of n images.
+        chunk: images in one forward where no gradient is needed (``None``: all at once).
+    """
+
+    def __init__(
+        self, look: Look, images: Float[Tensor, "n c h w"], positions: Sequence[int], *, chunk: int | None = None
+    ) -> None:
+        self.look = look
+        self.images = images
+        self.positions = tuple(positions)
+        self.chunk = chunk
+        if len(images) % len(self.positions):
+            raise ValueError(f"{len(images)} images do not divide into {len(self.positions)} classes")
+
+    @property
+    def classes(self) -> int:
+        return len(self.positions)
+
+    @property
+    def per_class(self) -> int:
+        return len(self.images) // self.classes
+
+    @cached_property
+    def x(self) -> Float[Tensor, "n c h w"]:
+        """The images as the network sees them."""
+        return self.look.transform(self.images)
+
+    @cached_property
+    def labels(self) -> Int64[Tensor, " n"]:
+        """Class positions, int64 [n]."""
+        positions = torch.tensor(self.positions, device=self.images.device)
+        return positions.repeat_interleave(self.per_class)
+
+    @cached_property
+    def activations(self) -> Activations:
+        """Of all images in one forward."""
+        return self.look.probe(self.x)
+
+    def by_class(self, values: Tensor) -> Tensor:
+        """[classes * n, ...] -> [classes, n, ...]."""
+        return values.unflatten(0, (self.classes, self.per_class))
+
+    def class_means(self, *per_image: PerImage) -> list[Tensor]:
+        """The mean over every class's images of functions of their activations: a list of [classes, ...].
+
+        Without gradients the forward runs in chunks that stay in the cache, once for all functions.
+        """
+        if torch.is_grad_enabled() or self.chunk is None or len(self.x) <= self.chunk:
+            return [self.by_class(f(self.activations)).mean(1) for f in per_image]
+        blocks = torch.arange(self.classes, device=self.x.device).repeat_interleave(self.per_class)
+        sums: list[Tensor] = []
+        for x, block in zip(self.x.split(self.chunk), blocks.split(self.chunk), strict=True):
+            seen = self.look.probe(x)
+            values = [f(seen) for f in per_image]
+            sums = sums or [v.new_zeros(self.classes, *v.shape[1:]) for v in values]
+            for total, value in zip(sums, values, strict=True):
+                total.index_add_(0, block, value)
+        return [total / self.per_class for total in sums]
+
+
+class Term(nn.Module, abc.ABC):
+    """One thing that must agree between the real and the synthetic side.
+
+    ``summarise`` keeps of the real side what the distance needs; the synthetic images do not change it, so it can be computed
+    once and kept (a bank). ``distance`` compares it with the synthetic side and is what the images descend.
+    Learnable extras are ordinary parameters. ``a + 0.5 * b`` is a term.
+    """
+
+    taps: tuple[str, ...] = ()
+    """Names of the submodules whose outputs it reads (``Activations.maps``)."""
+    bankable: bool = True
+    """Whether the real statistic may be computed once and reused while the images change."""
+    weight_gradients: bool = False
+    """Whether it differentiates with respect to the network's weights."""
+
+    @abc.abstractmethod
+    def summarise(self, real: Side) -> Statistic:
+        """The statistic of the real side; called without gradients enabled."""
+
+    @abc.abstractmethod
+    def distance(self, statistic: Statistic, syn: Side) -> Float[Tensor, ""]:
+        """How far the synthetic side is from the statistic: a scalar with a graph to the images."""
+
+    def describe(self) -> dict[str, Any]:
+        """The name and every hyper-parameter."""
+        values = {k: v for k, v in vars(self).items() if not k.startswith("_") and k != "training"}
+        return {"name": type(self).__name__, **values}
+
+    def __add__(self, other: Term) -> Sum:
+        return Sum([self, other])
+
+    def __rmul__(self, weight: float) -> Sum:
+        return Sum([self], [float(weight)])
+
+
+class MeanTerm(Term):
+    """A term whose real statistic is the class mean of functions of single images.
+
+    All such terms of an objective share one chunked pass over the real images.
+    """
+
+    @abc.abstractmethod
+    def per_image(self) -> Sequence[PerImage]:
+        """Functions of activations [n, ...] -> [n, ...] that are averaged over each class."""
+
+    @abc.abstractmethod
+    def compare(self, real: Sequence[Tensor], syn: Sequence[Tensor]) -> Float[Tensor, ""]:
+        """The distance between class means, each [classes, ...]."""
+
+    def summarise(self, real: Side) -> Statistic:
+        return tuple(real.class_means(*self.per_image()))
+
+    def distance(self, statistic: Statistic, syn: Side) -> Float[Tensor, ""]:
+        return self.compare(statistic, syn.class_means(*self.per_image()))
+
+
+class Sum(Term):
+    """A weighted sum of terms; terms of weight zero are left out, so that they change no bit."""
+
+    def __init__(self, terms: Sequence[Term], weights: Sequence[float] | None = None) -> None:
+        super().__init__()
+        weights = [1.0] * len(terms) if weights is None else list(weights)
+        flat: list[tuple[Term, float]] = []
+        for term, weight in zip(terms, weights, strict=True):
+            inner = zip(term.terms, term.weights, strict=True) if isinstance(term, Sum) else [(term, 1.0)]
+            flat += [(t, w * weight) for t, w in inner]
+        kept = [(t, w) for t, w in flat if w != 0]
+        self.terms: list[Term] = nn.ModuleList([t for t, _ in kept])  # type: ignore[assignment]
+        self.weights = tuple(w for _, w in kept)
+        self.taps = tuple(dict.fromkeys(tap for t, _ in kept for tap in t.taps))
+        self.bankable = all(t.bankable for t, _ in kept)
+        self.weight_gradients = any(t.weight_gradients for t, _ in kept)
+
+    def summarise(self, real: Side) -> Statistic:
+        shared = [(t, t.per_image()) for t in self.terms if isinstance(t, MeanTerm)]
+        means = real.class_means(*[f for _, functions in shared for f in functions]) if shared else []
+        found: dict[Term, Statistic] = {}
+        for term, functions in shared:
+            found[term], means = tuple(means[: len(functions)]), means[len(functions) :]
+        return tuple(found[t] if t in found else t.summarise(real) for t in self.terms)
+
+    def distance(self, statistic: Statistic, syn: Side) -> Float[Tensor, ""]:
+        total = syn.images.new_zeros(())
+        for term, weight, part in zip(self.terms, self.weights, statistic, strict=True):
+            value = term.distance(part, syn)
+            total = total + (value if weight == 1 else weight * value)
+        return total
+
+    def describe(self) -> dict[str, Any]:
+        terms = [{"weight": w, **t.describe()} for t, w in zip(self.terms, self.weights, strict=True)]
+        return {"name": "Sum", "terms": terms}
+
+
+def pick_classes(statistic: Any, index: Sequence[int]) -> Any:
+    """The statistic of these blocks of classes alone."""
+    if isinstance(statistic, Tensor):
+        return statistic[list(index)]
+    return tuple(pick_classes(part, index) for part in statistic)
