@@ -1,0 +1,1 @@
+"""The picture codecs behind ``ddreplay.codec``."""
