@@ -1,0 +1,1 @@
+"""Benchmarks: streams and paper protocols over memories and seeds, kept as records. ``python -m benchmarks --help``."""

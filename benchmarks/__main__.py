@@ -1,0 +1,84 @@
+"""``python -m benchmarks NAME``: every benchmark is a function, imported when it is asked for."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import sys
+from typing import NamedTuple
+
+__all__ = ["COMMANDS", "available", "main"]
+
+
+class Command(NamedTuple):
+    """Where a benchmark's function is (``module:function``) and what it does, in one line."""
+
+    target: str
+    summary: str
+
+
+COMMANDS: dict[str, Command] = {
+    "class-incremental": Command(
+        "benchmarks.class_incremental:class_incremental", "streams of new classes: accuracy of memories at equal bytes"
+    ),
+    "task-incremental": Command(
+        "benchmarks.task_incremental:task_incremental", "streams of fine-grained tasks with task labels (DCC)"
+    ),
+    "gdumb": Command("benchmarks.gdumb:gdumb", "train from scratch on the memory after every step (DM, IDM, DDM)"),
+    "contrastive-example": Command(
+        "benchmarks.contrastive_example:contrastive_example",
+        "DCC's example of signals shared and not shared by classes",
+    ),
+    "speed": Command("benchmarks.speed:speed", "seconds and peak memory of the condensers, part by part"),
+    "bytes": Command("benchmarks.bytes_curve:bytes_curve", "accuracy against bytes a class, real and condensed images"),
+    "tables": Command("benchmarks.paper_tables:paper_tables", "rows of the papers' tables, their numbers beside ours"),
+}
+
+
+def available() -> dict[str, Command]:
+    """The commands whose module is there."""
+    return {name: command for name, command in COMMANDS.items() if importlib.util.find_spec(_module(command))}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one benchmark; returns the exit status."""
+    given = sys.argv[1:] if arguments is None else arguments
+    commands = available()
+    if not given or given[0] in ("-h", "--help"):
+        print(_help(commands))
+        return 0
+    name, rest = given[0], given[1:]
+    if name not in commands:
+        near = difflib.get_close_matches(name, commands, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        print(f"there is no benchmark {name!r}{hint} (python -m benchmarks --help lists them)", file=sys.stderr)
+        return 2
+    import tyro
+
+    function = getattr(importlib.import_module(_module(commands[name])), commands[name].target.partition(":")[2])
+    tyro.cli(function, prog=f"python -m benchmarks {name}", args=rest)
+    return 0
+
+
+def _module(command: Command) -> str:
+    return command.target.partition(":")[0]
+
+
+def _help(commands: dict[str, Command]) -> str:
+    width = max((len(name) for name in commands), default=0)
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in commands.items()]
+    return "\n".join(
+        [
+            "usage: python -m benchmarks NAME [OPTIONS]",
+            "",
+            "benchmarks:",
+            *(lines or ["  (none)"]),
+            "",
+            "python -m benchmarks NAME --help explains the options. Results are written as records (JSON).",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
