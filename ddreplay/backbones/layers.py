@@ -19,16 +19,16 @@ _GROUPS = 4
 
 
 class AvgPool2x2(nn.Module):
-    """Mean over 2x2 pixels, stride 2; a last odd row or column is left out. The same bits as ``F.avg_pool2d(x, 2)``."""
+    """Mean over 2x2 pixels, stride 2; a last odd row or column is left out: ``F.avg_pool2d(x, 2)``, up to rounding."""
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
         if x.device.type != "cpu" or (torch.is_grad_enabled() and not torch.compiler.is_compiling()):
             return F.avg_pool2d(x, 2)
-        # on the CPU adding four strided views is faster without a graph, and a compiler can fuse it with what is before
+        # on the CPU sums of strided views take a third of the time without a graph (and more with one), and a compiler
+        # can fuse them with what is before; whole rows first, because those are vectorised
         height, width = x.shape[2] // 2 * 2, x.shape[3] // 2 * 2
-        top, bottom = x[:, :, 0:height:2], x[:, :, 1:height:2]
-        total = top[..., 0:width:2] + top[..., 1:width:2] + bottom[..., 0:width:2] + bottom[..., 1:width:2]
-        return total * 0.25 if torch.is_grad_enabled() else total.mul_(0.25)
+        rows = x[:, :, 0:height:2, :width] + x[:, :, 1:height:2, :width]
+        return (rows[..., 0::2] + rows[..., 1::2]) * 0.25
 
 
 class Network(nn.Module):
