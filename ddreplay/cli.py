@@ -18,11 +18,11 @@ from ddreplay import coresets, methods
 from ddreplay.backbones import alexnet, convnet, lenet, mlp, resnet18, vgg11
 from ddreplay.condense import Condenser, Distiller
 from ddreplay.condensed import CondensedSet
+from ddreplay.contact_sheet import contact_sheet
 from ddreplay.data import ClassPool
 from ddreplay.datasets import ImageData, load
 from ddreplay.evaluate import PROTOCOLS
 from ddreplay.evaluate import evaluate as run_evaluation
-from ddreplay.contact_sheet import contact_sheet
 
 __all__ = ["main"]
 
@@ -221,9 +221,7 @@ def _value(text: str) -> Any:
 def _test_pool(data: ImageData, condensed: CondensedSet, device: str) -> ClassPool:
     part = condensed.parts[0]
     names = dict(enumerate(data.class_names))
-    return ClassPool(
-        data.test_images, data.test_labels, mean=part.mean, std=part.std, class_names=names, device=device
-    )
+    return ClassPool(data.test_images, data.test_labels, mean=part.mean, std=part.std, class_names=names, device=device)
 
 
 def report(values: dict[str, Any], as_json: bool, line: str | None = None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ __all__ = [
 ]  # fmt: skip
 
 
+@runtime_checkable
 class Codec(Protocol):
     """Stores the images of classes. A frozen dataclass: hashable, picklable, its repr is its provenance."""
 

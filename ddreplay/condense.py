@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ OnStep = Callable[[int, Tensor], None]
 CACHE_CHUNK = 32  # images per forward on a CPU: what stays in the cache is faster than one large batch
 
 
+@runtime_checkable
 class Condenser(Protocol):
     """A pool and a budget -> a condensed set; coresets and distillers alike."""
 
@@ -113,7 +114,12 @@ class Distiller:
         parts, done = [], 0
         if large:
             run = _Run(self, pool.select(large), images_per_class, seed)
-            identity_of_run = {**describe(self), "images_per_class": images_per_class, "seed": seed, "pool": _fingerprint(pool)}
+            identity_of_run = {
+                **describe(self),
+                "images_per_class": images_per_class,
+                "seed": seed,
+                "pool": _fingerprint(pool),
+            }
             run.go(_Checkpoint(checkpoint, checkpoint_every, identity_of_run), seconds, on_step)
             parts.append(run.part())
             done = run.step
@@ -164,7 +170,9 @@ class _Run:
         checkpoint.restore(self)
         while self.step < self.steps and (seconds is None or time.perf_counter() - started < seconds):
             look, statistic = self.networks.show()
-            loss = self._step_by_class(look, statistic) if self.method.step_per == "class" else self._step(look, statistic)
+            loss = (
+                self._step_by_class(look, statistic) if self.method.step_per == "class" else self._step(look, statistic)
+            )
             self.networks.moved()
             self.step += 1
             checkpoint.keep(self)
@@ -241,7 +249,9 @@ class _Checkpoint:
         except Exception as error:
             raise ValueError(f"checkpoint {self.path} cannot be read ({error}); delete it to start anew") from error
         if saved["run"] != repr(self.run):
-            raise ValueError(f"checkpoint {self.path} belongs to another run (method, budget, seed or data); give another file")
+            raise ValueError(
+                f"checkpoint {self.path} belongs to another run (method, budget, seed or data); give another file"
+            )
         run.load_state_dict(saved["state"])
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ddreplay.codec import Codec, codec_from_spec
 from ddreplay.data import Batch, ClassPool, Shape
-from ddreplay.parameterize import encode, to_network, to_pixels, unpack
+from ddreplay.parameterize import encode, to_network, unpack
 
 __all__ = ["CondensedFileError", "CondensedSet", "Part"]
 
@@ -129,7 +129,9 @@ class CondensedSet:
     def __post_init__(self) -> None:
         ids = [c for part in self.parts for c in part.class_ids]
         if len(ids) != len(set(ids)):
-            raise ValueError(f"a class stands in two parts of the set: {sorted(c for c in set(ids) if ids.count(c) > 1)}")
+            raise ValueError(
+                f"a class stands in two parts of the set: {sorted(c for c in set(ids) if ids.count(c) > 1)}"
+            )
 
     @property
     def class_ids(self) -> tuple[int, ...]:
@@ -223,7 +225,9 @@ class CondensedSet:
         """The file's content."""
         from safetensors.torch import save
 
-        tensors = {f"{k}.{name}": t.contiguous() for k, part in enumerate(self.parts) for name, t in part.tensors().items()}
+        tensors = {
+            f"{k}.{name}": t.contiguous() for k, part in enumerate(self.parts) for name, t in part.tensors().items()
+        }
         about = {
             "format": FORMAT,
             "parts": [_part_header(part) for part in self.parts],
@@ -259,7 +263,9 @@ class CondensedSet:
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise CondensedFileError(f"{source} is no whole safetensors file with a description ({error})") from error
         if "ddreplay" not in metadata:
-            raise CondensedFileError(f"{source} is a safetensors file, but no condensed set: its header says nothing of ddreplay")
+            raise CondensedFileError(
+                f"{source} is a safetensors file, but no condensed set: its header says nothing of ddreplay"
+            )
         try:
             return _read(json.loads(metadata["ddreplay"]), tensors)
         except CondensedFileError as error:

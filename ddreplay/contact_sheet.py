@@ -26,7 +26,7 @@ def contact_sheet(condensed: CondensedSet, path: str | Path, *, columns: int = 2
     """
     from PIL import Image, ImageDraw
 
-    c, h, w = condensed.shape
+    _, h, w = condensed.shape
     scale = scale or max(1, round(48 / h))
     rows = [
         (f"{name} ({c_id})" if name != str(c_id) else name, to_pixels(images, part.mean, part.std))

@@ -104,7 +104,9 @@ class ClassPool:
         for index in range(len(dataset)):
             item = dataset[index]
             if not isinstance(item[0], Tensor):
-                raise ValueError(f"item {index} holds a {type(item[0]).__name__}, not a tensor; add a ToTensor() transform")
+                raise ValueError(
+                    f"item {index} holds a {type(item[0]).__name__}, not a tensor; add a ToTensor() transform"
+                )
             images.append(item[0])
             labels.append(int(item[1]))
         if not images:
@@ -262,5 +264,7 @@ def _names(names: Mapping[int, str] | Sequence[str] | None, ids: list[int]) -> t
     if isinstance(names, Mapping):
         return tuple(str(names.get(i, i)) for i in ids)
     if ids[0] < 0 or ids[-1] >= len(names):
-        raise ValueError(f"class_names has {len(names)} names but labels run from {ids[0]} to {ids[-1]}; give a mapping")
+        raise ValueError(
+            f"class_names has {len(names)} names but labels run from {ids[0]} to {ids[-1]}; give a mapping"
+        )
     return tuple(str(names[i]) for i in ids)

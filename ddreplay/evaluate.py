@@ -91,7 +91,24 @@ class Evaluation:
         return f"{self.mean:.2f} ± {self.ci95:.2f} % ({len(self.accuracies)} seeds, {self.protocol.name}, {self.nbytes} bytes)"
 
 
-_T95 = (math.nan, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
+_T95 = (
+    math.nan,
+    12.706,
+    4.303,
+    3.182,
+    2.776,
+    2.571,
+    2.447,
+    2.365,
+    2.306,
+    2.262,
+    2.228,
+    2.201,
+    2.179,
+    2.160,
+    2.145,
+    2.131,
+)
 
 
 def interval(values: Sequence[float]) -> float:

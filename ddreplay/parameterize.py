@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +45,7 @@ class Form(nn.Module, abc.ABC):
         """Everything `unpack` needs besides those tensors, as JSON."""
 
 
+@runtime_checkable
 class Parameterize(Protocol):
     """Makes a `Form`, initialised from the pool."""
 

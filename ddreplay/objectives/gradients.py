@@ -18,9 +18,7 @@ Scope = Literal["class", "set"]
 Metric = Literal["layerwise", "cosine", "mse"]
 
 
-def gradient_distance(
-    real: Sequence[Tensor], syn: Sequence[Tensor], metric: Metric = "layerwise"
-) -> Float[Tensor, ""]:
+def gradient_distance(real: Sequence[Tensor], syn: Sequence[Tensor], metric: Metric = "layerwise") -> Float[Tensor, ""]:
     """The distance between two gradients, each a list of one tensor per parameter.
 
     ``layerwise`` (DC): sum over layers and output units of 1 - <a, b> / (|a| |b| + 1e-6), where a unit's gradient is a row of the

@@ -1,4 +1,4 @@
-"""One function per paper, each a composition of the parts."""
+"""Gradient matching: DC, DSA and their contrastive kin."""
 
 from __future__ import annotations
 
@@ -7,57 +7,12 @@ from dataclasses import replace
 from ddreplay.augment import NATURAL, siamese
 from ddreplay.backbones import Net, convnet
 from ddreplay.condense import Distiller, sgd
-from ddreplay.networks import Loops, Rounds, banked, fresh, trained_on_synthetic
-from ddreplay.objectives import GradientMatching, MeanEmbedding
+from ddreplay.networks import Loops, Rounds, trained_on_synthetic
+from ddreplay.objectives import GradientMatching
 from ddreplay.objectives.gradients import Metric
 from ddreplay.parameterize import Init, pixels
 
-__all__ = ["DC_LOOPS", "dc", "dm", "dsa"]
-
-
-def dm(
-    net: Net | None = None,
-    *,
-    steps: int = 20000,
-    lr: float = 1.0,
-    batch_real: int = 256,
-    strategy: str = NATURAL,
-    init: Init = "real",
-    bank: int | None = None,
-    refresh: int | None = None,
-) -> Distiller:
-    """Dataset condensation with distribution matching (DM).
-
-    For each class, the squared distance between the mean embeddings of real and synthetic images under freshly initialised
-    networks:
-
-        L = sum_c || mean_i f(a(x_i)) - mean_j f(a(s_j)) ||^2          f = the network up to its classifier
-
-    Args:
-        net: makes a randomly initialised network; ``None``: the ConvNet of the paper, depth by image size.
-        lr: step size on pixels in normalised space. Paper and released code: 1.0 (10 from 100 images per class on).
-        strategy: DSA operations; without ``flip`` for digits (``ddreplay.augment.DIGITS``).
-        bank: take this many networks whose real side is computed once, instead of a new one at every step (`banked`).
-        refresh: with ``bank``: replace an entry every so many steps.
-    Departures: one augmentation draw per step for all classes, where the released code draws one per class.
-    Reference: Zhao and Bilen, "Dataset Condensation with Distribution Matching", WACV 2023.
-    Example:
-        >>> dm(convnet(width=8), steps=2)(toy_pool(), 1).images().x.shape
-        torch.Size([3, 1, 8, 8])
-    """
-    net = net or convnet()
-    networks = fresh(net) if bank is None else banked(net, bank, refresh=refresh)
-    return Distiller(
-        networks,
-        MeanEmbedding(),
-        augment=siamese(strategy),
-        parameterize=pixels(init),
-        optimizer=sgd(lr=lr, momentum=0.5),
-        steps=steps,
-        batch_real=batch_real,
-        name="dm",
-    )
-
+__all__ = ["DC_LOOPS", "dc", "dsa"]
 
 DC_LOOPS = Loops(((1, 1, 1), (10, 10, 50), (20, 20, 25), (30, 30, 20), (40, 40, 15), (50, 50, 10)))
 """Released code of DC and DSA: (images per class, image steps a network, epochs on the synthetic set after each)."""
@@ -128,7 +83,5 @@ def dsa(
     """
     augment = siamese(strategy)
     base = dc(net, rounds=rounds, loops=loops, lr=lr, lr_net=lr_net, batch_real=batch_real, init=init, metric=metric)
-    source = trained_on_synthetic(
-        net or convnet(), loops=loops, lr=lr_net, augment=augment
-    )
+    source = trained_on_synthetic(net or convnet(), loops=loops, lr=lr_net, augment=augment)
     return replace(base, networks=source, augment=augment, name="dsa")

@@ -1,0 +1,8 @@
+"""Which networks look at the images: from a fresh one at every step to a bank with its real side paid once."""
+
+from ddreplay.networks.bank import Bank, banked
+from ddreplay.networks.fresh import fresh
+from ddreplay.networks.source import Networks, NetworkSource, Setting
+from ddreplay.networks.trained import Loops, Rounds, trained_on_synthetic
+
+__all__ = ["Bank", "Loops", "NetworkSource", "Networks", "Rounds", "Setting", "banked", "fresh", "trained_on_synthetic"]

@@ -1,0 +1,130 @@
+"""A bank of random networks whose real side is paid once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ddreplay.backbones import Net
+from ddreplay.networks.source import Networks, Setting
+from ddreplay.objectives.term import Look, Statistic
+from ddreplay.randomness import Random
+
+__all__ = ["Bank", "banked"]
+
+
+@dataclass(frozen=True)
+class Banked:
+    """See `banked`."""
+
+    net: Net
+    size: int = 40
+    images: int | None = 512
+    refresh: int | None = None
+
+    def start(self, setting: Setting) -> Networks:
+        return self.build(setting).start(setting)
+
+    def build(self, setting: Setting) -> Bank:
+        """The bank for this pool, objective and augmentation; it is a source too, and serves several budgets."""
+        if not setting.objective.bankable:
+            raise ValueError(
+                "this objective cannot be banked, because a term's real side changes with the step or with the synthetic images: "
+                f"{setting.objective.describe()}; use fresh(net)"
+            )
+        return Bank(self, setting, [setting.random.seed() for _ in range(self.size)])
+
+
+def banked(net: Net, size: int = 40, *, images: int | None = 512, refresh: int | None = None) -> Banked:
+    """A bank of random networks whose real side is paid once (Ours; the idea: `fresh` needs new networks, not new statistics).
+
+    Every entry holds a freshly initialised network, one augmentation draw and the objective's statistic of real images under
+    both. An image step picks an entry and touches synthetic images only.
+
+    Args:
+        size: entries. Memory: size x (weights + statistic), see `Bank.nbytes`.
+        images: real images per class in an entry's statistic; ``None`` for all of them.
+        refresh: every ``refresh`` steps the oldest entry is replaced by a new one, which is shown at that step; ``refresh=1``
+            shows a new network at every step, as `fresh` does. ``None``: never.
+    """
+    if size < 1:
+        raise ValueError(f"size must be at least 1, got {size}")
+    if refresh is not None and refresh < 1:
+        raise ValueError(f"refresh must be at least 1 or None, got {refresh}")
+    return Banked(net, size, images, refresh)
+
+
+class Bank:
+    """Networks with their augmentation draw and real statistic; an entry is computed when it is first looked at.
+
+    Everything of an entry follows from its seed, the pool, the objective and the augmentation.
+    """
+
+    def __init__(self, source: Banked, setting: Setting, seeds: list[int]) -> None:
+        self.source, self.setting, self.seeds = source, setting, seeds
+        self._entries: dict[int, tuple[Look, Statistic]] = {}
+
+    def entry(self, position: int) -> tuple[Look, Statistic]:
+        """The look at this position and the real statistic under it."""
+        seed = self.seeds[position]
+        if seed not in self._entries:
+            setting, random = self.setting, Random(seed, self.setting.pool.device)
+            look = setting.look(setting.network(self.source.net, random), random)
+            images = max(setting.pool.counts) if self.source.images is None else self.source.images
+            self._entries[seed] = look, setting.statistic(look, images, random)
+        return self._entries[seed]
+
+    def replace(self, position: int, seed: int) -> None:
+        """A new entry in the place of an old one."""
+        self._entries.pop(self.seeds[position], None)
+        self.seeds[position] = seed
+
+    def fill(self) -> Bank:
+        """Compute every entry now."""
+        for position in range(len(self.seeds)):
+            self.entry(position)
+        return self
+
+    def start(self, setting: Setting) -> Networks:
+        """A bank that was built before is a network source for other budgets on the same pool."""
+        if setting.pool.shape != self.setting.pool.shape or setting.pool.counts != self.setting.pool.counts:
+            raise ValueError("this bank was built on another pool: build one for this pool, or pass banked(net) itself")
+        return _BankedNetworks(self, setting)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all weights and statistics computed so far."""
+        return sum(_nbytes(s) + _nbytes(tuple(look.net.state_dict().values())) for look, s in self._entries.values())
+
+
+def _nbytes(value: Any) -> int:
+    return value.nbytes if isinstance(value, Tensor) else sum(_nbytes(part) for part in value)
+
+
+class _BankedNetworks:
+    def __init__(self, bank: Bank, setting: Setting) -> None:
+        self.bank, self.random, self.step = bank, setting.random, 0
+
+    def show(self) -> tuple[Look, Statistic]:
+        refresh, size = self.bank.source.refresh, len(self.bank.seeds)
+        position = self.random.integer(size)
+        if refresh is not None and self.step % refresh == 0:
+            position = (self.step // refresh) % size
+            self.bank.replace(position, self.random.seed())
+        look, statistic = self.bank.entry(position)
+        look.round = self.step
+        return look, statistic
+
+    def moved(self) -> None:
+        self.step += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self.step, "seeds": list(self.bank.seeds)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step = state["step"]
+        for position, seed in enumerate(state["seeds"]):
+            if self.bank.seeds[position] != seed:
+                self.bank.replace(position, seed)

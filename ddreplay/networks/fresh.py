@@ -1,0 +1,46 @@
+"""A newly initialised network at every step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ddreplay.backbones import Net
+from ddreplay.networks.source import Networks, Setting
+from ddreplay.objectives.term import Look, Statistic
+
+__all__ = ["fresh"]
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """See `fresh`."""
+
+    net: Net
+
+    def start(self, setting: Setting) -> Networks:
+        return _FreshNetworks(self.net, setting)
+
+
+def fresh(net: Net) -> Fresh:
+    """A newly initialised network at every step (DM)."""
+    return Fresh(net)
+
+
+class _FreshNetworks:
+    def __init__(self, net: Net, setting: Setting) -> None:
+        self.net, self.setting, self.shown = net, setting, 0
+
+    def show(self) -> tuple[Look, Statistic]:
+        look = self.setting.look(self.setting.network(self.net), round=self.shown)
+        self.shown += 1
+        return look, self.setting.statistic(look)
+
+    def moved(self) -> None:
+        """A fresh network is seen once."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"shown": self.shown}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.shown = state["shown"]

@@ -1,0 +1,80 @@
+"""What a source of networks works with, and what it must give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import nn
+
+from ddreplay.augment import Augment
+from ddreplay.backbones import Net, Probe, as_factory, has_batchnorm
+from ddreplay.data import Batch, ClassPool
+from ddreplay.objectives.term import Look, Side, Statistic, Term
+from ddreplay.randomness import Random
+
+__all__ = ["NetworkSource", "Networks", "Setting"]
+
+
+@dataclass
+class Setting:
+    """What a source works with during one condensation.
+
+    batch_real: real images per class in one statistic. syn: the synthetic images as they are now, decoded, without a graph.
+    images_per_class: the budget.
+    chunk: images in one forward where no gradient is needed.
+    """
+
+    pool: ClassPool
+    objective: Term
+    augment: Augment
+    batch_real: int
+    random: Random
+    syn: Callable[[], Batch]
+    images_per_class: int = 1
+    chunk: int | None = None
+
+    def network(self, net: Net, random: Random | None = None) -> nn.Module:
+        """A freshly initialised network on the pool's device, in train mode."""
+        with (random or self.random).scope():
+            module = as_factory(net)(self.pool.shape, self.pool.classes)
+        return module.to(self.pool.device).train().requires_grad_(self.objective.weight_gradients)
+
+    def look(self, net: nn.Module, random: Random | None = None, **more: Any) -> Look:
+        """One augmentation draw for this network."""
+        random = random or self.random
+        transform = self.augment.draw(self.pool.shape, random)
+        probe = Probe(net, self.objective.taps)
+        return Look(net=net, probe=probe, transform=transform, augment=self.augment, random=random, **more)
+
+    def statistic(self, look: Look, images: int | None = None, random: Random | None = None) -> Statistic:
+        """The objective's statistic of a real batch, seen through this look."""
+        real = self.pool.draw(images or self.batch_real, random or self.random)
+        chunk = None if has_batchnorm(look.net) else self.chunk
+        with torch.no_grad():
+            return self.objective.summarise(Side(look, real.x, range(self.pool.classes), chunk=chunk))
+
+
+@runtime_checkable
+class Networks(Protocol):
+    """A source at work. All that lives between image steps is in its state."""
+
+    def show(self) -> tuple[Look, Statistic]:
+        """The next network and what the objective keeps of the real side under it."""
+
+    def moved(self) -> None:
+        """Called after the images have moved."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@runtime_checkable
+class NetworkSource(Protocol):
+    """Says which networks are shown, and what happens to them after the images have moved."""
+
+    def start(self, setting: Setting) -> Networks:
+        """Begin a condensation."""

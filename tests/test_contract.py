@@ -1,0 +1,187 @@
+"""Every condenser goes through one list of promises; joining the table is how a method enters the project."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from ddreplay import ClassPool, CondensedSet, Condenser, Distiller, convnet, coresets, methods
+from ddreplay.objectives import MeanEmbedding
+
+NET = convnet(width=8)
+CONDENSERS: dict[str, Condenser] = {
+    "random": coresets.random(),
+    "herding": coresets.herding(NET, epochs=1),
+    "dm": methods.dm(NET, steps=3),
+    "dm, banked": methods.dm(NET, steps=3, bank=2),
+    "dm, refreshed": methods.dm(NET, steps=3, bank=2, refresh=2),
+    "dc": methods.dc(NET, rounds=2, loops=(2, 1)),
+    "dsa": methods.dsa(NET, rounds=2, loops=(2, 1)),
+}
+MakePool = Callable[..., ClassPool]
+
+
+@pytest.fixture(params=CONDENSERS, name="condenser")
+def _condenser(request: pytest.FixtureRequest) -> Condenser:
+    return CONDENSERS[request.param]
+
+
+@pytest.fixture(params=[k for k, v in CONDENSERS.items() if isinstance(v, Distiller)], name="distiller")
+def _distiller(request: pytest.FixtureRequest) -> Distiller:
+    found = CONDENSERS[request.param]
+    assert isinstance(found, Distiller)
+    return found
+
+
+def same(a: CondensedSet, b: CondensedSet) -> bool:
+    (ax, ay), (bx, by) = a.images(), b.images()
+    return ax.shape == bx.shape and bool((ax == bx).all()) and bool((ay == by).all())
+
+
+def test_exactly_the_budget_for_every_class(condenser: Condenser, toy_pool: MakePool) -> None:
+    pool = toy_pool()
+    found = condenser(pool, 2)
+    assert sorted(found.class_ids) == pool.class_ids.tolist()
+    assert found.stored_images == 2 * pool.classes
+    x, y = found.images()
+    assert torch.isfinite(x).all()
+    assert x.shape[1:] == pool.shape
+    assert y.unique().tolist() == pool.class_ids.tolist()
+
+
+def test_same_seed_same_bits_and_other_seeds_differ(condenser: Condenser, toy_pool: MakePool) -> None:
+    pool = toy_pool()
+    first = condenser(pool, 2, seed=1)
+    assert same(first, condenser(pool, 2, seed=1))
+    assert not all(same(first, condenser(pool, 2, seed=s)) for s in (2, 3, 4))
+
+
+def test_the_callers_random_state_and_pool_are_untouched(condenser: Condenser, toy_pool: MakePool) -> None:
+    pool = toy_pool()
+    before, images = torch.random.get_rng_state(), pool.all().x.clone()
+    condenser(pool, 1)
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert torch.equal(images, pool.all().x)
+
+
+def test_global_state_does_not_matter(condenser: Condenser, toy_pool: MakePool) -> None:
+    first = condenser(toy_pool(), 1)
+    torch.manual_seed(12345)
+    assert same(first, condenser(toy_pool(), 1))
+
+
+def test_relabelling_commutes(condenser: Condenser, toy_pool: MakePool) -> None:
+    pool = toy_pool()
+    x, y = pool.all()
+    images = x * torch.tensor(pool.std).view(-1, 1, 1) + torch.tensor(pool.mean).view(-1, 1, 1)
+    raw = images.mul(255).round().to(torch.uint8)
+    moved = ClassPool(raw, pool.relabel(y) * 7 - 100, mean=pool.mean, std=pool.std, device="cpu")
+    original = ClassPool(raw, pool.relabel(y), mean=pool.mean, std=pool.std, device="cpu")
+    a, b = condenser(original, 2), condenser(moved, 2)
+    assert torch.equal(a.images().x, b.images().x)
+    assert torch.equal(a.images().y * 7 - 100, b.images().y)
+
+
+def test_saved_loaded_and_pickled(condenser: Condenser, toy_pool: MakePool, tmp_path: Any) -> None:
+    found = condenser(toy_pool(), 2)
+    path = found.save(tmp_path / "set.safetensors")
+    loaded = CondensedSet.load(path)
+    assert same(found, loaded)
+    assert loaded.provenance["method"] == found.provenance["method"]
+    assert path.stat().st_size == loaded.nbytes + loaded.header_nbytes
+    assert same(found, pickle.loads(pickle.dumps(found)))
+    assert same(pickle.loads(pickle.dumps(condenser))(toy_pool(), 2), found)
+
+
+def test_small_classes_keep_their_images(condenser: Condenser, toy_pool: MakePool) -> None:
+    pool = toy_pool()
+    x, y = pool.all()
+    keep = torch.tensor(
+        [0, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17]
+    )  # one image of the first class, all of the others
+    uneven = ClassPool(x[keep], pool.relabel(y)[keep], mean=pool.mean, std=pool.std, device="cpu")
+    found = condenser(uneven, 2)
+    bx, by = found.images()
+    first = int(pool.class_ids[0])
+    assert (by == first).sum() == 1
+    torch.testing.assert_close(bx[by == first], uneven.of_class(0), atol=1e-5, rtol=0)
+    assert all(int((by == c).sum()) >= 2 for c in pool.class_ids.tolist()[1:])
+
+
+def test_one_image_in_all(condenser: Condenser, toy_pool: MakePool) -> None:
+    pool = toy_pool(images_per_class=1, classes=1)
+    assert len(condenser(pool, 3)) == 1
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 12), (2, 9, 8)])
+def test_any_shape(condenser: Condenser, toy_pool: MakePool, shape: tuple[int, int, int]) -> None:
+    assert condenser(toy_pool(shape=shape), 1).images().x.shape[1:] == shape
+
+
+def test_constant_images(condenser: Condenser) -> None:
+    pool = ClassPool(torch.full((8, 1, 8, 8), 7, dtype=torch.uint8), torch.arange(8) % 2, device="cpu")
+    assert torch.isfinite(condenser(pool, 1).images().x).all()
+
+
+@pytest.mark.parametrize("budget", [0, -1])
+def test_a_budget_below_one_is_refused(condenser: Condenser, toy_pool: MakePool, budget: int) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        condenser(toy_pool(), budget)
+
+
+def test_a_budget_must_be_an_integer(condenser: Condenser, toy_pool: MakePool) -> None:
+    with pytest.raises(TypeError):
+        condenser(toy_pool(), 1.5)  # type: ignore[arg-type]
+
+
+def test_any_network_serves(distiller: Distiller, toy_pool: MakePool) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3))
+    weight = net[0].weight.clone()
+    networks = type(distiller.networks)(**{**vars(distiller.networks), "net": net})
+    found = Distiller(**{**vars(distiller), "networks": networks})(toy_pool(), 1)
+    assert torch.isfinite(found.images().x).all()
+    assert torch.equal(net[0].weight, weight)
+
+
+def test_a_term_of_weight_zero_changes_no_bit(distiller: Distiller, toy_pool: MakePool) -> None:
+    assert same(distiller(toy_pool(), 1), distiller.plus(MeanEmbedding(), 0.0)(toy_pool(), 1))
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bits(distiller: Distiller, toy_pool: MakePool, tmp_path: Any) -> None:
+    whole = distiller(toy_pool(), 2, seed=3)
+    path = tmp_path / "state.pt"
+
+    class Interrupted(Exception):
+        pass
+
+    def stop(step: int, loss: torch.Tensor) -> None:
+        if step == 2:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        distiller(toy_pool(), 2, seed=3, checkpoint=path, checkpoint_every=1, on_step=stop)
+    steps: list[int] = []
+    resumed = distiller(
+        toy_pool(), 2, seed=3, checkpoint=path, checkpoint_every=1, on_step=lambda step, _: steps.append(step)
+    )
+    assert steps[0] == 3
+    assert same(whole, resumed)
+    with pytest.raises(ValueError, match="another run"):
+        distiller(toy_pool(), 2, seed=4, checkpoint=path)
+
+
+def test_the_objective_goes_down(distiller: Distiller, toy_pool: MakePool) -> None:
+    longer = Distiller(**{**vars(distiller), "steps": 60, "optimizer": type(distiller.optimizer)(lr=0.05)})
+    losses: list[float] = []
+    longer(toy_pool(images_per_class=12), 2, on_step=lambda _, loss: losses.append(float(loss)))
+    assert len(losses) == 60
+    assert sum(losses[-15:]) < sum(losses[:15])
+
+
+def test_time_is_a_budget_too(distiller: Distiller, toy_pool: MakePool) -> None:
+    assert distiller(toy_pool(), 1, seconds=0.0).provenance["steps_done"] == 0
