@@ -146,11 +146,16 @@ def _unpack(stored: Mapping[str, Tensor], counts: Sequence[int], known: bytes) -
 
 
 def _heads(shared: bytes, layouts: Sequence[int], known: bytes) -> dict[int, bytes]:
-    bound = len(layouts) * (2 + 0xFFFF)  # a damaged table cannot ask for more memory than a sound one
+    if not layouts and not shared:
+        return {}
+    bound = max(1, len(layouts) * (2 + 0xFFFF))  # a damaged table cannot ask for more memory than a sound one
+    inflate = zlib.decompressobj(-15, zdict=known)
     try:
-        table = zlib.decompressobj(-15, zdict=known).decompress(shared, bound) if shared else b""
+        table = inflate.decompress(shared, bound)
     except zlib.error as error:
         raise ValueError(f"stored shared heads are damaged: {error}") from error
+    if not inflate.eof or inflate.unused_data:
+        raise ValueError("stored shared heads are damaged: the deflated data ends too early or too late")
     heads: dict[int, bytes] = {}
     at = 0
     for n in layouts:
