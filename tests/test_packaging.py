@@ -1,0 +1,102 @@
+"""What is promised of the package as a whole: what a wheel holds, what an import costs, where randomness comes from."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from jaxtyping import TypeCheckError
+
+from ddreplay.datasets import channel_moments
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = sorted((ROOT / "ddreplay").rglob("*.py"))
+
+
+def test_the_wheel_holds_ddreplay_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in ("ddreplay", "strategies", "benchmarks", "tests"):
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.json"))
+    code = "import setuptools.build_meta as backend; backend.build_wheel('dist')"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"ddreplay"}
+    assert "ddreplay/py.typed" in names
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+    assert {name for name in names if name.endswith(".py")} == {p.relative_to(ROOT).as_posix() for p in SOURCES}
+
+
+@pytest.fixture(scope="module")
+def imports() -> list[dict[str, Any]]:
+    """Three fresh interpreters: seconds of ``import torch``, seconds of ``import ddreplay`` after it, modules loaded."""
+    code = (
+        "import sys, time, json; a = time.perf_counter(); import torch; b = time.perf_counter(); before = set(sys.modules); "
+        "import ddreplay; c = time.perf_counter(); "
+        "print(json.dumps({'torch': b - a, 'ddreplay': c - b, 'modules': sorted(set(sys.modules) - before)}))"
+    )
+    runs = [
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+        for _ in range(3)
+    ]
+    return [json.loads(run.stdout) for run in runs]
+
+
+def test_the_import_is_quick(imports: list[dict[str, Any]]) -> None:
+    assert min(run["ddreplay"] for run in imports) < 2.0, [(run["torch"], run["ddreplay"]) for run in imports]
+
+
+def test_the_import_loads_nothing_heavy(imports: list[dict[str, Any]]) -> None:
+    loaded = {name.split(".")[0] for name in imports[0]["modules"]}
+    assert "ddreplay" in loaded
+    assert not loaded & {"avalanche", "sklearn", "matplotlib", "torchvision", "scipy", "beartype"}
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_randomness_has_one_door() -> None:
+    """Durations may be measured (time.perf_counter); the time of day, and every generator but torch's, stay out."""
+    modules = ("random.", "numpy.random.", "secrets.", "uuid.", "datetime.", "time.time.", "time.time_ns.")
+    calls = {"np.random", "numpy.random", "time.time", "time.time_ns", "os.urandom", "torch.seed", "torch.initial_seed"}
+    found = []
+    for path in SOURCES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        found += [f"{path.name}: import {name}" for name in imported(tree) if f"{name}.".startswith(modules)]
+        used = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        found += [f"{path.name}: {name}" for name in sorted(used & calls)]
+    assert found == []
+
+
+def test_only_the_adapters_import_avalanche() -> None:
+    users = {
+        path.relative_to(ROOT).parts[1].removesuffix(".py")
+        for path in SOURCES
+        if any(f"{name}.".startswith("avalanche.") for name in imported(ast.parse(path.read_text(encoding="utf-8"))))
+    }
+    assert users <= {"avalanche"}
+
+
+def test_shapes_are_checked_while_tests_run() -> None:
+    with pytest.raises(TypeCheckError):
+        channel_moments(torch.zeros(3))
+    assert torch.get_num_threads() == 1
