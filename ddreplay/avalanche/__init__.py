@@ -1,0 +1,22 @@
+"""Condensed replay inside Avalanche: storage policies, plugins and a helper for strategies that hold a policy of their own.
+
+    memory = CondensedBuffer(images_per_class=10, total_num_classes=100, mean=MEAN, std=STD)
+    strategy = Naive(..., plugins=[CondensedReplayPlugin(memory)])
+
+The only part of the package that imports Avalanche.
+"""
+
+from ddreplay.avalanche.adopt import use_in
+from ddreplay.avalanche.budget import Budget
+from ddreplay.avalanche.buffer import ClassGroup, CondensedBuffer, RingBuffer
+from ddreplay.avalanche.plugins import CondensedReplayPlugin, MemoryOnlyPlugin
+
+__all__ = [
+    "Budget",
+    "ClassGroup",
+    "CondensedBuffer",
+    "CondensedReplayPlugin",
+    "MemoryOnlyPlugin",
+    "RingBuffer",
+    "use_in",
+]

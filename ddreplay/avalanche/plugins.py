@@ -1,0 +1,125 @@
+"""Avalanche plugins: replay from a small memory, and training on the memory alone."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from typing import Any
+
+from avalanche.core import SupervisedPlugin
+from avalanche.evaluation.metric_results import MetricValue
+from avalanche.training.plugins import ReplayPlugin
+from avalanche.training.storage_policy import ExemplarsBuffer
+from torch import nn
+
+from ddreplay.avalanche.buffer import CondensedBuffer
+
+__all__ = ["CondensedReplayPlugin", "MemoryOnlyPlugin"]
+
+log = logging.getLogger(__name__)
+
+
+class CondensedReplayPlugin(ReplayPlugin, supports_distributed=False):  # type: ignore[misc, call-arg]
+    """Experience replay from any storage policy: every batch of new data is followed by a batch of memory.
+
+    Avalanche's ``ReplayPlugin`` with the batch of memory cut to what the memory holds. Where the memory is smaller than a batch,
+    the stock plugin replays nothing under ``drop_last=True``. After every experience the seconds of the update, the images and,
+    for a `CondensedBuffer`, the bytes are published as metrics.
+
+    Args:
+        storage_policy: a `CondensedBuffer`, a `RingBuffer` or any policy of Avalanche.
+        batch_size: new samples a step; ``None``: the strategy's ``train_mb_size``.
+        batch_size_mem: replayed samples a step; ``None``: the strategy's ``train_mb_size``.
+        task_balanced_dataloader: replayed samples come in equal parts from all tasks of the memory.
+    """
+
+    batch_size_mem: int | None
+
+    def __init__(
+        self,
+        storage_policy: Any,
+        *,
+        batch_size: int | None = None,
+        batch_size_mem: int | None = None,
+        task_balanced_dataloader: bool = False,
+    ) -> None:
+        super().__init__(
+            mem_size=storage_policy.max_size,
+            batch_size=batch_size,
+            batch_size_mem=batch_size_mem,
+            task_balanced_dataloader=task_balanced_dataloader,
+            storage_policy=storage_policy,
+        )
+
+    def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Install the loader of mixed batches, where the memory holds anything."""
+        wanted, held = self.batch_size_mem, len(self.storage_policy.buffer)
+        self.batch_size_mem = max(1, min(wanted or strategy.train_mb_size, held))
+        try:
+            super().before_training_exp(strategy, *args, **kwargs)
+        finally:
+            self.batch_size_mem = wanted
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Update the memory with the experience that is over."""
+        update_and_publish(self, self.storage_policy, strategy)
+
+
+class MemoryOnlyPlugin(SupervisedPlugin, supports_distributed=False):  # type: ignore[misc, call-arg]
+    """Train from scratch on the memory alone (GDumb), with any storage policy.
+
+    In every experience the memory is updated first; then the network starts again from a copy of the weights it had before its
+    first experience (layers that grew since are new), with the optimiser's state cleared, and trains for the strategy's epochs on
+    the memory. Sub-experiences of an online stream are no exception: the optimiser always holds the network in training.
+
+    An empty memory (everything still staged) trains nothing. ``drop_last`` is left aside when the memory is less than a batch.
+
+    Args:
+        storage_policy: a `CondensedBuffer`, a `RingBuffer` or any policy of Avalanche.
+    Reference: Prabhu, Torr and Dokania, "GDumb: A Simple Approach that Questions Our Progress in Continual Learning", ECCV 2020.
+    """
+
+    def __init__(self, storage_policy: Any) -> None:
+        super().__init__()
+        self.storage_policy = storage_policy
+        self.fresh: nn.Module | None = None
+
+    def before_train_dataset_adaptation(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Put the fresh network in the place of the trained one."""
+        if self.fresh is None:
+            self.fresh = copy.deepcopy(strategy.model)
+        strategy.model_adaptation(self.fresh)
+        strategy.model = copy.deepcopy(self.fresh)
+
+    def after_train_dataset_adaptation(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Update the memory and put it in the place of the experience's data."""
+        update_and_publish(self, self.storage_policy, strategy)
+        if len(self.storage_policy.buffer):
+            strategy.adapted_dataset = self.storage_policy.buffer.train()
+
+    def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Hand the fresh network to the optimiser, whatever Avalanche made of the experience's place in the stream."""
+        strategy.model.train()
+        strategy.make_optimizer(reset_optimizer_state=True)
+        held = len(self.storage_policy.buffer)
+        if held == 0:
+            log.warning("the memory is empty: nothing is trained in this experience")
+            strategy.stop_training()
+        elif kwargs.get("drop_last", False) and held < strategy.train_mb_size:
+            strategy.make_train_dataloader(**{**kwargs, "drop_last": False})
+
+
+def update_and_publish(plugin: Any, policy: Any, strategy: Any) -> None:
+    """Update a storage policy; publish ``Memory_Update_Seconds``, ``Memory_Images`` and ``Memory_Bytes``."""
+    started = time.perf_counter()
+    if type(policy).post_adapt is ExemplarsBuffer.post_adapt:  # does nothing: an older policy, which has update alone
+        policy.update(strategy)
+    else:
+        policy.post_adapt(strategy, strategy.experience)
+    values = {"Update_Seconds": time.perf_counter() - started, "Images": len(policy.buffer)}
+    if isinstance(policy, CondensedBuffer):
+        values["Bytes"] = policy.nbytes
+    for name, value in values.items():
+        metric = MetricValue(plugin, f"Memory_{name}/train_phase/train_stream", value, strategy.clock.train_iterations)
+        strategy.evaluator.publish_metric_value(metric)

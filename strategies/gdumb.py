@@ -1,0 +1,43 @@
+"""GDumb: put the new data into the memory, then train a fresh network on the memory alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from avalanche.training.templates import SupervisedTemplate
+from torch import nn
+
+from ddreplay.avalanche import MemoryOnlyPlugin
+
+
+def gdumb(
+    model: nn.Module,
+    memory: Any,
+    *,
+    lr: float = 0.01,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    epochs: int = 100,
+    batch_size: int = 32,
+    evaluator: Any = None,
+    device: torch.device | str = "cpu",
+) -> Any:
+    """SGD from the initial weights on the memory, after every experience; what is compared is the memory and nothing else.
+
+    Args:
+        memory: a storage policy, e.g. ``CondensedBuffer(images_per_class=10)`` or ``RingBuffer(images_per_class=10)``.
+        epochs: on the memory, for every experience.
+        evaluator: Avalanche's ``EvaluationPlugin``; ``None`` measures nothing.
+    Reference: Prabhu, Torr and Dokania, "GDumb: A Simple Approach that Questions Our Progress in Continual Learning", ECCV 2020.
+    """
+    return SupervisedTemplate(
+        model=model,
+        optimizer=torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay),
+        train_mb_size=batch_size,
+        train_epochs=epochs,
+        eval_mb_size=256,
+        device=torch.device(device),
+        plugins=[MemoryOnlyPlugin(memory)],
+        evaluator=evaluator,
+    )
