@@ -42,11 +42,10 @@ NETS: dict[str, Callable[..., Any]] = {
     "mlp": mlp,
 }
 
-Positional = tyro.conf.Positional
 
 
 def condense(
-    data: Positional[str],
+    data: tyro.conf.Positional[str],
     out: Path = Path("set.safetensors"),
     method: str = "dm",
     images_per_class: int = 10,
@@ -105,7 +104,7 @@ def condense(
 
 
 def evaluate(
-    file: Positional[Path],
+    file: tyro.conf.Positional[Path],
     test: str,
     net: str = "convnet",
     protocol: str = "dm2023",
@@ -150,7 +149,7 @@ def evaluate(
     report({"file": str(file), "net": net, **result.as_dict(), "summary": str(result)}, json, "summary")
 
 
-def show(file: Positional[Path], out: Path | None = None, columns: int = 20, json: bool = False) -> None:
+def show(file: tyro.conf.Positional[Path], out: Path | None = None, columns: int = 20, json: bool = False) -> None:
     """Draw a labelled contact sheet of a condensed set, and say what is in the file.
 
     Args:

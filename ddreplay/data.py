@@ -132,7 +132,8 @@ class ClassPool:
         """Images as the pool keeps them -> network space."""
         if images.dtype != torch.uint8:
             return images
-        return images.float().mul_(self._scale).add_(self._shift)
+        normalised: Tensor = images.float().mul_(self._scale).add_(self._shift)
+        return normalised
 
     def rows(self, index: Int64[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
         """Images at these rows (rows are sorted by class), in network space."""
@@ -149,7 +150,8 @@ class ClassPool:
         position = torch.arange(max(self.counts), device=self.device)
         keys.masked_fill_(position >= self._counts[:, None], 2.0)
         order = keys.argsort(1)
-        return self._starts[:, None] + order.gather(1, position[:n] % self._counts[:, None])
+        rows: Tensor = self._starts[:, None] + order.gather(1, position[:n] % self._counts[:, None])
+        return rows
 
     def draw(self, n: int, random: Random) -> Batch:
         """``n`` images of every class in one gather: x [C*n, c, h, w], class-major; y are positions 0..C-1."""

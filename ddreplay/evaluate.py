@@ -91,34 +91,13 @@ class Evaluation:
         return f"{self.mean:.2f} ± {self.ci95:.2f} % ({len(self.accuracies)} seeds, {self.protocol.name}, {self.nbytes} bytes)"
 
 
-_T95 = (
-    math.nan,
-    12.706,
-    4.303,
-    3.182,
-    2.776,
-    2.571,
-    2.447,
-    2.365,
-    2.306,
-    2.262,
-    2.228,
-    2.201,
-    2.179,
-    2.160,
-    2.145,
-    2.131,
-)
-
-
 def interval(values: Sequence[float]) -> float:
-    """Half the width of the 95 % interval of the mean, by Student's t (two-sided; 2.131 to 1.96 above 15 degrees of freedom)."""
+    """Half the width of the 95 % interval of the mean, by Student's t; NaN for fewer than two values."""
     if len(values) < 2:
         return math.nan
-    freedom = len(values) - 1
-    # above the table: the expansion of t in 1/freedom around the normal quantile, good to 0.002
-    t = _T95[freedom] if freedom < len(_T95) else 1.95996 + 2.3722 / freedom + 2.8225 / freedom**2
-    return t * statistics.stdev(values) / math.sqrt(len(values))
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def train(

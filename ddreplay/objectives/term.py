@@ -89,7 +89,8 @@ class Side:
 
     def by_class(self, values: Tensor) -> Tensor:
         """[classes * n, ...] -> [classes, n, ...]."""
-        return values.unflatten(0, (self.classes, self.per_class))
+        blocks: Tensor = values.unflatten(0, (self.classes, self.per_class))
+        return blocks
 
     def class_means(self, *per_image: PerImage) -> list[Tensor]:
         """The mean over every class's images of functions of their activations: a list of [classes, ...].
@@ -177,7 +178,7 @@ class Sum(Term):
             flat += [(t, w * weight) for t, w in inner]
         kept = [(t, w) for t, w in flat if w != 0]
         self.terms: list[Term] = nn.ModuleList([t for t, _ in kept])  # type: ignore[assignment]
-        self.weights = tuple(w for _, w in kept)
+        self.weights: tuple[float, ...] = tuple(w for _, w in kept)
         self.taps = tuple(dict.fromkeys(tap for t, _ in kept for tap in t.taps))
         self.bankable = all(t.bankable for t, _ in kept)
         self.weight_gradients = any(t.weight_gradients for t, _ in kept)
