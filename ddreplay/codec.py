@@ -308,7 +308,7 @@ def codec_from_spec(spec: Mapping[str, Any]) -> Codec:
         ValueError: on an unknown name or parameter.
     Example:
         >>> codec_from_spec({"name": "jpeg", "quality": 15}).spec()
-        {'name': 'jpeg', 'quality': 15, 'subsampling': '4:2:0'}
+        {'name': 'jpeg', 'quality': 15, 'subsampling': '4:4:4'}
     """
     parameters = dict(spec)
     name = parameters.pop("name", None)

@@ -27,8 +27,8 @@ class jpeg(Pictures):
 
     Args:
         quality: 1 to 100.
-        subsampling: of the colours. "4:2:0" has fewer bytes at equal error at low quality, "4:4:4" from about 40 on and
-            for images of 8 pixels, where "4:2:0" pads to 16.
+        subsampling: of the colours. On CIFAR-10 at equal bytes "4:4:4" is 0.3 dB ahead of "4:2:0" at 180 bytes an image
+            and 0.1 dB behind at 70; it keeps tiles apart exactly, and "4:2:0" pads tiles to 16 pixels.
     Reference: ITU-T T.81, annexes B (syntax), E (restart intervals), K (standard tables).
     Example:
         >>> import torch
@@ -38,8 +38,8 @@ class jpeg(Pictures):
         [(4, 1, 8, 8), (2, 1, 8, 8)]
     """
 
-    quality: int = 40
-    subsampling: Subsampling = "4:2:0"
+    quality: int = 30
+    subsampling: Subsampling = "4:4:4"
 
     name: ClassVar[str] = "jpeg"
     extension: ClassVar[str] = "jpg"
