@@ -1,0 +1,106 @@
+"""Evaluation: the protocol's own counts, intervals, and that the test images are only counted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from ddreplay import ClassPool, Protocol, convnet, coresets, evaluate
+from ddreplay.evaluate import PROTOCOLS, interval, train
+from ddreplay.randomness import Random
+
+MakePool = Callable[..., ClassPool]
+QUICK = Protocol("quick", epochs=20, lr=0.05)
+
+
+def test_the_named_protocols_are_the_papers() -> None:
+    dc, dm = PROTOCOLS["dc2021"], PROTOCOLS["dm2023"]
+    assert (dc.epochs, dc.augment, dm.epochs) == (300, None, 1000)
+    assert dm.augment == "color_crop_cutout_flip_scale_rotate"
+    for protocol in (dc, dm):
+        assert (protocol.lr, protocol.momentum, protocol.weight_decay, protocol.batch_size) == (0.01, 0.9, 5e-4, 256)
+    assert dm.scaled(100).name == "dm2023, 100 epochs"
+
+
+def test_epochs_and_the_drop_are_counted_as_released() -> None:
+    rates: list[float] = []
+
+    class Recorder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.linear(x.flatten(1))
+            return out
+
+    net = Recorder()
+    weights = [net.linear.weight.detach().clone()]
+    protocol = Protocol("steps", epochs=6, momentum=0.0, weight_decay=0.0, lr=1.0)
+    x, y = torch.ones(2, 1, 2, 2), torch.tensor([0, 1])
+
+    def note(epoch: int) -> None:
+        weights.append(net.linear.weight.detach().clone())
+        with torch.no_grad():  # the same gradient every epoch
+            net.linear.weight.zero_()
+            net.linear.bias.copy_(torch.tensor([1.0, 0.0]))
+        rates.append(float((weights[-1] - 0).abs().max()))
+
+    with torch.no_grad():
+        net.linear.weight.zero_()
+        net.linear.bias.copy_(torch.tensor([1.0, 0.0]))
+    train(net, x, y, protocol, Random(0), on_epoch=note)
+    assert len(rates) == 7  # epochs + 1
+    ratio = [r / rates[0] for r in rates]
+    assert ratio[:5] == pytest.approx([1.0] * 5)  # the drop comes after epoch index 6 // 2 + 1 = 4
+    assert ratio[5:] == pytest.approx([0.1] * 2)
+
+
+def test_it_is_repeatable_and_leaves_the_callers_state(toy_pool: MakePool) -> None:
+    pool, state = toy_pool(), torch.random.get_rng_state()
+    condensed = coresets.random()(pool, 2)
+    first = evaluate(condensed, pool, convnet(width=8), protocol=QUICK, seeds=2)
+    second = evaluate(condensed, pool, convnet(width=8), protocol=QUICK, seeds=2)
+    assert first.accuracies == second.accuracies
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert first.nbytes == condensed.nbytes
+    assert first.images == 6
+
+
+def test_a_learnable_set_is_learned_whatever_its_ids(toy_pool: MakePool) -> None:
+    pool = toy_pool(images_per_class=20)
+    found = evaluate(coresets.random()(pool, 5), pool, convnet(width=8), protocol=QUICK, seeds=2)
+    assert found.mean > 90
+    assert set(found.per_class) == {2, 5, 9}
+    assert found.mean == pytest.approx(sum(found.per_class.values()) / 3)
+
+
+def test_a_subset_of_the_classes_can_be_tested(toy_pool: MakePool) -> None:
+    pool = toy_pool(images_per_class=20)
+    found = evaluate(coresets.random()(pool, 5), pool.select([2]), convnet(width=8), protocol=QUICK, seeds=1)
+    assert found.mean > 90
+    assert math.isnan(found.ci95)
+    assert math.isnan(found.std)
+
+
+def test_what_does_not_fit_is_refused(toy_pool: MakePool) -> None:
+    pool = toy_pool()
+    condensed = coresets.random()(pool.select([0, 1]), 1)
+    with pytest.raises(ValueError, match="lacks"):
+        evaluate(condensed, pool)
+    with pytest.raises(ValueError, match="shape"):
+        evaluate(condensed, toy_pool(shape=(3, 8, 8)).select([0, 1]))
+    x, y = pool.select([0, 1]).all()
+    other = ClassPool(x, pool.relabel(y), mean=(0.9,), std=(2.0,), device="cpu")
+    with pytest.raises(ValueError, match="normalised"):
+        evaluate(condensed, other)
+
+
+def test_the_interval_is_students() -> None:
+    # 1..5: mean 3, deviation sqrt(2.5), t(0.975, 4) = 2.776445
+    assert interval([1.0, 2.0, 3.0, 4.0, 5.0]) == pytest.approx(2.776445 * math.sqrt(2.5 / 5), rel=1e-6)
+    assert math.isnan(interval([1.0]))
