@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from avalanche.benchmarks.scenarios.online import split_online_stream
 from avalanche.benchmarks.utils import AvalancheDataset
 from avalanche.benchmarks.utils.data_loader import ReplayDataLoader
 from avalanche.training.plugins import ReplayPlugin
@@ -30,7 +29,7 @@ from toy_streams import (
 )
 
 from ddreplay import convnet, dm
-from ddreplay.avalanche import Budget, CondensedBuffer, RingBuffer
+from ddreplay.avalanche import CondensedBuffer, RingBuffer
 from ddreplay.codec import float32
 
 QUICK = dm(convnet(width=8), bank=2, steps=2, batch_real=4)
@@ -100,76 +99,6 @@ def test_task_labels_can_be_asked_for(task_labels: Any, length: int | None, make
     memory = ring(task_labels=task_labels)
     memory.post_adapt(None, after(data := make(noisy([0]))))
     assert len(memory.buffer[0]) == (length or len(data[0]))
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ((25, False, 10, None), Budget(25, 2, 10)),
-        ((None, False, 10, 5), Budget(50, 5, 10)),
-        ((55, False, None, 5), Budget(55, 5, 11)),
-        ((None, False, None, 5), Budget(None, 5, None)),
-        ((40, True, None, None), Budget(40, None, None)),
-    ],
-)
-def test_what_a_budget_lacks_follows_from_what_it_has(given: Any, expected: Budget) -> None:
-    assert Budget.of(*given) == expected
-
-
-@pytest.mark.parametrize(
-    ("given", "words"),
-    [
-        ((None, False, None, None), "needs images_per_class"),
-        ((200, False, None, None), "adaptive_size=True"),
-        ((None, True, None, None), "shares max_size alone"),
-        ((200, True, 10, None), "shares max_size alone"),
-        ((9, False, 10, None), "less than one image"),
-        ((40, False, 10, 5), "more than max_size"),
-        ((4, False, None, 5), "more than max_size"),
-        ((0, True, None, None), "max_size must be at least 1"),
-    ],
-)
-def test_sizes_that_do_not_fit_are_refused(given: Any, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        Budget.of(*given)
-
-
-def test_positions_of_the_arguments_are_those_of_the_stock_buffer() -> None:
-    memory = CondensedBuffer(20, False, 10)
-    assert (memory.max_size, memory.adaptive_size, memory.total_num_classes) == (20, False, 10)
-    assert CondensedBuffer(20, True).adaptive_size
-
-
-@pytest.mark.parametrize("how", [{"total_num_classes": 2}, {"max_size": 2, "adaptive_size": True, "images_per_class": None}])
-def test_more_classes_than_declared_are_refused_and_change_nothing(how: Any) -> None:
-    memory = ring(**how)
-    memory.post_adapt(None, after(plain(noisy([0, 1]))))
-    before = memory.condensed.images().x
-    with pytest.raises(ValueError, match="raise"):
-        memory.post_adapt(None, after(plain(noisy([1, 2]))))
-    assert torch.equal(memory.condensed.images().x, before)
-    assert memory.staged == 0
-    memory.post_adapt(None, after(plain(noisy([1]))))
-
-
-def test_a_budget_for_each_class_alone_grows_with_the_stream() -> None:
-    memory = ring()
-    assert memory.max_size == 0
-    for k in range(3):
-        memory.post_adapt(None, after(plain(noisy([2 * k, 2 * k + 1]))))
-        assert memory.max_size == len(memory.buffer) == 4 * (k + 1)
-
-
-def test_an_adaptive_memory_shrinks_each_class_to_its_first_images() -> None:
-    memory = CondensedBuffer(13, True, condenser=QUICK, **SPACE)
-    sizes, kept = [], None
-    for k in range(3):
-        memory.post_adapt(None, after(plain(noisy([2 * k, 2 * k + 1]))))
-        sizes.append([len(part) for part in memory.buffer_datasets])
-        x, y = memory.condensed.images()
-        kept = x[y == 0] if kept is None else kept
-        torch.testing.assert_close(x[y == 0], kept[: sizes[-1][0]], rtol=0, atol=1e-6)
-    assert sizes == [[6] * 2, [3] * 4, [2] * 6]
 
 
 def test_only_the_current_experience_is_touched() -> None:
@@ -403,55 +332,6 @@ def test_state_dict_continues_the_run(how: Any, tmp_path: Any) -> None:
     for k in range(len(whole.buffer)):
         assert torch.equal(whole.buffer[k][0], again.buffer[k][0])
         assert whole.buffer[k][1:] == again.buffer[k][1:]
-
-
-def test_resize_keeps_first_images() -> None:
-    memory = ring(images_per_class=4, total_num_classes=2)
-    memory.post_adapt(None, after(plain(noisy([0, 1]))))
-    before = memory.condensed.images()
-    memory.resize(None, 5)
-    assert (memory.max_size, len(memory.buffer)) == (5, 4)
-    x, y = memory.condensed.images()
-    torch.testing.assert_close(x[y == 1], before.x[before.y == 1][:2], rtol=0, atol=1e-6)
-    memory.resize(None, 100)
-    assert (memory.max_size, len(memory.buffer)) == (100, 4)
-    with pytest.raises(ValueError, match="max_size 1"):
-        memory.resize(None, 1)
-
-
-def test_a_group_can_be_shortened_but_not_updated_alone() -> None:
-    memory = ring(images_per_class=4)
-    memory.post_adapt(None, after(plain(noisy([0, 1]))))
-    memory.buffer_groups[1].resize(None, 1)
-    assert sorted(labels_of(memory.buffer)) == [0, 0, 0, 0, 1]
-    with pytest.raises(TypeError, match="update the CondensedBuffer"):
-        memory.buffer_groups[1].post_adapt(None, None)
-
-
-def test_an_online_stream_is_condensed_at_boundaries() -> None:
-    stream = split_online_stream(task_labelled_stream().train_stream, experience_size=5)
-    memory = condensed(condense_every=4)
-    held = []
-    for sub_experience in stream:
-        memory.post_adapt(None, sub_experience)
-        held.append((len(memory.buffer), memory.staged))
-    assert held[:5] == [(0, 5), (0, 10), (0, 15), (4, 0), (4, 5)]
-    assert held[-1] == (12, 0)
-    memory.post_adapt(None, after(labelled(noisy([0]))))
-    assert memory.staged_nbytes > memory.nbytes > 0
-    memory.flush()
-    memory.flush()
-    assert (memory.staged, memory.staged_nbytes, len(memory.buffer)) == (0, 0, 12)
-
-
-def test_staged_parts_give_what_the_whole_experience_gives() -> None:
-    whole, parts = noisy([0, 1], per_class=8), condensed(condense_every=100)
-    for rows in torch.arange(16).split(4):
-        parts.post_adapt(None, after(plain(Images(whole.x[rows], [whole.targets[k] for k in rows]))))
-    parts.flush()
-    at_once = condensed()
-    at_once.post_adapt(None, after(plain(whole)))
-    assert torch.equal(parts.condensed.images().x, at_once.condensed.images().x)
 
 
 def test_the_codec_can_be_chosen_for_a_condenser_that_has_one() -> None:

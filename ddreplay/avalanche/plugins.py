@@ -87,8 +87,10 @@ class MemoryOnlyPlugin(SupervisedPlugin, supports_distributed=False):  # type: i
 
     def before_train_dataset_adaptation(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Put the fresh network in the place of the trained one."""
-        if self.fresh is None:
+        if self.fresh is None:  # the first network is as it was given, and the one that the optimiser knows
             self.fresh = copy.deepcopy(strategy.model)
+            strategy.model_adaptation(self.fresh)
+            return
         strategy.model_adaptation(self.fresh)
         strategy.model = copy.deepcopy(self.fresh)
 
