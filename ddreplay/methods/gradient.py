@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ddreplay.augment import NATURAL, siamese
 from ddreplay.backbones import Net, convnet
 from ddreplay.condense import Distiller, sgd
+from ddreplay.mixing import Mix
 from ddreplay.networks import Loops, Rounds, trained_on_synthetic
-from ddreplay.objectives import GradientMatching
-from ddreplay.objectives.gradients import Metric
+from ddreplay.objectives import GradientMatching, warmup
+from ddreplay.objectives.gradients import Metric, Scope, WarmUp
 from ddreplay.parameterize import Init, pixels
 
-__all__ = ["DC_LOOPS", "dc", "dsa"]
+__all__ = ["DCC_LOOPS", "DC_LOOPS", "dc", "dcc", "dsa", "dsac"]
 
 DC_LOOPS = Loops(((1, 1, 1), (10, 10, 50), (20, 20, 25), (30, 30, 20), (40, 40, 15), (50, 50, 10)))
 """Released code of DC and DSA: (images per class, image steps a network, epochs on the synthetic set after each)."""
+
+DCC_LOOPS = Loops(((1, 10, 5), (10, 10, 50), (20, 20, 25), (30, 30, 20), (40, 40, 15), (50, 50, 10)))
+"""The same of DCC and DSAC, which show a network ten times at one image per class already."""
 
 
 def dc(
@@ -28,6 +33,7 @@ def dc(
     batch_real: int = 256,
     init: Init = "noise",
     metric: Metric = "layerwise",
+    mix: Mix | None = None,
 ) -> Distiller:
     """Dataset condensation with gradient matching (DC).
 
@@ -39,8 +45,11 @@ def dc(
     Args:
         net: makes a randomly initialised network; ``None``: the ConvNet of the paper, depth by image size.
         rounds: networks. Paper: 1000.
-        loops: (image steps a network, epochs on the synthetic set after each); the default is the released code's table.
+        loops: (image steps a network, epochs on the synthetic set after each); the default is the released code's table, where a
+            budget between two rows takes the larger one's, and one above the last row the last one's.
         lr: step size on pixels in normalised space. lr_net: of the network's training, without momentum.
+        metric: ``"layerwise"``, ``"cosine"`` or ``"mse"``, see `gradient_distance`.
+        mix: mixed-class augmentation of both sides alike (`ddreplay.mixing`); networks train on unmixed images.
     Departures: the released code makes one more update after its last evaluation; this does ``rounds`` x steps, no more.
     Reference: Zhao, Mopuri and Bilen, "Dataset Condensation with Gradient Matching", ICLR 2021.
     Example:
@@ -50,7 +59,7 @@ def dc(
     loops = loops if isinstance(loops, Loops) else Loops(((1, *loops),))
     return Distiller(
         trained_on_synthetic(net or convnet(), loops=loops, lr=lr_net),
-        GradientMatching(scope="class", metric=metric),
+        GradientMatching(scope="class", metric=metric, mix=mix),
         parameterize=pixels(init),
         optimizer=sgd(lr=lr, momentum=0.5),
         steps=Rounds(rounds, loops),
@@ -70,6 +79,7 @@ def dsa(
     strategy: str = NATURAL,
     init: Init = "real",
     metric: Metric = "layerwise",
+    mix: Mix | None = None,
 ) -> Distiller:
     """`dc` with differentiable siamese augmentation on both sides, and augmented network training (DSA).
 
@@ -81,7 +91,96 @@ def dsa(
         >>> dsa(convnet(width=8), rounds=2)(toy_pool(), 1).images().x.shape
         torch.Size([3, 1, 8, 8])
     """
+    plain = dc(
+        net, rounds=rounds, loops=loops, lr=lr, lr_net=lr_net, batch_real=batch_real, init=init, metric=metric, mix=mix
+    )
+    return _augmented(plain, strategy, "dsa")
+
+
+def dcc(
+    net: Net | None = None,
+    *,
+    rounds: int = 1000,
+    loops: Loops | tuple[int, int] = DCC_LOOPS,
+    scope: Scope | WarmUp | None = None,
+    groups: int | Sequence[Sequence[int]] | None = None,
+    lr: float = 0.1,
+    lr_net: float = 0.01,
+    batch_real: int = 256,
+    init: Init = "real",
+    metric: Metric = "layerwise",
+    mix: Mix | None = None,
+) -> Distiller:
+    """Dataset condensation with contrastive signals (DCC).
+
+    As `dc`, but gradients are summed over classes before they are compared, so that what classes have in common cancels and what
+    tells them apart is left; class-wise during a warm-up, which steadies the start:
+
+        L = sum_layers D(sum_c grad CE(x_c), sum_c grad CE(s_c))
+
+    Args:
+        loops: as in `dc`; the default is DCC's table.
+        scope: ``None``: the paper's bi-level warm-up, for the first quarter of the rounds (250 of 1000) and the first 10 steps of
+            a network. ``"set"``: no warm-up. ``warmup(rounds=250, steps=None)`` or ``warmup(rounds=None, steps=10)``: one level
+            alone. ``"class"``: DC with these loops and real images to start from.
+        groups: compare within groups of classes, the paper's future work for many classes: how many, or lists of class positions
+            (see `GradientMatching`).
+    Departures: the paper's Algorithm 1 ends the warm-up by ``>``, its released code by ``>=``, one step earlier; this follows
+        the code. One image of a batch counts as much as another: the collective gradient is the mean over classes, whose scale
+        only the 1e-6 in D sees.
+    Reference: Lee et al., "Dataset Condensation with Contrastive Signals", ICML 2022.
+    Example:
+        >>> dcc(convnet(width=8), rounds=2, loops=(2, 1))(toy_pool(), 1).images().x.shape
+        torch.Size([3, 1, 8, 8])
+    """
+    plain = dc(net, rounds=rounds, loops=loops, lr=lr, lr_net=lr_net, batch_real=batch_real, init=init)
+    scope = warmup(rounds=rounds // 4, steps=10) if scope is None else scope
+    return replace(plain, objective=GradientMatching(scope, metric, groups=groups, mix=mix), name="dcc")
+
+
+def dsac(
+    net: Net | None = None,
+    *,
+    rounds: int = 1000,
+    loops: Loops | tuple[int, int] = DCC_LOOPS,
+    scope: Scope | WarmUp | None = None,
+    groups: int | Sequence[Sequence[int]] | None = None,
+    lr: float = 0.1,
+    lr_net: float = 0.01,
+    batch_real: int = 256,
+    strategy: str = NATURAL,
+    init: Init = "real",
+    metric: Metric = "layerwise",
+    mix: Mix | None = None,
+) -> Distiller:
+    """`dcc` with differentiable siamese augmentation on both sides, and augmented network training (DSAC).
+
+    Args:
+        strategy: DSA operations; without ``flip`` for digits (``ddreplay.augment.DIGITS``).
+    Departures: one augmentation draw per step for all classes, where the released code draws one per class; its default keeps
+        ``flip`` for every data set.
+    Reference: Lee et al., "Dataset Condensation with Contrastive Signals", ICML 2022.
+    Example:
+        >>> dsac(convnet(width=8), rounds=2, loops=(2, 1))(toy_pool(), 1).images().x.shape
+        torch.Size([3, 1, 8, 8])
+    """
+    plain = dcc(
+        net,
+        rounds=rounds,
+        loops=loops,
+        scope=scope,
+        groups=groups,
+        lr=lr,
+        lr_net=lr_net,
+        batch_real=batch_real,
+        init=init,
+        metric=metric,
+        mix=mix,
+    )
+    return _augmented(plain, strategy, "dsac")
+
+
+def _augmented(plain: Distiller, strategy: str, name: str) -> Distiller:
+    """With siamese augmentation of both sides and of the network's training."""
     augment = siamese(strategy)
-    base = dc(net, rounds=rounds, loops=loops, lr=lr, lr_net=lr_net, batch_real=batch_real, init=init, metric=metric)
-    source = trained_on_synthetic(net or convnet(), loops=loops, lr=lr_net, augment=augment)
-    return replace(base, networks=source, augment=augment, name="dsa")
+    return replace(plain, networks=replace(plain.networks, augment=augment), augment=augment, name=name)  # type: ignore[type-var]
