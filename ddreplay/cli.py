@@ -28,8 +28,14 @@ __all__ = ["main"]
 
 METHODS: dict[str, Callable[..., Condenser]] = {
     "dm": methods.dm,
+    "idm": methods.idm,
+    "ddm": methods.ddm,
+    "m3d": methods.m3d,
+    "ncfm": methods.ncfm,
     "dc": methods.dc,
     "dsa": methods.dsa,
+    "dcc": methods.dcc,
+    "dsac": methods.dsac,
     "random": coresets.random,
     "herding": coresets.herding,
 }
@@ -64,7 +70,7 @@ def condense(
     Args:
         data: digits, mnist, fashion-mnist, cifar10, cifar100, svhn, gtsrb, an .npz file or a folder of class folders.
         out: where the set goes (safetensors).
-        method: dm, dc, dsa, or the selections random and herding.
+        method: dm, dc, dsa, dcc, dsac, or the selections random and herding.
         images_per_class: stored images of every class.
         net: a backbone and its arguments, such as convnet or "convnet(width=64)".
         option: hyper-parameters of the method, such as steps=500 lr=0.5 bank=40.

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from ddreplay import ClassPool, CondensedSet, Condenser, Distiller, convnet, coresets, methods
-from ddreplay.objectives import MeanEmbedding
+from ddreplay.mixing import cutmix
+from ddreplay.objectives import MeanEmbedding, warmup
 
 NET = convnet(width=8)
 CONDENSERS: dict[str, Condenser] = {
@@ -20,8 +21,20 @@ CONDENSERS: dict[str, Condenser] = {
     "dm": methods.dm(NET, steps=3),
     "dm, banked": methods.dm(NET, steps=3, bank=2),
     "dm, refreshed": methods.dm(NET, steps=3, bank=2, refresh=2),
+    "dm, partitioned": methods.dm(NET, steps=3, bank=2, factor=2),
+    "idm": methods.idm(
+        NET, steps=3, weight=0.01, train_steps=1, batch_train=8, push_interval=2, queue_size=3, meter_interval=2
+    ),
+    "idm, by set": methods.idm(NET, steps=3, train_steps=1, batch_train=8, factor=1, step_per="set"),
+    "ddm": methods.ddm(NET, steps=3, taps=("convolutions",), moments=100.0, gram=100.0, diversity=1.0, bank=2),
+    "m3d": methods.m3d(NET, steps=3, bank=2),
+    "ncfm": methods.ncfm(NET, steps=3, frequencies=32, bank=2),
     "dc": methods.dc(NET, rounds=2, loops=(2, 1)),
     "dsa": methods.dsa(NET, rounds=2, loops=(2, 1)),
+    "dcc": methods.dcc(NET, rounds=2, loops=(2, 1), scope=warmup(rounds=1, steps=1)),
+    "dcc, groups of classes": methods.dcc(NET, rounds=2, loops=(2, 1), scope="set", groups=2),
+    "dsac": methods.dsac(NET, rounds=2, loops=(2, 1)),
+    "dsac, mixed": methods.dsac(NET, rounds=2, loops=(2, 1), mix=cutmix()),
 }
 MakePool = Callable[..., ClassPool]
 

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ddreplay.backbones.layers import Network
+from ddreplay.backbones.layers import AvgPool2x2, Network
 
 __all__ = ["Activations", "Probe", "find_classifier", "has_batchnorm", "settle_batchnorm"]
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+_GROUPS: dict[str, tuple[type[nn.Module], ...]] = {
+    "layers": (nn.Conv2d, nn.Linear),
+    "convolutions": (nn.Conv2d,),
+    "norms": (nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d, nn.BatchNorm2d, nn.SyncBatchNorm),
+    "poolings": (AvgPool2x2, nn.AvgPool2d, nn.MaxPool2d),
+}
 
 
 class Activations(NamedTuple):
-    """What a network made of a batch: logits [n, k], embedding [n, d], maps of the taps {name: [n, c, h, w]}."""
+    """What a network made of a batch: logits [n, k], embedding [n, d], maps of the taps {name: [n, c, h, w]}.
+
+    The maps of a group of taps (``"norms"``) are named ``norms/0``, ``norms/1``, ... in the order of the network's modules.
+    """
 
     logits: Tensor
     embedding: Tensor
@@ -35,6 +45,8 @@ class Probe:
         net: any module from images to logits.
         taps: names of submodules, as in ``net.named_modules()``, whose outputs are kept as maps. A module that runs
             several times gives its last output; an output that a later layer overwrites in place is seen overwritten.
+            Groups serve any backbone: ``"layers"`` (convolutional and linear), ``"convolutions"``, ``"norms"``, ``"poolings"``, or a
+            pattern such as ``"blocks.*.act"``.
     Raises:
         ValueError: for a tap that the network does not have; when called, if no ``nn.Linear`` runs, or a tap does not.
     Example:
@@ -48,12 +60,18 @@ class Probe:
         self.net = net
         self.taps = tuple(taps)
         modules = dict(net.named_modules())
-        for name in self.taps:
-            if not name or name not in modules:
+        self._tapped: dict[str, nn.Module] = {}
+        for tap in self.taps:
+            found = _tapped(tap, modules)
+            if not found:
                 known = ", ".join(name for name in modules if name)
-                raise ValueError(f"taps names {name!r}, which the network does not have; it has: {known}")
-        self._tapped = {name: modules[name] for name in self.taps}
+                raise ValueError(f"taps names {tap!r}, which the network does not have; it has: {known}")
+            self._tapped.update(found)
         self._linears = [net.classifier] if type(net) is Network else _linears(modules)
+
+    def names(self, *taps: str) -> list[str]:
+        """The names of the maps of these taps, in the order of the network's modules."""
+        return [name for tap in taps for name in self._tapped if name == tap or name.startswith(f"{tap}/")]
 
     def __call__(self, x: Float[Tensor, "n c h w"], parameters: Mapping[str, Tensor] | None = None) -> Activations:
         """Activations for a batch; under other ``parameters`` (and buffers, by name) than the network's, if given.
@@ -78,13 +96,25 @@ class Probe:
         if not isinstance(logits, Tensor) or logits.dim() != 2:
             got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
             raise ValueError(f"backbone {name} must give logits of shape [n, classes], got {got}")
-        missing = [tap for tap in self.taps if tap not in caught]
+        missing = [tap for tap in self._tapped if tap not in caught]
         if missing:
             raise ValueError(f"taps names {missing[0]!r}, which backbone {name} has but never runs on these images")
         return Activations(logits, inputs[-1].flatten(1), caught)
 
 
 _NO_LINEAR = "backbone {name} runs no nn.Linear, so it has no embedding; end it with one, from features to classes"
+
+
+def _tapped(tap: str, modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """A tap's modules, under the names of their maps."""
+    if tap in modules and tap:
+        return {tap: modules[tap]}
+    kinds = _GROUPS.get(tap)
+    if kinds is not None:
+        members = [module for module in modules.values() if isinstance(module, kinds)]
+    else:
+        members = [module for name, module in modules.items() if name and fnmatchcase(name, tap)]
+    return {f"{tap}/{k}": module for k, module in enumerate(members)}
 
 
 def _linears(modules: Mapping[str, nn.Module]) -> list[nn.Module]:

@@ -2,7 +2,20 @@
 
 from ddreplay.networks.bank import Bank, banked
 from ddreplay.networks.fresh import fresh
+from ddreplay.networks.queue import Pretrained, model_queue
 from ddreplay.networks.source import Networks, NetworkSource, Setting
 from ddreplay.networks.trained import Loops, Rounds, trained_on_synthetic
 
-__all__ = ["Bank", "Loops", "NetworkSource", "Networks", "Rounds", "Setting", "banked", "fresh", "trained_on_synthetic"]
+__all__ = [
+    "Bank",
+    "Loops",
+    "NetworkSource",
+    "Networks",
+    "Pretrained",
+    "Rounds",
+    "Setting",
+    "banked",
+    "fresh",
+    "model_queue",
+    "trained_on_synthetic",
+]

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ddreplay.backbones import Activations
-from ddreplay.objectives.term import MeanTerm, PerImage
+from ddreplay.objectives.term import Look, MeanTerm, PerImage
 
 __all__ = ["MeanEmbedding", "mean_discrepancy"]
 
@@ -28,7 +28,7 @@ class MeanEmbedding(MeanTerm):
     Reference: Zhao and Bilen, "Dataset Condensation with Distribution Matching", WACV 2023, Eq. 4.
     """
 
-    def per_image(self) -> Sequence[PerImage]:
+    def per_image(self, look: Look) -> Sequence[PerImage]:
         return (_embedding,)
 
     def compare(self, real: Sequence[Tensor], syn: Sequence[Tensor]) -> Float[Tensor, ""]:

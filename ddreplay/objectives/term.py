@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -16,10 +16,16 @@ from ddreplay.augment import Augment, Transform
 from ddreplay.backbones import Activations, Probe
 from ddreplay.randomness import Random
 
-__all__ = ["Look", "MeanTerm", "PerImage", "Side", "Statistic", "Sum", "Term", "pick_classes"]
+__all__ = ["Look", "MeanTerm", "PerImage", "Shared", "Side", "Statistic", "Sum", "Term", "pick_classes"]
 
 Statistic = tuple[Any, ...]
 """What a term keeps of the real side: tensors whose first axis is the class, in nested tuples."""
+
+
+
+class Shared(tuple[Any, ...]):
+    """A part of a statistic that belongs to all classes together: every class's step sees all of it."""
+
 
 PerImage = Callable[[Activations], Tensor]
 
@@ -29,7 +35,8 @@ class Look:
     """One look of one network at both sides, under one augmentation draw.
 
     round: how many networks were shown before this one. step: how many image steps this one has seen.
-    accuracy: the network's running accuracy on real data, in [0, 1]; 0 if nobody trained it on real data.
+    accuracy: the network's running accuracy on real data, in [0, 1], a number or a scalar on the device; 0 if nobody trained it
+    on real data.
     random: further draws of a term (inner steps, subsets). target: what a source gives besides the network (an expert's later weights).
     """
 
@@ -40,8 +47,15 @@ class Look:
     random: Random
     round: int = 0
     step: int = 0
-    accuracy: float = 0.0
+    accuracy: float | Tensor = 0.0
     target: Any = None
+    _kept: dict[Any, Any] = field(default_factory=dict)
+
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What ``make`` gives when first asked under this key, and the same at every later comparison under this look."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
 
 
 class Side:
@@ -87,6 +101,13 @@ class Side:
         """Of all images in one forward."""
         return self.look.probe(self.x)
 
+    @cached_property
+    def embedding(self) -> Float[Tensor, "n d"]:
+        """Of all images; without gradients in chunks."""
+        if torch.is_grad_enabled() or self.chunk is None or len(self.x) <= self.chunk:
+            return self.activations.embedding
+        return torch.cat([self.look.probe(x).embedding for x in self.x.split(self.chunk)])
+
     def by_class(self, values: Tensor) -> Tensor:
         """[classes * n, ...] -> [classes, n, ...]."""
         blocks: Tensor = values.unflatten(0, (self.classes, self.per_class))
@@ -124,6 +145,27 @@ class Term(nn.Module, abc.ABC):
     """Whether the real statistic may be computed once and reused while the images change."""
     weight_gradients: bool = False
     """Whether it differentiates with respect to the network's weights."""
+    additive: bool = False
+    """Whether the distance of several classes is the sum of the distances of each class alone."""
+
+    sized: bool = False
+    """Whether it has parameters whose size depends on the networks and images: then ``prepare`` is called before a run."""
+
+    def prepare(self, syn: Side) -> None:
+        """Make those parameters: ``syn`` is the images as they start, seen by a fresh network; the global generators are seeded."""
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Its learnable extras as groups of the optimiser; a group may name its own ``lr`` and ``momentum``."""
+        own = list(self.parameters())
+        return [{"params": own}] if own else []
+
+    def soft_labels(self) -> Float[Tensor, "n classes"] | None:
+        """Labels of the images trained on, class-major, where it learns them."""
+        return None
+
+    def learned(self) -> dict[str, Any]:
+        """What it learned besides images and labels, as JSON, for the set's provenance."""
+        return {}
 
     @abc.abstractmethod
     def summarise(self, real: Side) -> Statistic:
@@ -151,19 +193,25 @@ class MeanTerm(Term):
     All such terms of an objective share one chunked pass over the real images.
     """
 
+    additive = True
+
     @abc.abstractmethod
-    def per_image(self) -> Sequence[PerImage]:
-        """Functions of activations [n, ...] -> [n, ...] that are averaged over each class."""
+    def per_image(self, look: Look) -> Sequence[PerImage]:
+        """Functions of activations [n, ...] -> [n, ...] that are averaged over each class; draws are made `Look.once`."""
+
+    def keep(self, means: Sequence[Tensor]) -> Sequence[Tensor]:
+        """What is kept of the class means, each [classes, ...]; by default all."""
+        return means
 
     @abc.abstractmethod
     def compare(self, real: Sequence[Tensor], syn: Sequence[Tensor]) -> Float[Tensor, ""]:
-        """The distance between class means, each [classes, ...]."""
+        """The distance between what is kept of both sides."""
 
     def summarise(self, real: Side) -> Statistic:
-        return tuple(real.class_means(*self.per_image()))
+        return tuple(self.keep(real.class_means(*self.per_image(real.look))))
 
     def distance(self, statistic: Statistic, syn: Side) -> Float[Tensor, ""]:
-        return self.compare(statistic, syn.class_means(*self.per_image()))
+        return self.compare(statistic, self.keep(syn.class_means(*self.per_image(syn.look))))
 
 
 class Sum(Term):
@@ -182,13 +230,28 @@ class Sum(Term):
         self.taps = tuple(dict.fromkeys(tap for t, _ in kept for tap in t.taps))
         self.bankable = all(t.bankable for t, _ in kept)
         self.weight_gradients = any(t.weight_gradients for t, _ in kept)
+        self.additive = all(t.additive for t, _ in kept)
+        self.sized = any(t.sized for t, _ in kept)
+
+    def prepare(self, syn: Side) -> None:
+        for term in self.terms:
+            term.prepare(syn)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return [group for term in self.terms for group in term.parameter_groups()]
+
+    def soft_labels(self) -> Tensor | None:
+        return next((labels for term in self.terms if (labels := term.soft_labels()) is not None), None)
+
+    def learned(self) -> dict[str, Any]:
+        return {name: value for term in self.terms for name, value in term.learned().items()}
 
     def summarise(self, real: Side) -> Statistic:
-        shared = [(t, t.per_image()) for t in self.terms if isinstance(t, MeanTerm)]
+        shared = [(t, t.per_image(real.look)) for t in self.terms if isinstance(t, MeanTerm)]
         means = real.class_means(*[f for _, functions in shared for f in functions]) if shared else []
         found: dict[Term, Statistic] = {}
         for term, functions in shared:
-            found[term], means = tuple(means[: len(functions)]), means[len(functions) :]
+            found[term], means = tuple(term.keep(means[: len(functions)])), means[len(functions) :]
         return tuple(found[t] if t in found else t.summarise(real) for t in self.terms)
 
     def distance(self, statistic: Statistic, syn: Side) -> Float[Tensor, ""]:
@@ -205,6 +268,8 @@ class Sum(Term):
 
 def pick_classes(statistic: Any, index: Sequence[int]) -> Any:
     """The statistic of these blocks of classes alone."""
+    if isinstance(statistic, Shared):
+        return statistic
     if isinstance(statistic, Tensor):
         return statistic[list(index)]
     return tuple(pick_classes(part, index) for part in statistic)
