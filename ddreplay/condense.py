@@ -28,6 +28,7 @@ __all__ = ["SGD", "Condenser", "Distiller", "OnStep", "describe", "sgd"]
 OnStep = Callable[[int, Tensor], None]
 """Called after every image step with the number of steps done and the loss (a detached scalar, still on the device)."""
 
+_SIZES = 2**60  # added to the seed where the objective's own parameters are drawn
 CACHE_PIXELS = 32768  # in one forward on a CPU (32 images of 32x32): maps that stay in the cache beat one large batch
 
 
@@ -44,16 +45,43 @@ class SGD:
 
     lr: float = 0.1
     momentum: float = 0.5
+    max_norm: float | None = None
+    per_image: bool = False
 
     def __call__(self, parameters: Iterable[Any]) -> torch.optim.Optimizer:
-        return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum)
+        stored, *extras = parameters
+        if self.per_image:
+            stored = {**stored, "lr": self.lr * stored["stored_per_class"]}
+        optimizer = torch.optim.SGD([stored, *extras], lr=self.lr, momentum=self.momentum)
+        if self.max_norm is not None:
+            optimizer.register_step_pre_hook(_Clip(self.max_norm))
+        return optimizer
 
 
-def sgd(lr: float = 0.1, momentum: float = 0.5) -> SGD:
-    """Stochastic gradient descent on the stored numbers, as every paper of the family has it."""
+@dataclass(frozen=True)
+class _Clip:
+    """Before a step: the gradient of the stored numbers is shortened to a norm."""
+
+    max_norm: float
+
+    def __call__(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], self.max_norm)
+
+
+def sgd(
+    lr: float = 0.1, momentum: float = 0.5, *, max_norm: float | None = None, per_image: bool = False
+) -> SGD:
+    """Stochastic gradient descent on the stored numbers, as every paper of the family has it.
+
+    Args:
+        max_norm: the gradient of all stored numbers is shortened to this norm (BPTT).
+        per_image: ``lr`` is multiplied by the stored images per class (IDC).
+    """
     if lr <= 0 or not 0 <= momentum < 1:
         raise ValueError(f"lr must be positive and momentum in [0, 1), got {lr} and {momentum}")
-    return SGD(lr, momentum)
+    if max_norm is not None and max_norm <= 0:
+        raise ValueError(f"max_norm must be positive or None, got {max_norm}")
+    return SGD(lr, momentum, max_norm, per_image)
 
 
 @dataclass(frozen=True)
@@ -111,7 +139,7 @@ class Distiller:
         started = time.perf_counter()
         small = [k for k, n in enumerate(pool.counts) if n <= images_per_class]
         large = [k for k in range(pool.classes) if k not in small]
-        parts, done = [], 0
+        parts, done, learned = [], 0, {}
         if large:
             run = _Run(self, pool.select(large), images_per_class, seed)
             identity_of_run = {
@@ -122,7 +150,7 @@ class Distiller:
             }
             run.go(_Checkpoint(checkpoint, checkpoint_every, identity_of_run), seconds, on_step)
             parts.append(run.part())
-            done = run.step
+            done, learned = run.step, run.objective.learned()
         if small:
             kept = pool.select(small)
             parts.append(Part.of_images(kept, [kept.of_class(k) for k in range(kept.classes)], uint8()))
@@ -136,6 +164,7 @@ class Distiller:
             "settings": describe(self),
             "versions": versions(),
             "device": str(pool.device),
+            **({"learned": learned} if learned else {}),
         }
         return CondensedSet(tuple(parts), provenance)
 
@@ -152,14 +181,23 @@ class _Run:
         self.steps = method.steps if isinstance(method.steps, int) else method.steps(images_per_class)
         self.random = Random(seed, pool.device)
         self.form: Form = method.parameterize(pool, images_per_class, self.random).to(pool.device)
-        self.objective = copy.deepcopy(method.objective).to(pool.device)
-        extras = [{"params": list(self.objective.parameters())}] if list(self.objective.parameters()) else []
-        self.optimizer = method.optimizer([{"params": list(self.form.parameters())}, *extras])
+        self.objective = copy.deepcopy(method.objective)
         self.chunk = cache_chunk(pool.shape) if pool.device.type == "cpu" else None
         setting = Setting(
             pool, self.objective, method.augment, method.batch_real, self.random, self.syn, images_per_class, self.chunk
         )
+        self._prepare(setting, Random(seed + _SIZES, pool.device))
+        stored = {"params": list(self.form.parameters()), "stored_per_class": self.form.stored_per_class}
+        self.optimizer = method.optimizer([stored, *self.objective.parameter_groups()])
         self.networks = method.networks.start(setting)
+
+    def _prepare(self, setting: Setting, random: Random) -> None:
+        """Parameters of the objective whose size depends on the networks; what is drawn for them moves no other draw."""
+        if self.objective.sized:
+            look = setting.look(setting.network(self.method.networks.net, random), random)
+            with random.scope(), torch.no_grad():
+                self.objective.prepare(Side(look, self.syn().x, range(self.pool.classes)))
+        self.objective.to(self.pool.device)
 
     def syn(self) -> Batch:
         with torch.no_grad():
@@ -204,7 +242,11 @@ class _Run:
     def part(self) -> Part:
         stored = self.form.pack(self.method.codec, self.pool)
         counts = (self.form.stored_per_class,) * self.pool.classes
-        return Part.of_stored(self.pool, stored, self.method.codec, counts, layout=self.form.layout())
+        soft = self.objective.soft_labels()
+        labels = None if soft is None else soft.detach().float().cpu()
+        return Part.of_stored(
+            self.pool, stored, self.method.codec, counts, layout=self.form.layout(), soft_labels=labels
+        )
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -66,6 +66,11 @@ class Bank:
         self.source, self.setting, self.seeds = source, setting, seeds
         self._entries: dict[int, tuple[Look, Statistic]] = {}
 
+    @property
+    def net(self) -> Net:
+        """What made its networks."""
+        return self.source.net
+
     def entry(self, position: int) -> tuple[Look, Statistic]:
         """The look at this position and the real statistic under it."""
         seed = self.seeds[position]

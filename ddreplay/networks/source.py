@@ -76,5 +76,9 @@ class Networks(Protocol):
 class NetworkSource(Protocol):
     """Says which networks are shown, and what happens to them after the images have moved."""
 
+    @property
+    def net(self) -> Net:
+        """What makes the networks."""
+
     def start(self, setting: Setting) -> Networks:
         """Begin a condensation."""

@@ -1,0 +1,150 @@
+"""Mutual information between real and synthetic activations, raised through its contrastive lower bound."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from ddreplay.backbones import Activations
+from ddreplay.objectives.term import Shared, Side, Statistic, Term
+
+__all__ = ["MutualInformation", "noise_contrast"]
+
+
+def noise_contrast(
+    scores: Float[Tensor, "syn real"], positive: Bool[Tensor, "syn real"], classes: int
+) -> Float[Tensor, ""]:
+    """E_positive[log h] + (C - 1) E_negative[log(1 - h)] with h = sigmoid(score): at most 0, to be raised.
+
+    Expectations are means over pairs of a synthetic and a real image of one class, and of two classes. No pairs, no part.
+    Reference: Shang et al., "MIM4DD: Mutual Information Maximization for Dataset Distillation", NeurIPS 2023, Eq. 2.16.
+    """
+    alike = (F.logsigmoid(scores) * positive).sum() / positive.sum().clamp_min(1)
+    apart = (F.logsigmoid(-scores) * ~positive).sum() / (~positive).sum().clamp_min(1)
+    return alike + (classes - 1) * apart
+
+
+class MutualInformation(Term):
+    """MIM4DD: noise-contrastive estimation between real and synthetic activations, at every layer.
+
+        L = - sum_{k=1..K} 1 / beta^(K-1-k) [ E_pos log h_k + (C - 1) E_neg log(1 - h_k) ]          (lambda is the term's weight)
+        h_k(s, r) = sigmoid( <g_k(a_k(s)), g_k(a_k(r))> / tau )
+
+    Pairs of a synthetic and a real image are positive where they share the class; C is the number of classes; a_k is what
+    layer k gives, before its nonlinearity (Eq. 2.5); the last of the K layers is the classifier. L is never negative.
+
+    Args:
+        layers: the K layers, as taps of a `Probe`.
+        depth: fully connected layers of the critic's embedding g: 0, 1 or 2 (with a ReLU between). They learn along with
+            the images, by the distiller's optimiser.
+        width: of the embedding. Without layers it is the activation's own.
+        temperature: tau.
+        beta: above 1, later layers weigh more. Paper: 2.
+        normalise: embeddings have length 1.
+        images: real images per class in the pairs, the first of the batch; ``None``: all of them, and then it cannot be banked.
+        pooled: maps are averaged down to at most this many pixels a side before the critic; ``None``: never.
+        lr: step size of the critics, with momentum 0.9.
+    Raises:
+        ValueError: for arguments out of range.
+    Departures: the printed loss (Eq. 2.17) adds what must be maximised to what is minimised; here it has a minus sign. The paper
+        leaves open the temperature, the embedding's width and length, its optimiser, and which networks are fed: here both sides
+        are seen by the network that the method shows (an expert's weights in MTT, a fresh network in DM and BPTT). Pooled
+        maps and a subset of the real batch keep critics and statistics small. In steps per class each class's share counts 1/C,
+        so that one round over the classes weighs as much as one step of all.
+    Reference: Shang et al., "MIM4DD: Mutual Information Maximization for Dataset Distillation", NeurIPS 2023, Eq. 2.15-2.17.
+    Example:
+        >>> from ddreplay import convnet, methods
+        >>> mim = methods.dm(convnet(width=8), steps=2).plus(MutualInformation(), weight=0.8)
+        >>> mim(toy_pool(), 1).images().x.shape
+        torch.Size([3, 1, 8, 8])
+    """
+
+    additive = True
+    sized = True
+
+    def __init__(
+        self,
+        layers: Sequence[str] = ("layers",),
+        *,
+        depth: int = 1,
+        width: int = 128,
+        temperature: float = 0.5,
+        beta: float = 2.0,
+        normalise: bool = True,
+        images: int | None = 64,
+        pooled: int | None = 4,
+        lr: float = 0.01,
+    ) -> None:
+        super().__init__()
+        if depth not in (0, 1, 2):
+            raise ValueError(f"depth must be 0, 1 or 2, got {depth}")
+        if temperature <= 0 or beta <= 0 or lr <= 0:
+            raise ValueError(f"temperature, beta and lr must be positive, got {temperature}, {beta} and {lr}")
+        if width < 1 or (images is not None and images < 1) or (pooled is not None and pooled < 1):
+            raise ValueError(f"width, images and pooled must be at least 1, got {width}, {images} and {pooled}")
+        if not layers or isinstance(layers, str):
+            raise ValueError(f'layers must be a sequence of taps such as ("layers",), got {layers!r}')
+        self.taps = tuple(layers)
+        self.depth, self.width, self.temperature, self.beta = depth, width, temperature, beta
+        self.normalise, self.images, self.pooled, self.lr = normalise, images, pooled, lr
+        self.bankable = images is not None
+        self.critics = nn.ModuleList()
+
+    def prepare(self, syn: Side) -> None:
+        sizes = [a.shape[1] for a in self._layers(syn, syn.activations)]
+        self.critics = nn.ModuleList([self._critic(size) for size in sizes])
+
+    def _critic(self, size: int) -> nn.Module:
+        if self.depth == 0:
+            return nn.Identity()
+        if self.depth == 1:
+            return nn.Linear(size, self.width)
+        return nn.Sequential(nn.Linear(size, self.width), nn.ReLU(), nn.Linear(self.width, self.width))
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        own = list(self.parameters())
+        return [{"params": own, "lr": self.lr, "momentum": 0.9}] if own else []
+
+    def summarise(self, real: Side) -> Statistic:
+        n = real.per_class if self.images is None else min(self.images, real.per_class)
+        if n == real.per_class and (real.chunk is None or len(real.x) <= real.chunk):
+            parts = [self._layers(real, real.activations)]
+        else:
+            x = real.by_class(real.x)[:, :n].flatten(0, 1)
+            parts = [self._layers(real, real.look.probe(part)) for part in x.split(real.chunk or len(x))]
+        layers = [torch.cat(layer) for layer in zip(*parts, strict=True)]
+        return (Shared(layer.unflatten(0, (real.classes, n)) for layer in layers),)
+
+    def distance(self, statistic: Statistic, syn: Side) -> Float[Tensor, ""]:
+        real: Shared = statistic[0]
+        classes, n = real[0].shape[:2]
+        owner = torch.arange(classes, device=syn.images.device).repeat_interleave(n)
+        positive = syn.labels[:, None] == owner
+        if len(self.critics) != len(real):
+            raise ValueError("MutualInformation has no critics for these layers: call prepare(syn) once before distance")
+        total = syn.images.new_zeros(())
+        for k, (critic, a, b) in enumerate(
+            zip(self.critics, self._layers(syn, syn.activations), real, strict=True), start=1
+        ):
+            scores = self._embed(critic, a) @ self._embed(critic, b.flatten(0, 1)).T / self.temperature
+            total = total - noise_contrast(scores, positive, classes) / self.beta ** (len(real) - 1 - k)
+        return total * (syn.classes / classes)
+
+    def _embed(self, critic: nn.Module, activations: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
+        embedding: Tensor = critic(activations)
+        return F.normalize(embedding, dim=1) if self.normalise else embedding
+
+    def _layers(self, side: Side, seen: Activations) -> list[Float[Tensor, "n d"]]:
+        maps = [seen.maps[name] for name in side.look.probe.names(*self.taps)]
+        return [self._flat(a) for a in maps]
+
+    def _flat(self, maps: Tensor) -> Float[Tensor, "n d"]:
+        if maps.dim() == 4 and self.pooled is not None:
+            size = [min(side, self.pooled) for side in maps.shape[2:]]
+            maps = F.adaptive_avg_pool2d(maps, size)
+        return maps.flatten(1)
