@@ -1,0 +1,315 @@
+"""``python -m benchmarks class-incremental``: streams of new classes, strategies, memories, seeds; accuracy beside bytes and seconds."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.memories import Shared, memory_condenser
+from benchmarks.progress import Progress
+from benchmarks.records import Recording, begin, write
+from benchmarks.streams import average_accuracy, backward_transfer, class_incremental_stream, forgetting
+from benchmarks.tables import format_bytes, format_summary, summary, text_table
+from ddreplay.cli import make_net
+from ddreplay.datasets import load
+from ddreplay.randomness import Random
+
+__all__ = ["class_incremental"]
+
+BOUNDS = ("finetuning", "joint")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides the numbers besides memory, budget and seed."""
+
+    dataset: str
+    root: str | None
+    download: bool
+    experiences: int
+    net: str
+    strategies: tuple[str, ...]
+    epochs: int
+    gdumb_steps: int
+    batch_size: int
+    lr: float
+    per_class: int | None
+    device: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One memory (or bound) at one budget with one seed; strategies share its memory."""
+
+    memory: str
+    images_per_class: int
+    seed: int
+
+
+def class_incremental(
+    dataset: str = "digits",
+    root: Path | None = None,
+    download: bool = False,
+    experiences: int = 5,
+    images_per_class: tuple[int, ...] = (1, 2, 5),
+    memories: tuple[str, ...] = ("ring", "herding", "dm", "dc"),
+    strategies: tuple[str, ...] = ("gdumb", "er"),
+    seeds: int = 5,
+    net: str = "convnet(width=32)",
+    epochs: int = 10,
+    gdumb_steps: int = 150,
+    batch_size: int = 32,
+    lr: float = 0.01,
+    per_class: int | None = None,
+    workers: int = 0,
+    device: str = "cpu",
+    out: Path = Path("results"),
+) -> None:
+    """Compare memories on class-incremental streams.
+
+    Every memory is filled at the end of each experience from that experience alone; experience replay (er) trains on new data
+    and memory, GDumb (gdumb) from scratch on the memory. Finetuning and joint training are the bounds. The settings of condensers
+    are small ones (benchmarks/memories.py), not the papers'.
+
+    Args:
+        dataset: digits, mnist, fashion-mnist, cifar10, cifar100, svhn, an .npz file in MedMNIST's layout, or a folder of class folders.
+        root: where torchvision's files are.
+        download: fetch missing files of a named data set.
+        experiences: in the stream; must divide the number of classes.
+        images_per_class: budgets to compare.
+        memories: ring (random real images), herding, or any method of ddreplay condense, with options if any: "dm(steps=1000)".
+        strategies: gdumb, er.
+        seeds: class order, memory and network are drawn anew for each.
+        net: the network trained, and that condensers look with.
+        epochs: of experience replay, finetuning and joint training on each experience.
+        gdumb_steps: gradient steps of GDumb on the memory after each experience.
+        batch_size: of new images, and as many of the memory.
+        lr: SGD with momentum 0.9 and weight decay 5e-4.
+        per_class: at most this many training images of every class.
+        workers: processes; 0: one a core.
+        device: cpu or cuda.
+        out: folder for the record (JSON) and the picture (PNG).
+    """
+    settings = Settings(
+        dataset=dataset,
+        root=None if root is None else str(root),
+        download=download,
+        experiences=experiences,
+        net=net,
+        strategies=strategies,
+        epochs=epochs,
+        gdumb_steps=gdumb_steps,
+        batch_size=batch_size,
+        lr=lr,
+        per_class=per_class,
+        device=device,
+    )
+    _check(settings, memories, images_per_class, seeds)
+    cells = [Cell(name, 0, seed) for seed in range(seeds) for name in BOUNDS]
+    cells += [Cell(m, n, seed) for seed in range(seeds) for n in images_per_class for m in memories]
+    protocol = {**asdict(settings), "images_per_class": images_per_class, "memories": memories, "seeds": seeds}
+    recording = begin("class-incremental", protocol, device=device)
+    path = out / f"class_incremental_{Path(dataset).stem}.json"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with Progress(len(cells), "class-incremental", unit="cells") as progress:
+        for results in _run(settings, cells, workers or cores):
+            for result in results:
+                recording.add(**result)
+            progress.advance(note=f"{results[0]['memory']} {results[0]['images_per_class'] or ''}")
+    record = recording.finish()
+    write(record, path)
+    print(table(record.results))
+    picture = draw(record.results, path.with_suffix(".png"), dataset)
+    print(f"record: {path}" + (f"   picture: {picture}" if picture else "   no picture: matplotlib is not installed"))
+    print(f"{record.seconds:.0f} s")
+
+
+def _check(settings: Settings, memories: Sequence[str], budgets: Sequence[int], seeds: int) -> None:
+    unknown = set(settings.strategies) - {"gdumb", "er"}
+    if unknown:
+        raise ValueError(f"strategies must be among gdumb and er, got {sorted(unknown)}")
+    if seeds < 1 or min(budgets) < 1:
+        raise ValueError(f"seeds and images_per_class must be at least 1, got {seeds} and {budgets}")
+    for name in memories:
+        memory_condenser(name, settings.net, settings.dataset)
+    data = load(settings.dataset, root=settings.root, download=settings.download)
+    class_incremental_stream(data, settings.experiences, 0, per_class=1)
+
+
+def _run(settings: Settings, cells: list[Cell], workers: int) -> Iterator[list[dict[str, Any]]]:
+    if workers == 1:
+        yield from (run_cell(settings, cell) for cell in cells)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for done in as_completed([pool.submit(run_cell, settings, cell) for cell in cells]):
+            yield done.result()
+
+
+def run_cell(settings: Settings, cell: Cell) -> list[dict[str, Any]]:
+    """Train every strategy on one stream with one memory; a result for each."""
+    data = load(settings.dataset, root=settings.root, download=settings.download)
+    stream = class_incremental_stream(
+        data, settings.experiences, cell.seed, device=settings.device, per_class=settings.per_class
+    )
+    shared = None
+    if cell.memory not in BOUNDS:
+        shared = Shared(memory_condenser(cell.memory, settings.net, settings.dataset))
+    names = (cell.memory,) if shared is None else settings.strategies
+    results = []
+    for name in names:
+        random = Random(1000 + cell.seed)
+        with random.scope():
+            model = make_net(settings.net)(data.shape, data.classes)
+            memory = None if shared is None else _buffer(shared, cell, data, settings.device)
+            results.append(_train(name, model, memory, stream, settings, cell, shared))
+    return results
+
+
+def _buffer(shared: Shared, cell: Cell, data: Any, device: str) -> Any:
+    from ddreplay.avalanche import CondensedBuffer
+
+    return CondensedBuffer(
+        images_per_class=cell.images_per_class,
+        total_num_classes=data.classes,
+        condenser=shared,
+        seed=cell.seed,
+        mean=data.mean,
+        std=data.std,
+        device=device,
+    )
+
+
+def _train(
+    name: str, model: Any, memory: Any, stream: Any, settings: Settings, cell: Cell, shared: Shared | None
+) -> dict[str, Any]:
+    strategy = _strategy(name, model, memory, settings)
+    found, seconds = [], 0.0
+    for k, experience in enumerate(stream.train):
+        if name == "gdumb":
+            images = cell.images_per_class * sum(len(classes) for classes in stream.order[: k + 1])
+            strategy.train_epochs = max(1, round(settings.gdumb_steps / -(-images // settings.batch_size)))
+        started = time.perf_counter()
+        strategy.train(experience)
+        seconds += time.perf_counter() - started
+        found.append(stream.measure(strategy.model))
+    condensing = 0.0 if memory is None else sum(memory.seconds)
+    return {
+        "strategy": name,
+        **asdict(cell),
+        "accuracies": found,
+        "average_accuracy": average_accuracy(found),
+        "forgetting": forgetting(found),
+        "backward_transfer": backward_transfer(found),
+        "images": 0 if memory is None else len(memory.buffer),
+        "nbytes": 0 if memory is None else memory.nbytes,
+        "condense_seconds": 0.0 if shared is None else shared.seconds,
+        "train_seconds": seconds - condensing,
+    }
+
+
+def _strategy(name: str, model: Any, memory: Any, settings: Settings) -> Any:
+    import logging
+
+    from strategies import experience_replay, finetuning, gdumb, joint
+
+    logging.getLogger("ddreplay").setLevel(logging.ERROR)
+    how: dict[str, Any] = {"lr": settings.lr, "batch_size": settings.batch_size, "device": settings.device}
+    if name == "gdumb":
+        return gdumb(model, memory, epochs=1, **how)
+    if name == "er":
+        return experience_replay(model, memory, epochs=settings.epochs, **how)
+    return (finetuning if name == "finetuning" else joint)(model, epochs=settings.epochs, **how)
+
+
+def grouped(results: Sequence[dict[str, Any]]) -> dict[tuple[str, int, str], list[dict[str, Any]]]:
+    """Results by (strategy, images per class, memory), in the order of the table, each in the order of seeds."""
+    rank = {"gdumb": 0, "er": 1, "finetuning": 2, "joint": 3}
+    memories = list(dict.fromkeys(r["memory"] for r in sorted(results, key=lambda r: r["memory"] not in ("ring", "herding"))))
+
+    def key(r: dict[str, Any]) -> tuple[int, int, int]:
+        return rank[r["strategy"]], r["images_per_class"], memories.index(r["memory"])
+
+    ordered = sorted(results, key=lambda r: (key(r), r["seed"]))
+    groups = itertools.groupby(ordered, key=lambda r: (r["strategy"], r["images_per_class"], r["memory"]))
+    return {name: list(group) for name, group in groups}
+
+
+def table(results: Sequence[dict[str, Any]]) -> str:
+    """One row a strategy, budget and memory: means over seeds with 95 % intervals, accuracies in percent."""
+    header = ["strategy", "memory", "per class", "accuracy %", "forgetting", "backward", "images", "bytes", "condense s", "train s"]
+    rows = []
+    for (strategy, budget, memory), group in grouped(results).items():
+        stats = {
+            k: format_summary(summary([r[k] for r in group]), scale=1)
+            for k in ("average_accuracy", "forgetting", "backward_transfer", "condense_seconds", "train_seconds")
+        }
+        bound = memory in BOUNDS
+        rows.append(
+            [
+                strategy,
+                "-" if bound else memory,
+                "-" if bound else budget,
+                stats["average_accuracy"],
+                stats["forgetting"],
+                stats["backward_transfer"],
+                "-" if bound else round(summary([r["images"] for r in group]).mean),
+                "-" if bound else format_bytes(summary([r["nbytes"] for r in group]).mean),
+                "-" if bound else stats["condense_seconds"],
+                stats["train_seconds"],
+            ]
+        )
+    seeds = len({r["seed"] for r in results})
+    note = f"mean and 95 % interval over {seeds} seeds; accuracy: mean over all experiences after the last one"
+    return f"{text_table(header, rows)}\n{note}"
+
+
+def draw(results: Sequence[dict[str, Any]], path: Path, dataset: str) -> Path | None:
+    """Accuracy over experiences: a panel for each strategy and budget, bounds dashed; None without matplotlib."""
+    try:
+        import matplotlib
+    except ImportError:
+        return None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    groups = grouped(results)
+    strategies = list(dict.fromkeys(s for s, _, m in groups if m not in BOUNDS))
+    budgets = sorted({n for _, n, m in groups if m not in BOUNDS})
+    memories = list(dict.fromkeys(m for _, _, m in groups if m not in BOUNDS))
+    size = (3.4 * len(budgets) + 0.6, 2.8 * len(strategies) + 0.6)
+    figure, axes = pyplot.subplots(len(strategies), len(budgets), figsize=size, sharex=True, sharey=True, squeeze=False)
+    for (strategy, budget, memory), group in groups.items():
+        curves = [[average_accuracy(r["accuracies"], k) for k in range(len(r["accuracies"]))] for r in group]
+        stats = [summary(values) for values in zip(*curves, strict=True)]
+        x, mean = range(1, len(stats) + 1), [s.mean for s in stats]
+        low, high = [s.low for s in stats], [s.high for s in stats]
+        if memory in BOUNDS:
+            for axis in axes.flat:
+                axis.plot(x, mean, "--", color="0.55", label=memory, linewidth=1)
+            continue
+        axis = axes[strategies.index(strategy)][budgets.index(budget)]
+        color = f"C{memories.index(memory)}"
+        axis.plot(x, mean, "o-", color=color, label=memory, markersize=3)
+        axis.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
+        nbytes = format_bytes(group[0]["nbytes"])
+        axis.set_title(f"{'GDumb' if strategy == 'gdumb' else 'replay'}, {budget} per class ({nbytes})", fontsize=9)
+    for axis in axes[-1]:
+        axis.set_xlabel("experiences learned")
+    for row in axes:
+        row[0].set_ylabel("accuracy %")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False, fontsize=9)
+    figure.suptitle(f"{Path(dataset).stem}: accuracy on the classes seen so far, 95 % intervals", fontsize=10)
+    figure.tight_layout(rect=(0, 0.06, 1, 1))
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+    return path

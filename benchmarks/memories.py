@@ -1,0 +1,74 @@
+"""The memories that benchmarks compare, by name: any condenser of the command line, with settings for small machines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ddreplay import ClassPool, CondensedSet, Condenser
+from ddreplay.augment import DIGITS, NATURAL
+from ddreplay.cli import METHODS, build
+
+__all__ = ["SMALL", "Shared", "memory_condenser", "strategy_for"]
+
+SMALL: dict[str, tuple[str, ...]] = {
+    "ring": (),
+    "random": (),
+    "herding": ("epochs=10",),
+    "dm": ("bank=40", "steps=400"),
+    "dc": ("rounds=150", "loops=(1, 1)", "init='real'", "batch_real=64"),
+    "dsa": ("rounds=150", "loops=(1, 1)", "batch_real=64"),
+}
+"""Settings with which a method condenses an experience of digits in about the time of training on it. Not the papers'."""
+
+
+def strategy_for(dataset: str) -> str:
+    """DSA's operations: without mirroring where the data are digits."""
+    return DIGITS if dataset.removesuffix(".npz").endswith(("mnist", "digits", "svhn")) and "fashion" not in dataset else NATURAL
+
+
+def memory_condenser(name: str, net: str, dataset: str, overrides: Mapping[str, Any] | None = None) -> Condenser:
+    """A condenser by name; options follow in parentheses: ``dm(steps=1000, bank=40)``.
+
+    Raises:
+        ValueError: when the name or an option is unknown.
+    """
+    method, _, arguments = name.partition("(")
+    method = "random" if method == "ring" else method
+    options = list(SMALL.get(method, ()))
+    given = [part.strip() for part in _split(arguments.removesuffix(")"))]
+    kept = {option.partition("=")[0]: option for option in [*options, *given] if option}
+    import inspect
+
+    if method in METHODS and "strategy" in inspect.signature(METHODS[method]).parameters:
+        kept.setdefault("strategy", f"strategy={strategy_for(dataset)}")
+    return build(method, net, tuple(kept.values()))
+
+
+def _split(arguments: str) -> list[str]:
+    """At commas outside of brackets."""
+    parts, depth = [""], 0
+    for letter in arguments:
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
+
+
+class Shared:
+    """A condenser that condenses the same classes with the same seed and budget once; strategies that differ only in training
+    then see the same memory."""
+
+    def __init__(self, condenser: Condenser) -> None:
+        self.condenser = condenser
+        self.made: dict[Any, CondensedSet] = {}
+        self.seconds = 0.0
+
+    def __call__(self, pool: ClassPool, images_per_class: int, *, seed: int = 0) -> CondensedSet:
+        key = (tuple(pool.class_ids.tolist()), pool.counts, images_per_class, seed)
+        if key not in self.made:
+            self.made[key] = self.condenser(pool, images_per_class, seed=seed)
+            self.seconds += float(self.made[key].provenance["seconds"])
+        return self.made[key]
