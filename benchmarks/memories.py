@@ -16,6 +16,10 @@ SMALL: dict[str, tuple[str, ...]] = {
     "random": (),
     "herding": ("epochs=10",),
     "dm": ("bank=40", "steps=400"),
+    "idm": ("steps=400", "train_steps=5", "batch_train=128", "batch_real=64", "queue_size=20", "push_interval=10"),
+    "ddm": ("bank=40", "steps=400"),
+    "m3d": ("bank=40", "steps=400"),
+    "ncfm": ("bank=40", "steps=400"),
     "dc": ("rounds=150", "loops=(1, 1)", "init='real'", "batch_real=64"),
     "dsa": ("rounds=150", "loops=(1, 1)", "batch_real=64"),
 }
