@@ -12,7 +12,7 @@ from avalanche.benchmarks.scenarios.online import split_online_stream
 from avalanche.evaluation.metrics import accuracy_metrics
 from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.storage_policy import ClassBalancedBuffer, ReservoirSamplingBuffer
-from avalanche.training.supervised import DER, ER_ACE, ER_AML, MIR, GDumb, Naive
+from avalanche.training.supervised import DER, ER_ACE, ER_AML, MER, MIR, GDumb, Naive
 from toy_streams import MEAN, STD, Seen, label_free_stream, linear, task_labelled_stream
 
 from ddreplay import convnet, dm
@@ -162,7 +162,7 @@ class LongestBatch(Seen):
         self.replayed.append(0 if loader is None else len(strategy.mb_buffer_y))
 
 
-@pytest.mark.parametrize("how", [{"total_num_classes": 6}, {"max_size": 13, "adaptive_size": True, "images_per_class": None}])
+@pytest.mark.parametrize("how", [{"total_num_classes": 6}, {"max_size": 11, "adaptive_size": True, "images_per_class": None}])
 def test_er_ace_replays_from_a_memory_smaller_than_its_batch(how: Any, caplog: pytest.LogCaptureFixture) -> None:
     memory = CondensedBuffer(
         condenser=dm(convnet(width=8), bank=2, steps=2, batch_real=4),
@@ -193,6 +193,13 @@ def test_gdumb_takes_the_policy() -> None:
         strategy.train(experience)
     assert len(memory.buffer) == 12
     assert sum(len(step) for step in seen.labels[-1]) == 12
+
+
+def test_mer_takes_the_policy() -> None:
+    strategy = use_in(base(MER), memory := ring())
+    for experience in task_labelled_stream(per_class=4).train_stream:
+        strategy.train(experience)
+    assert len(memory.buffer) == len(strategy.buffer) == 12
 
 
 def test_strategies_that_cannot_use_it_say_so() -> None:

@@ -20,15 +20,16 @@ log = logging.getLogger(__name__)
 def use_in(strategy: Any, policy: Any) -> Any:
     """Put a storage policy into a ready strategy, and return the strategy: ``use_in(ER_ACE(...), memory)``.
 
-    Sets ``storage_policy`` and ``mem_size`` of the strategy or of the plugin that holds them (ER_ACE, ER_AML, MIR, GDumb, CoPE,
-    BiC, Replay, ...). A ``batch_size_mem`` larger than the memory, with which these replay nothing, is cut to the memory after
+    Sets ``storage_policy`` and ``mem_size`` of the strategy or of the plugin that holds them (ER_ACE, ER_AML, MIR, MER, GDumb,
+    CoPE, BiC, Replay, ...). A ``batch_size_mem`` larger than the memory, with which these replay nothing, is cut to the memory after
     every experience. ER_ACE and MIR need ``task_labels="always"`` on streams without task labels.
 
     Raises:
         TypeError: when the strategy holds no storage policy, or needs more than images and labels in it (DER: logits).
         ValueError: with ER_AML, when a class is less than a training batch: it would wait for one for ever.
     """
-    holders = [holder for holder in (strategy, *strategy.plugins) if "storage_policy" in vars(holder)]
+    parts = [strategy, *strategy.plugins, *[part for name, part in vars(strategy).items() if name == "buffer"]]  # MER: .buffer
+    holders = [part for part in parts if "storage_policy" in vars(part)]
     if not holders:
         raise TypeError(f"{type(strategy).__name__} holds no storage policy; add CondensedReplayPlugin(policy) to its plugins")
     if isinstance(strategy, DER):
@@ -65,7 +66,7 @@ class _FittingBatch(SupervisedPlugin, supports_distributed=False):  # type: igno
     def after_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         policy = self.holder.storage_policy
         held = len(policy.buffer)
-        if policy.adaptive_size if isinstance(policy, CondensedBuffer) else False:
+        if isinstance(policy, CondensedBuffer) and policy.adaptive_size:
             held //= 2  # shares are rounded down: with more classes the memory may hold less, but never less than half
         if isinstance(self.holder, MIRPlugin):
             held -= 1  # replays only from a memory that is larger

@@ -108,6 +108,7 @@ def memory_dataset(
     """Stored images as a dataset of Avalanche, which nothing normalises or augments again.
 
     Args:
+        x: on the CPU, without gradients, and no view of a larger tensor, which a pickle would hold whole.
         task: a label for every image: items are (image, label, task); ``None``: (image, label).
         replay_transform: applied to images in the train group only.
     """
@@ -118,4 +119,4 @@ def memory_dataset(
         attributes.append(TaskLabels(ConstantSequence(task[0] if task else 0, len(task)) if constant else list(task)))
     kind = ClassificationDataset if task is None else TaskAwareSupervisedClassificationDataset
     groups = None if replay_transform is None else TransformGroups({"train": replay_transform, "eval": None})
-    return kind([ImageLabelPairs(x.detach().cpu().clone(), y)], data_attributes=attributes, transform_groups=groups)
+    return kind([ImageLabelPairs(x, y)], data_attributes=attributes, transform_groups=groups)
