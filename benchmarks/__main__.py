@@ -25,6 +25,9 @@ COMMANDS: dict[str, Command] = {
     "task-incremental": Command(
         "benchmarks.task_incremental:task_incremental", "streams of fine-grained tasks with task labels (DCC)"
     ),
+    "fine-grained": Command(
+        "benchmarks.fine_grained:fine_grained", "gradient matching, class-wise and collective, where classes look alike (DCC)"
+    ),
     "gdumb": Command("benchmarks.gdumb:gdumb", "train from scratch on the memory after every step (DM, IDM, DDM)"),
     "contrastive-example": Command(
         "benchmarks.contrastive_example:contrastive_example",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -16,11 +18,11 @@ import torch
 
 from benchmarks.memories import Shared, memory_condenser
 from benchmarks.progress import Progress
-from benchmarks.records import Recording, begin, write
+from benchmarks.records import begin, write
 from benchmarks.streams import average_accuracy, backward_transfer, class_incremental_stream, forgetting
 from benchmarks.tables import format_bytes, format_summary, summary, text_table
 from ddreplay.cli import make_net
-from ddreplay.datasets import load
+from ddreplay.datasets import ImageData, load
 from ddreplay.randomness import Random
 
 __all__ = ["class_incremental"]
@@ -43,7 +45,13 @@ class Settings:
     batch_size: int
     lr: float
     per_class: int | None
+    validation: bool
     device: str
+
+    def data(self) -> ImageData:
+        """The data; for tuning with held-out training images in the place of the test images."""
+        found = load(self.dataset, root=self.root, download=self.download)
+        return found.for_tuning(fraction=0.3) if self.validation else found
 
 
 @dataclass(frozen=True)
@@ -65,11 +73,12 @@ def class_incremental(
     strategies: tuple[str, ...] = ("gdumb", "er"),
     seeds: int = 5,
     net: str = "convnet(width=32)",
-    epochs: int = 10,
+    epochs: int = 5,
     gdumb_steps: int = 150,
-    batch_size: int = 32,
-    lr: float = 0.01,
+    batch_size: int = 10,
+    lr: float = 0.02,
     per_class: int | None = None,
+    validation: bool = False,
     workers: int = 0,
     device: str = "cpu",
     out: Path = Path("results"),
@@ -95,6 +104,7 @@ def class_incremental(
         batch_size: of new images, and as many of the memory.
         lr: SGD with momentum 0.9 and weight decay 5e-4.
         per_class: at most this many training images of every class.
+        validation: test on held-out training images instead of test images: for choosing settings.
         workers: processes; 0: one a core.
         device: cpu or cuda.
         out: folder for the record (JSON) and the picture (PNG).
@@ -111,6 +121,7 @@ def class_incremental(
         batch_size=batch_size,
         lr=lr,
         per_class=per_class,
+        validation=validation,
         device=device,
     )
     _check(settings, memories, images_per_class, seeds)
@@ -141,22 +152,28 @@ def _check(settings: Settings, memories: Sequence[str], budgets: Sequence[int], 
         raise ValueError(f"seeds and images_per_class must be at least 1, got {seeds} and {budgets}")
     for name in memories:
         memory_condenser(name, settings.net, settings.dataset)
-    data = load(settings.dataset, root=settings.root, download=settings.download)
-    class_incremental_stream(data, settings.experiences, 0, per_class=1)
+    class_incremental_stream(settings.data(), settings.experiences, 0, per_class=1)
 
 
 def _run(settings: Settings, cells: list[Cell], workers: int) -> Iterator[list[dict[str, Any]]]:
     if workers == 1:
+        _quiet()
         yield from (run_cell(settings, cell) for cell in cells)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_quiet) as pool:
         for done in as_completed([pool.submit(run_cell, settings, cell) for cell in cells]):
             yield done.result()
 
 
+def _quiet() -> None:
+    torch.set_num_threads(1)
+    logging.getLogger("ddreplay").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message="No loggers specified")
+
+
 def run_cell(settings: Settings, cell: Cell) -> list[dict[str, Any]]:
     """Train every strategy on one stream with one memory; a result for each."""
-    data = load(settings.dataset, root=settings.root, download=settings.download)
+    data = settings.data()
     stream = class_incremental_stream(
         data, settings.experiences, cell.seed, device=settings.device, per_class=settings.per_class
     )
@@ -217,11 +234,8 @@ def _train(
 
 
 def _strategy(name: str, model: Any, memory: Any, settings: Settings) -> Any:
-    import logging
-
     from strategies import experience_replay, finetuning, gdumb, joint
 
-    logging.getLogger("ddreplay").setLevel(logging.ERROR)
     how: dict[str, Any] = {"lr": settings.lr, "batch_size": settings.batch_size, "device": settings.device}
     if name == "gdumb":
         return gdumb(model, memory, epochs=1, **how)

@@ -20,8 +20,8 @@ SMALL: dict[str, tuple[str, ...]] = {
     "ddm": ("bank=40", "steps=400"),
     "m3d": ("bank=40", "steps=400"),
     "ncfm": ("bank=40", "steps=400"),
-    "dc": ("rounds=150", "loops=(1, 1)", "init='real'", "batch_real=64"),
-    "dsa": ("rounds=150", "loops=(1, 1)", "batch_real=64"),
+    "dc": ("rounds=100", "loops=(1, 1)", "init='real'", "batch_real=64"),
+    "dsa": ("rounds=100", "loops=(1, 1)", "batch_real=64"),
 }
 """Settings with which a method condenses an experience of digits in about the time of training on it. Not the papers'."""
 

@@ -36,6 +36,10 @@ METHODS: dict[str, Callable[..., Condenser]] = {
     "dsa": methods.dsa,
     "dcc": methods.dcc,
     "dsac": methods.dsac,
+    "mtt": methods.mtt,
+    "tesla": methods.tesla,
+    "bptt": methods.bptt,
+    "dd": methods.dd,
     "random": coresets.random,
     "herding": coresets.herding,
 }

@@ -54,7 +54,7 @@ class ClassPool:
     def __init__(
         self,
         images: Shaped[Tensor, "n c h w"],
-        labels: Shaped[Tensor, " n"],
+        labels: Shaped[Tensor, " labels"],
         *,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
@@ -198,7 +198,8 @@ class ClassPool:
 
     def relabel(self, y: Tensor) -> Int64[Tensor, " n"]:
         """Positions -> original class ids (on the CPU)."""
-        return self.class_ids[y.cpu()]
+        ids: Tensor = self.class_ids[y.cpu()]
+        return ids
 
 
 def concatenate(pools: Iterable[ClassPool]) -> ClassPool:

@@ -44,6 +44,10 @@ class Form(nn.Module, abc.ABC):
     def layout(self) -> dict[str, Any]:
         """Everything `unpack` needs besides those tensors, as JSON."""
 
+    def storage(self, codec: Codec, pool: ClassPool) -> Codec:
+        """The codec to `pack` with, where the method's is ``codec``: a form that has its own says so here."""
+        return codec
+
 
 @runtime_checkable
 class Parameterize(Protocol):
@@ -97,8 +101,12 @@ class PixelForm(Form):
         self.classes = classes
         self.stored_per_class = self.per_class = len(images) // classes
 
+    def expand(self, images: Float[Tensor, "m c h w"]) -> Float[Tensor, "n c h w"]:
+        """Stored images, class-major -> the images trained on."""
+        return images
+
     def decode(self) -> Float[Tensor, "n c h w"]:
-        return self.images
+        return self.expand(self.images)
 
     def pack(self, codec: Codec, pool: ClassPool) -> dict[str, Tensor]:
         return encode(codec, self.images.detach().split(self.stored_per_class), pool)
@@ -144,8 +152,8 @@ class PartitionedForm(PixelForm):
         self.factor = factor
         self.per_class = self.stored_per_class * factor**2
 
-    def decode(self) -> Float[Tensor, "n c h w"]:
-        return torch.cat([expand_partition(x, self.factor) for x in self.images.split(self.stored_per_class)])
+    def expand(self, images: Float[Tensor, "m c h w"]) -> Float[Tensor, "n c h w"]:
+        return torch.cat([expand_partition(x, self.factor) for x in images.split(self.stored_per_class)])
 
     def layout(self) -> dict[str, Any]:
         return {"name": "partitioned", "factor": self.factor}

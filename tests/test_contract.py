@@ -12,7 +12,7 @@ from torch import nn
 
 from ddreplay import ClassPool, CondensedSet, Condenser, Distiller, convnet, coresets, methods
 from ddreplay.mixing import cutmix
-from ddreplay.objectives import MeanEmbedding, warmup
+from ddreplay.objectives import MeanEmbedding, MutualInformation, warmup
 
 NET = convnet(width=8)
 CONDENSERS: dict[str, Condenser] = {
@@ -34,6 +34,11 @@ CONDENSERS: dict[str, Condenser] = {
     "dcc": methods.dcc(NET, rounds=2, loops=(2, 1), scope=warmup(rounds=1, steps=1)),
     "dcc, groups of classes": methods.dcc(NET, rounds=2, loops=(2, 1), scope="set", groups=2),
     "dsac": methods.dsac(NET, rounds=2, loops=(2, 1)),
+    "mtt": methods.mtt(NET, iterations=3, steps=2, latest_start=1, segment=1, experts=1, lr=1.0, inner_lr=0.01),
+    "tesla": methods.tesla(NET, iterations=3, steps=2, latest_start=1, segment=1, experts=2, batch=2, lr_labels=0.1),
+    "bptt": methods.bptt(NET, iterations=3, steps=2, batch=1),
+    "dd": methods.dd(NET, iterations=3, steps=2),
+    "dm + MIM4DD": methods.dm(NET, steps=3).plus(MutualInformation(width=8, images=4), 0.8),
     "dsac, mixed": methods.dsac(NET, rounds=2, loops=(2, 1), mix=cutmix()),
 }
 MakePool = Callable[..., ClassPool]

@@ -16,7 +16,7 @@ from ddreplay.networks.source import Networks, Setting
 from ddreplay.objectives.term import Look, Statistic
 from ddreplay.randomness import Random
 
-__all__ = ["Loops", "Rounds", "trained_on_synthetic"]
+__all__ = ["Loops", "Rounds", "train_epoch", "trained_on_synthetic"]
 
 BATCHNORM_IMAGES = 16  # per class, for running statistics; released code of DC
 
@@ -106,20 +106,10 @@ class _TrainedNetworks:
             self.round, self.step, self.net = self.round + 1, 0, None
         elif self.net is not None:
             self.net.train()
+            syn, source = self.setting.syn(), self.source
+            how: dict[str, Any] = {"lr": source.lr, "batch_size": source.batch_size, "augment": source.augment}
             for _ in range(self.epochs):
-                self._epoch(self.net, self.setting.syn())
-
-    def _epoch(self, net: nn.Module, syn: Batch) -> None:
-        random, pool = self.setting.random, self.setting.pool
-        order = torch.randperm(len(syn.x), generator=random.device, device=syn.x.device)
-        weights = list(net.parameters())
-        for rows in order.split(self.source.batch_size):
-            x = self.source.augment.draw(pool.shape, random, n=len(rows))(syn.x[rows])
-            gradient = torch.autograd.grad(F.cross_entropy(net(x), syn.y[rows]), weights, allow_unused=True)
-            with torch.no_grad():
-                for weight, g in zip(weights, gradient, strict=True):
-                    if g is not None:
-                        weight.sub_(g, alpha=self.source.lr)
+                train_epoch(self.net, syn, self.setting.random, **how)
 
     def state_dict(self) -> dict[str, Any]:
         net = None if self.net is None else self.net.state_dict()
@@ -130,3 +120,18 @@ class _TrainedNetworks:
         if state["net"] is not None:
             self.net = self.setting.network(self.source.net, Random(0, self.setting.pool.device))
             self.net.load_state_dict(state["net"])
+
+
+def train_epoch(
+    net: nn.Module, batch: Batch, random: Random, *, lr: float, batch_size: int, augment: Augment = identity
+) -> None:
+    """One pass of plain SGD, without momentum, over a labelled set in random order; the network is changed in place."""
+    shape = (batch.x.shape[1], batch.x.shape[2], batch.x.shape[3])
+    order = torch.randperm(len(batch.x), generator=random.device, device=batch.x.device)
+    weights = list(net.parameters())
+    for rows in order.split(batch_size):
+        x = augment.draw(shape, random, n=len(rows))(batch.x[rows])
+        gradient = torch.autograd.grad(F.cross_entropy(net(x), batch.y[rows]), weights, allow_unused=True)
+        moved = [(weight, g) for weight, g in zip(weights, gradient, strict=True) if g is not None]
+        with torch.no_grad():
+            torch._foreach_add_([weight for weight, _ in moved], [g for _, g in moved], alpha=-lr)

@@ -9,6 +9,8 @@ from ddreplay.objectives.mutual_information import MutualInformation
 from ddreplay.objectives.regulariser import ClassRegulariser
 from ddreplay.objectives.style import GramMatching, StyleMoments
 from ddreplay.objectives.term import Look, MeanTerm, Side, Sum, Term
+from ddreplay.objectives.trajectory import TrajectoryMatching
+from ddreplay.objectives.unrolled import UnrolledLoss
 
 __all__ = [
     "CharacteristicFunction",
@@ -25,5 +27,7 @@ __all__ = [
     "StyleMoments",
     "Sum",
     "Term",
+    "TrajectoryMatching",
+    "UnrolledLoss",
     "warmup",
 ]
