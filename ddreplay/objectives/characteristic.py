@@ -20,6 +20,7 @@ Complex = tuple[Tensor, ...]
 """Real and imaginary part, each [classes, frequencies]."""
 
 _EPSILON = 1e-12
+_TINY = 1e-30  # keeps the gradient of a modulus finite at zero
 
 
 def characteristic_distance(real: Complex, syn: Complex, amplitude: float = 0.5) -> Float[Tensor, ""]:
@@ -36,7 +37,7 @@ def characteristic_distance(real: Complex, syn: Complex, amplitude: float = 0.5)
 
 
 def _modulus(real: Tensor, imaginary: Tensor) -> Tensor:
-    return (real.square() + imaginary.square() + _EPSILON).sqrt()
+    return (real.square() + imaginary.square() + _TINY).sqrt()
 
 
 @dataclass(frozen=True)
