@@ -240,13 +240,12 @@ class _Run:
         return total
 
     def part(self) -> Part:
-        stored = self.form.pack(self.method.codec, self.pool)
+        codec = self.form.storage(self.method.codec, self.pool)
+        stored = self.form.pack(codec, self.pool)
         counts = (self.form.stored_per_class,) * self.pool.classes
         soft = self.objective.soft_labels()
         labels = None if soft is None else soft.detach().float().cpu()
-        return Part.of_stored(
-            self.pool, stored, self.method.codec, counts, layout=self.form.layout(), soft_labels=labels
-        )
+        return Part.of_stored(self.pool, stored, codec, counts, layout=self.form.layout(), soft_labels=labels)
 
     def state_dict(self) -> dict[str, Any]:
         return {

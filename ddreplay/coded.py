@@ -1,0 +1,156 @@
+"""Images condensed through the codec that will store them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ddreplay.codec import BudgetTooSmall, Codec, fit_quality
+from ddreplay.codecs.sheets import Pictures
+from ddreplay.data import ClassPool
+from ddreplay.parameterize import Form, Parameterize, PixelForm, pixels, to_network, to_pixels
+from ddreplay.randomness import Random
+
+__all__ = ["Coded", "CodedForm", "coded"]
+
+
+@dataclass(frozen=True)
+class Coded:
+    """See `coded`."""
+
+    codec: Codec
+    parameterize: Parameterize = pixels()
+    every: int = 5
+    max_bytes: int | None = None
+    refit: int = 50
+
+    def __call__(self, pool: ClassPool, images_per_class: int, random: Random) -> CodedForm:
+        form = self.parameterize(pool, images_per_class, random)
+        if not isinstance(form, PixelForm):
+            raise TypeError(f"coded takes forms that store images (pixels, partitioned), got {type(form).__name__}")
+        return CodedForm(form, self, pool)
+
+
+def coded(
+    codec: Codec,
+    parameterize: Parameterize | None = None,
+    *,
+    every: int = 5,
+    max_bytes: int | None = None,
+    refit: int = 50,
+) -> Coded:
+    """The networks see what storage will give back; the gradient passes straight through the codec.
+
+        s' = decode(encode(s)),     ds'/ds := 1          s = stored images, expanded afterwards where the form does that
+
+    The set is stored by the same codec, so the images that were matched are those that are replayed. Pixels outside 0..1, which a
+    picture cannot hold, get no gradient that leads further out.
+
+    Args:
+        codec: any of ``ddreplay.codec``.
+        parameterize: what is stored: ``pixels()`` (default) or ``partitioned(factor)``.
+        every: look at the codec at every so many steps; between, its last error is added to the images as they are.
+        max_bytes: of all stored tensors. The quality (of the codec's family) follows it, fitted anew every ``refit`` steps and at
+            the end. ``None``: the codec's own quality.
+    Reference: straight-through gradients, Bengio et al., arXiv 1308.3432. For JPEG in 4:4:4 a model of its coefficients, rounded with
+        the same gradient, differs in nothing but rounding: the transforms on both sides of the rounding are inverse to each other.
+    Example:
+        >>> from ddreplay.codec import bits
+        >>> coded(bits(2))(toy_pool(), 2, Random(0)).decode().unique().numel() <= 4
+        True
+    """
+    for name, value in (("every", every), ("refit", refit)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    return Coded(codec, parameterize or pixels(), every, max_bytes, refit)
+
+
+class CodedForm(Form):
+    """Images seen through a codec."""
+
+    residual: Tensor
+    step: Tensor
+    quality: Tensor
+
+    def __init__(self, stored: PixelForm, how: Coded, pool: ClassPool) -> None:
+        super().__init__()
+        self.stored, self.how = stored, how
+        self.classes = stored.classes
+        self.stored_per_class, self.per_class = stored.stored_per_class, stored.per_class
+        self.mean, self.std = pool.mean, pool.std
+        self.register_buffer("residual", torch.zeros_like(stored.images, requires_grad=False))
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("quality", torch.tensor(-1))
+        self._look(fit=True)
+
+    @property
+    def codec(self) -> Codec:
+        """At the quality of now."""
+        return self.how.codec if self.quality < 0 else self.how.codec.qualities()[int(self.quality)]
+
+    def decode(self) -> Float[Tensor, "n c h w"]:
+        if torch.is_grad_enabled():
+            step = int(self.step)
+            if step and (step % self.how.every == 0 or step % self.how.refit == 0):
+                self._look(fit=step % self.how.refit == 0)
+            self.step += 1
+        shown: Tensor = _Through.apply(self._pixels(), self.residual, self._bounded)
+        return self.stored.expand(to_network(shown, self.mean, self.std))
+
+    def storage(self, codec: Codec, pool: ClassPool) -> Codec:
+        return self.how.codec if self.how.max_bytes is None else self._fitted()
+
+    def pack(self, codec: Codec, pool: ClassPool) -> dict[str, Tensor]:
+        return self.stored.pack(codec, pool)
+
+    def layout(self) -> dict[str, Any]:
+        return self.stored.layout()
+
+    @property
+    def _bounded(self) -> bool:
+        return isinstance(self.how.codec, Pictures)
+
+    def _pixels(self) -> Tensor:
+        return to_pixels(self.stored.images, self.mean, self.std)
+
+    def _blocks(self) -> Sequence[Tensor]:
+        return self._pixels().detach().float().cpu().split(self.stored_per_class)
+
+    def _fitted(self) -> Codec:
+        """The highest quality within the budget; the lowest of all where none is."""
+        try:
+            return fit_quality(self.how.codec, self._blocks(), max_bytes=self.how.max_bytes)
+        except BudgetTooSmall:
+            return self.how.codec.qualities()[0]
+
+    def _look(self, *, fit: bool) -> None:
+        """Keep the codec's error on the images as they are."""
+        if fit and self.how.max_bytes is not None:
+            self.quality.fill_(list(self.how.codec.qualities()).index(self._fitted()))
+        blocks, codec = self._blocks(), self.codec
+        shape = tuple(self.stored.images.shape[1:])
+        given = torch.cat(codec.decode(codec.encode(blocks), [len(x) for x in blocks], shape))
+        pixels = self._pixels().detach()
+        self.residual.copy_(given.to(pixels.device) - (pixels.clamp(0, 1) if self._bounded else pixels))
+
+
+class _Through(torch.autograd.Function):
+    """Pixels plus the codec's error, with the gradient of the identity; none leads further out of 0..1 where that is the range."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, residual: Tensor, bounded: bool) -> Tensor:
+        ctx.save_for_backward(images)
+        ctx.bounded = bounded
+        return (images.clamp(0, 1) if bounded else images) + residual
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (images,) = ctx.saved_tensors
+        if ctx.bounded:
+            grad = grad.masked_fill(((images < 0) & (grad > 0)) | ((images > 1) & (grad < 0)), 0.0)
+        return grad, None, None
