@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from ddreplay.augment import Augment, identity
+from ddreplay.backbones import has_batchnorm
+from ddreplay.class_sweep import can_sweep, sweep_classes
 from ddreplay.codec import Codec, uint8
 from ddreplay.condensed import CondensedSet, Part
 from ddreplay.data import Batch, ClassPool
@@ -221,13 +223,18 @@ class _Run:
 
     def _step(self, look: Look, statistic: Statistic) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
-        syn = Side(look, self.form.decode(), range(self.pool.classes), chunk=self.chunk)
-        loss = self.objective.distance(statistic, syn)
+        loss = self._distance(look, statistic)
         loss.backward(inputs=[p for group in self.optimizer.param_groups for p in group["params"]])
         self.optimizer.step()
         return loss.detach()
 
+    def _distance(self, look: Look, statistic: Statistic) -> Tensor:
+        syn = Side(look, self.form.decode(), range(self.pool.classes), chunk=self.chunk)
+        return self.objective.distance(statistic, syn)
+
     def _step_by_class(self, look: Look, statistic: Statistic) -> Tensor:
+        if self.form.by_class and self.objective.additive and can_sweep(self.optimizer) and not _mixes_images(look.net):
+            return sweep_classes(self.optimizer, self.pool.classes, lambda: self._distance(look, statistic))
         total = torch.zeros((), device=self.pool.device)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         for k in range(self.pool.classes):
@@ -332,6 +339,11 @@ def versions() -> dict[str, str]:
     from importlib.metadata import version
 
     return {"ddreplay": version("ddreplay"), "torch": str(torch.__version__)}
+
+
+def _mixes_images(net: nn.Module) -> bool:
+    """Whether a class's activations depend on the other classes in the batch."""
+    return net.training and has_batchnorm(net)
 
 
 def _fingerprint(pool: ClassPool) -> str:

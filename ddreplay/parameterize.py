@@ -31,6 +31,8 @@ class Form(nn.Module, abc.ABC):
     classes: int
     stored_per_class: int
     per_class: int
+    by_class: bool = False
+    """Whether the first axis of every parameter goes class by class, and a class's images depend on its own part alone."""
 
     @abc.abstractmethod
     def decode(self) -> Float[Tensor, "n c h w"]:
@@ -94,6 +96,8 @@ def pixels(init: Init = "real") -> Pixels:
 
 class PixelForm(Form):
     """Images stored as they are."""
+
+    by_class = True
 
     def __init__(self, images: Tensor, classes: int) -> None:
         super().__init__()

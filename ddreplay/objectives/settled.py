@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 __all__ = ["settled"]
 
@@ -34,7 +33,10 @@ class _Settled(torch.autograd.Function):
         return value.clone()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, out: Tensor) -> tuple[Tensor, None, None]:
+        if torch.is_grad_enabled():  # only where a graph of the gradient is asked for
+            raise RuntimeError(
+                "this gradient was taken class by class and has no graph; use vectorize=True to differentiate it again"
+            )
         (gradient,) = ctx.saved_tensors
         return out * gradient, None, None
