@@ -70,9 +70,7 @@ class _Clip:
         nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], self.max_norm)
 
 
-def sgd(
-    lr: float = 0.1, momentum: float = 0.5, *, max_norm: float | None = None, per_image: bool = False
-) -> SGD:
+def sgd(lr: float = 0.1, momentum: float = 0.5, *, max_norm: float | None = None, per_image: bool = False) -> SGD:
     """Stochastic gradient descent on the stored numbers, as every paper of the family has it.
 
     Args:

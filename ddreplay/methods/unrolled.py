@@ -1,0 +1,97 @@
+"""Back-propagation through training: BPTT (Remember the Past) and the original dataset distillation (DD)."""
+
+from __future__ import annotations
+
+from ddreplay.augment import identity, siamese
+from ddreplay.backbones import Net, convnet
+from ddreplay.condense import Distiller, sgd
+from ddreplay.networks import fresh
+from ddreplay.objectives import UnrolledLoss
+from ddreplay.objectives.unrolling import Memory
+from ddreplay.parameterize import Init, Parameterize, pixels
+
+__all__ = ["bptt", "dd"]
+
+
+def bptt(
+    net: Net | None = None,
+    *,
+    iterations: int = 20000,
+    steps: int = 150,
+    lr: float = 0.1,
+    lr_net: float = 0.01,
+    momentum: float = 0.9,
+    batch: int | None = 10,
+    batch_real: int = 64,
+    max_norm: float | None = 2.0,
+    strategy: str | None = "flip_rotate",
+    init: Init = "noise",
+    parameterize: Parameterize | None = None,
+    memory: Memory = "constant",
+) -> Distiller:
+    """Back-propagation through the unrolled training of a fresh network, momentum included (BPTT, Remember the Past).
+
+        L = CE(x; w_N)          v_{i+1} = m v_i + grad CE(a(S); w_i),  w_{i+1} = w_i - lr_net v_{i+1}
+
+    Args:
+        net: makes a randomly initialised network; ``None``: the ConvNet of the paper, depth by image size.
+        iterations: image updates. The released configuration says 500,000.
+        steps: inner steps. lr_net, momentum: of the inner SGD. batch: synthetic images of every class in an inner step.
+        lr: step size on pixels in normalised space, with momentum 0.5. max_norm: the gradient is shortened to this norm.
+        batch_real: real images per class in the outer loss.
+        strategy: operations, one a step for the real batch and all inner steps (``flip_rotate``; for digits ``rotate``), or ``None``.
+        parameterize: how images are stored, instead of pixels from ``init``; ``basis(...)`` gives addressable memories.
+        memory: see `UnrolledLoss`.
+    Departures: noise is normal, not Xavier-uniform. No whitening (ZCA).
+    Reference: Deng and Russakovsky, "Remember the Past: Distilling Datasets into Addressable Memories for Neural Networks", NeurIPS
+        2022.
+    Example:
+        >>> bptt(convnet(width=8), iterations=2, steps=2)(toy_pool(), 1).images().x.shape
+        torch.Size([3, 1, 8, 8])
+    """
+    return Distiller(
+        fresh(net or convnet()),
+        UnrolledLoss(steps, lr=lr_net, momentum=momentum, batch=batch, memory=memory),
+        augment=identity if strategy is None else siamese(strategy),
+        parameterize=parameterize or pixels(init),
+        optimizer=sgd(lr=lr, momentum=0.5, max_norm=max_norm),
+        steps=iterations,
+        batch_real=batch_real,
+        name="bptt",
+    )
+
+
+def dd(
+    net: Net | None = None,
+    *,
+    iterations: int = 10000,
+    steps: int = 30,
+    lr: float = 0.1,
+    lr_net: float = 0.02,
+    lr_lr: float = 0.001,
+    batch_real: int = 100,
+    init: Init = "noise",
+    memory: Memory = "constant",
+) -> Distiller:
+    """The original dataset distillation (DD): plain unrolled gradient descent whose step sizes are learned.
+
+        L = CE(x; w_N)          w_{i+1} = w_i - lr_i grad CE(S; w_i),  lr_i learned
+
+    Args:
+        net, iterations, steps, lr, batch_real, init, memory: as in `bptt`; every inner step sees the whole set.
+        lr_net: every inner step size at the start. lr_lr: step size of those, kept positive by a softplus.
+    Departures: all steps share the images, where the paper also gives each step its own. SGD moves the images, not Adam.
+    Reference: Wang et al., "Dataset Distillation", arXiv 2018.
+    Example:
+        >>> dd(convnet(width=8), iterations=2, steps=2)(toy_pool(), 1).images().x.shape
+        torch.Size([3, 1, 8, 8])
+    """
+    return Distiller(
+        fresh(net or convnet()),
+        UnrolledLoss(steps, lr=lr_net, momentum=0.0, batch=None, lr_lr=lr_lr, memory=memory),
+        parameterize=pixels(init),
+        optimizer=sgd(lr=lr, momentum=0.5),
+        steps=iterations,
+        batch_real=batch_real,
+        name="dd",
+    )
