@@ -126,7 +126,9 @@ class MutualInformation(Term):
         owner = torch.arange(classes, device=syn.images.device).repeat_interleave(n)
         positive = syn.labels[:, None] == owner
         if len(self.critics) != len(real):
-            raise ValueError("MutualInformation has no critics for these layers: call prepare(syn) once before distance")
+            raise ValueError(
+                "MutualInformation has no critics for these layers: call prepare(syn) once before distance"
+            )
         total = syn.images.new_zeros(())
         for k, (critic, a, b) in enumerate(
             zip(self.critics, self._layers(syn, syn.activations), real, strict=True), start=1
