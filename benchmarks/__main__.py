@@ -26,7 +26,8 @@ COMMANDS: dict[str, Command] = {
         "benchmarks.task_incremental:task_incremental", "streams of fine-grained tasks with task labels (DCC)"
     ),
     "fine-grained": Command(
-        "benchmarks.fine_grained:fine_grained", "gradient matching, class-wise and collective, where classes look alike (DCC)"
+        "benchmarks.fine_grained:fine_grained",
+        "gradient matching, class-wise and collective, where classes look alike (DCC)",
     ),
     "gdumb": Command("benchmarks.gdumb:gdumb", "train from scratch on the memory after every step (DM, IDM, DDM)"),
     "contrastive-example": Command(

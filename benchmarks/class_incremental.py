@@ -150,9 +150,10 @@ def _check(settings: Settings, memories: Sequence[str], budgets: Sequence[int], 
         raise ValueError(f"strategies must be among gdumb and er, got {sorted(unknown)}")
     if seeds < 1 or min(budgets) < 1:
         raise ValueError(f"seeds and images_per_class must be at least 1, got {seeds} and {budgets}")
+    data = settings.data()
     for name in memories:
-        memory_condenser(name, settings.net, settings.dataset)
-    class_incremental_stream(settings.data(), settings.experiences, 0, per_class=1)
+        memory_condenser(name, settings.net, data.augmentation)
+    class_incremental_stream(data, settings.experiences, 0, per_class=1)
 
 
 def _run(settings: Settings, cells: list[Cell], workers: int) -> Iterator[list[dict[str, Any]]]:
@@ -179,7 +180,7 @@ def run_cell(settings: Settings, cell: Cell) -> list[dict[str, Any]]:
     )
     shared = None
     if cell.memory not in BOUNDS:
-        shared = Shared(memory_condenser(cell.memory, settings.net, settings.dataset))
+        shared = Shared(memory_condenser(cell.memory, settings.net, data.augmentation))
     names = (cell.memory,) if shared is None else settings.strategies
     results = []
     for name in names:
@@ -247,7 +248,9 @@ def _strategy(name: str, model: Any, memory: Any, settings: Settings) -> Any:
 def grouped(results: Sequence[dict[str, Any]]) -> dict[tuple[str, int, str], list[dict[str, Any]]]:
     """Results by (strategy, images per class, memory), in the order of the table, each in the order of seeds."""
     rank = {"gdumb": 0, "er": 1, "finetuning": 2, "joint": 3}
-    memories = list(dict.fromkeys(r["memory"] for r in sorted(results, key=lambda r: r["memory"] not in ("ring", "herding"))))
+    memories = list(
+        dict.fromkeys(r["memory"] for r in sorted(results, key=lambda r: r["memory"] not in ("ring", "herding")))
+    )
 
     def key(r: dict[str, Any]) -> tuple[int, int, int]:
         return rank[r["strategy"]], r["images_per_class"], memories.index(r["memory"])
@@ -259,7 +262,18 @@ def grouped(results: Sequence[dict[str, Any]]) -> dict[tuple[str, int, str], lis
 
 def table(results: Sequence[dict[str, Any]]) -> str:
     """One row a strategy, budget and memory: means over seeds with 95 % intervals, accuracies in percent."""
-    header = ["strategy", "memory", "per class", "accuracy %", "forgetting", "backward", "images", "bytes", "condense s", "train s"]
+    header = [
+        "strategy",
+        "memory",
+        "per class",
+        "accuracy %",
+        "forgetting",
+        "backward",
+        "images",
+        "bytes",
+        "condense s",
+        "train s",
+    ]
     rows = []
     for (strategy, budget, memory), group in grouped(results).items():
         stats = {

@@ -66,8 +66,8 @@ def compare(
     data = data.for_tuning() if validation else data
     data = _reduced(data, train_per_class, test_per_class)
     pool, test = data.pool("train", device=device), data.pool("test", device=device)
-    chosen = PROTOCOLS[protocol] if epochs is None else PROTOCOLS[protocol].scaled(epochs)
-    condensers = {text: memory_condenser(text, net, dataset) for text in methods}
+    chosen = PROTOCOLS[protocol].on(data.augmentation).scaled(PROTOCOLS[protocol].epochs if epochs is None else epochs)
+    condensers = {text: memory_condenser(text, net, data.augmentation) for text in methods}
     settings = {
         "dataset": data.name,
         "normalization": data.normalization,
@@ -78,7 +78,9 @@ def compare(
         "networks": networks,
         "train": f"{len(pool)} images",
         "test": f"{len(test)} {'held-out training' if validation else 'test'} images",
-        "scale": "reduced" if epochs or train_per_class or test_per_class or "width=" in net else "as the arguments say",
+        "scale": "reduced"
+        if epochs or train_per_class or test_per_class or "width=" in net
+        else "as the arguments say",
     }
     recording = begin("compare", settings, device=pool.device)
     cells = list(itertools.product(range(seeds), images_per_class, methods))

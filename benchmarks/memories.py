@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from ddreplay import ClassPool, CondensedSet, Condenser
-from ddreplay.augment import DIGITS, NATURAL
-from ddreplay.cli import METHODS, build
+from ddreplay.cli import build, options_of
 
-__all__ = ["SMALL", "Shared", "memory_condenser", "strategy_for"]
+__all__ = ["SMALL", "Shared", "memory_condenser"]
 
 SMALL: dict[str, tuple[str, ...]] = {
     "ring": (),
@@ -26,13 +24,8 @@ SMALL: dict[str, tuple[str, ...]] = {
 """Settings with which a method condenses an experience of digits in about the time of training on it. Not the papers'."""
 
 
-def strategy_for(dataset: str) -> str:
-    """DSA's operations: without mirroring where the data are digits."""
-    return DIGITS if dataset.removesuffix(".npz").endswith(("mnist", "digits", "svhn")) and "fashion" not in dataset else NATURAL
-
-
-def memory_condenser(name: str, net: str, dataset: str, overrides: Mapping[str, Any] | None = None) -> Condenser:
-    """A condenser by name; options follow in parentheses: ``dm(steps=1000, bank=40)``.
+def memory_condenser(name: str, net: str, strategy: str) -> Condenser:
+    """A condenser by name, with the DSA operations that suit the data; options follow in parentheses: ``dm(steps=1000, bank=40)``.
 
     Raises:
         ValueError: when the name or an option is unknown.
@@ -42,10 +35,8 @@ def memory_condenser(name: str, net: str, dataset: str, overrides: Mapping[str, 
     options = list(SMALL.get(method, ()))
     given = [part.strip() for part in _split(arguments.removesuffix(")"))]
     kept = {option.partition("=")[0]: option for option in [*options, *given] if option}
-    import inspect
-
-    if method in METHODS and "strategy" in inspect.signature(METHODS[method]).parameters:
-        kept.setdefault("strategy", f"strategy={strategy_for(dataset)}")
+    if "strategy" in options_of(method):
+        kept.setdefault("strategy", f"strategy={strategy}")
     return build(method, net, tuple(kept.values()))
 
 

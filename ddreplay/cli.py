@@ -7,7 +7,7 @@ import inspect
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,7 +53,6 @@ NETS: dict[str, Callable[..., Any]] = {
 }
 
 
-
 def condense(
     data: tyro.conf.Positional[str],
     out: Path = Path("set.safetensors"),
@@ -86,8 +85,11 @@ def condense(
         device: auto, cpu or cuda.
         json: print one JSON object instead of text.
     """
-    pool = load(data, root=root, download=download).pool("train", device=device)
-    condenser = build(method, net, option)
+    found = load(data, root=root, download=download)
+    pool = found.pool("train", device=device)
+    condenser = build(
+        method, net, (f"strategy={found.augmentation}", *option) if "strategy" in options_of(method) else option
+    )
     extra: dict[str, Any] = {}
     if isinstance(condenser, Distiller):
         total = condenser.steps if isinstance(condenser.steps, int) else condenser.steps(images_per_class)
@@ -142,10 +144,11 @@ def evaluate(
         json: print one JSON object instead of text.
     """
     condensed = CondensedSet.load(file)
-    pool = _test_pool(load(test, root=root, download=download), condensed, device)
+    data = load(test, root=root, download=download)
+    pool = _test_pool(data, condensed, device)
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol must be one of {sorted(PROTOCOLS)}, got {protocol!r}")
-    chosen = PROTOCOLS[protocol] if epochs is None else PROTOCOLS[protocol].scaled(epochs)
+    chosen = PROTOCOLS[protocol].on(data.augmentation).scaled(PROTOCOLS[protocol].epochs if epochs is None else epochs)
     with tqdm(total=seeds * (chosen.epochs + 1), unit="epoch", disable=json, file=sys.stderr) as bar:
         result = run_evaluation(
             condensed,
@@ -191,11 +194,16 @@ def show(file: tyro.conf.Positional[Path], out: Path | None = None, columns: int
     )
 
 
-def build(method: str, net: str, options: tuple[str, ...]) -> Condenser:
-    """A condenser from its name, a backbone and hyper-parameters written as NAME=VALUE."""
+def options_of(method: str) -> Mapping[str, inspect.Parameter]:
+    """The hyper-parameters of a method by name."""
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-    known = inspect.signature(METHODS[method]).parameters
+    return inspect.signature(METHODS[method]).parameters
+
+
+def build(method: str, net: str, options: tuple[str, ...]) -> Condenser:
+    """A condenser from its name, a backbone and hyper-parameters written as NAME=VALUE; later options win."""
+    known = options_of(method)
     values: dict[str, Any] = {"net": make_net(net)} if "net" in known else {}
     for option in options:
         name, equals, text = option.partition("=")

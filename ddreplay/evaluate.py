@@ -44,6 +44,14 @@ class Protocol:
         """The same with another number of epochs, and a name that says so."""
         return self if epochs == self.epochs else replace(self, name=f"{self.name}, {epochs} epochs", epochs=epochs)
 
+    def on(self, strategy: str) -> Protocol:
+        """The same with these DSA operations, if it augments at all: digits are not mirrored."""
+        return (
+            self
+            if self.augment in (None, strategy)
+            else replace(self, name=f"{self.name}, {strategy}", augment=strategy)
+        )
+
     def augmentation(self) -> Augment:
         return identity if self.augment is None else siamese(self.augment)
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from ddreplay.augment import DIGITS, NATURAL
 from ddreplay.data import ClassPool
 from ddreplay.randomness import Random
 
@@ -66,6 +67,11 @@ class ImageData:
     def classes(self) -> int:
         """How many classes there are."""
         return len(self.class_names)
+
+    @property
+    def augmentation(self) -> str:
+        """DSA's operations for these images: without mirroring where they are digits (digits, mnist, svhn)."""
+        return DIGITS if self.name in ("digits", "mnist", "svhn") else NATURAL
 
     def pool(self, split: Literal["train", "test"] = "train", *, device: torch.device | str = "auto") -> ClassPool:
         """One split as a pool indexed by class; both splits are normalised with the same constants."""

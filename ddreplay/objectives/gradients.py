@@ -20,7 +20,8 @@ from ddreplay.objectives.term import Look, Side, Statistic, Term
 __all__ = ["GradientMatching", "Metric", "Scope", "WarmUp", "gradient_distance", "warmup"]
 
 Scope = Literal["class", "set"]
-Metric = Literal["layerwise", "cosine", "mse"]
+Metric = Literal["layerwise", "cosine", "mse", "l1"]
+Layers = Literal["all", "conv"]
 
 VECTORIZED_PIXELS = 1024  # of a group's images; up to here one call for all groups beats a loop on a CPU
 ACCELERATOR_PIXELS = 2**22  # in one vectorised call elsewhere: 4,096 images of 32x32
@@ -31,11 +32,13 @@ def gradient_distance(real: Sequence[Tensor], syn: Sequence[Tensor], metric: Met
 
     ``layerwise`` (DC): sum over layers and output units of 1 - <a, b> / (|a| |b| + 1e-6), where a unit's gradient is a row of the
     weight reshaped to [out, everything else]; tensors of one axis (biases, norm affines) contribute nothing. ``cosine``: the same
-    for the whole gradient as one vector. ``mse``: the sum of squared differences.
+    for the whole gradient as one vector. ``mse``, ``l1``: the sum of squared, or of absolute, differences.
     Reference: Zhao, Mopuri and Bilen, "Dataset Condensation with Gradient Matching", ICLR 2021, Eq. 10.
     """
     if metric == "mse":
         return torch.stack([(a - b).square().sum() for a, b in zip(real, syn, strict=True)]).sum()
+    if metric == "l1":
+        return torch.stack([(a - b).abs().sum() for a, b in zip(real, syn, strict=True)]).sum()
     if metric == "cosine":
         return _cosine_distance(torch.cat([a.flatten(1) for a in real], 1), torch.cat([b.flatten(1) for b in syn], 1))
     pairs = [(a.flatten(2), b.flatten(2)) for a, b in zip(real, syn, strict=True) if a.dim() > 2]
