@@ -36,6 +36,7 @@ METHODS: dict[str, Callable[..., Condenser]] = {
     "dsa": methods.dsa,
     "dcc": methods.dcc,
     "dsac": methods.dsac,
+    "idc": methods.idc,
     "mtt": methods.mtt,
     "tesla": methods.tesla,
     "bptt": methods.bptt,

@@ -34,6 +34,7 @@ CONDENSERS: dict[str, Condenser] = {
     "dcc": methods.dcc(NET, rounds=2, loops=(2, 1), scope=warmup(rounds=1, steps=1)),
     "dcc, groups of classes": methods.dcc(NET, rounds=2, loops=(2, 1), scope="set", groups=2),
     "dsac": methods.dsac(NET, rounds=2, loops=(2, 1)),
+    "idc": methods.idc(NET, rounds=2, steps=2, images_net=8, batch_real=4, lr=0.1),
     "mtt": methods.mtt(NET, iterations=3, steps=2, latest_start=1, segment=1, experts=1, lr=1.0, inner_lr=0.01),
     "tesla": methods.tesla(NET, iterations=3, steps=2, latest_start=1, segment=1, experts=2, batch=2, lr_labels=0.1),
     "bptt": methods.bptt(NET, iterations=3, steps=3, lr_net=0.2, batch=1),

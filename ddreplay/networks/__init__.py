@@ -6,6 +6,7 @@ from ddreplay.networks.fresh import fresh
 from ddreplay.networks.queue import Pretrained, model_queue
 from ddreplay.networks.source import Networks, NetworkSource, Setting
 from ddreplay.networks.trained import Loops, Rounds, trained_on_synthetic
+from ddreplay.networks.trained_real import trained_on_real
 
 __all__ = [
     "Bank",
@@ -19,5 +20,6 @@ __all__ = [
     "expert_segments",
     "fresh",
     "model_queue",
+    "trained_on_real",
     "trained_on_synthetic",
 ]

@@ -93,6 +93,7 @@ class GradientMatching(Term):
         groups: divides the collective gradient, for many classes: a number of groups, to which classes are dealt anew under every
             look; or lists of class positions.
         mix: mixed-class augmentation (`ddreplay.mixing`), drawn once for both sides.
+        layers: ``"all"`` weights, or those of convolutions alone (``"conv"``: IDC, without biases, norms and linear layers).
         vectorize: one call for all groups instead of a loop. ``None``: where it is faster (on an accelerator, and for
             few and small images), and the network is one of `ddreplay.backbones`.
     Raises:
@@ -110,19 +111,22 @@ class GradientMatching(Term):
         *,
         groups: int | Sequence[Sequence[int]] | None = None,
         mix: Mix | None = None,
+        layers: Layers = "all",
         vectorize: bool | None = None,
     ) -> None:
         super().__init__()
         if isinstance(scope, str) and scope not in ("class", "set"):
             raise ValueError(f"scope must be 'class', 'set' or a warmup schedule, got {scope!r}")
-        if metric not in ("layerwise", "cosine", "mse"):
-            raise ValueError(f"metric must be 'layerwise', 'cosine' or 'mse', got {metric!r}")
+        if metric not in ("layerwise", "cosine", "mse", "l1"):
+            raise ValueError(f"metric must be 'layerwise', 'cosine', 'mse' or 'l1', got {metric!r}")
+        if layers not in ("all", "conv"):
+            raise ValueError(f"layers must be 'all' or 'conv', got {layers!r}")
         if groups is not None and scope == "class":
             raise ValueError("groups divides the collective gradient, which scope='class' has not; use scope='set'")
         if isinstance(groups, int) and groups < 1:
             raise ValueError(f"groups must be at least 1, got {groups}")
         self.scope, self.metric, self.groups = scope, metric, groups
-        self.mix, self.vectorize = mix, vectorize
+        self.mix, self.layers, self.vectorize = mix, layers, vectorize
         self.bankable = isinstance(scope, str)
         self.additive = scope == "class" and mix is None
 
@@ -130,18 +134,18 @@ class GradientMatching(Term):
         parts = self._parts(real)
         with torch.enable_grad():
             if self._vectorized(real, parts):
-                return tuple(layer.detach() for layer in _gradients_at_once(real.look.net, parts))
-            gradients = [_mean_gradient(real.look.net, x.detach(), y, real.chunk) for x, y in parts]
+                return tuple(layer.detach() for layer in _gradients_at_once(real.look.net, parts, self.layers))
+            gradients = [_mean_gradient(real.look.net, x.detach(), y, real.chunk, self.layers) for x, y in parts]
         return tuple(torch.stack(layer) for layer in zip(*gradients, strict=True))
 
     def distance(self, statistic: Statistic, syn: Side) -> Float[Tensor, ""]:
         parts, net = self._parts(syn), syn.look.net
         with torch.enable_grad():
             if self._vectorized(syn, parts):
-                return gradient_distance(statistic, _gradients_at_once(net, parts), self.metric)
+                return gradient_distance(statistic, _gradients_at_once(net, parts, self.layers), self.metric)
 
             def of_group(x: Tensor, y: Tensor, k: int) -> Tensor:
-                gradient = _gradient(F.cross_entropy(net(x), y), net, create_graph=True)
+                gradient = _gradient(F.cross_entropy(net(x), y), net, self.layers, create_graph=True)
                 real = [layer[k : k + 1] for layer in statistic]
                 return gradient_distance(real, [g[None] for g in gradient], self.metric)
 
@@ -156,6 +160,7 @@ class GradientMatching(Term):
             "metric": self.metric,
             "groups": self.groups,
             "mix": self.mix,
+            "layers": self.layers,
         }
 
     def _parts(self, side: Side) -> list[tuple[Tensor, Tensor]]:
@@ -198,20 +203,23 @@ class GradientMatching(Term):
         return isinstance(side.look.net, Network) and (small or x.device.type != "cpu")
 
 
-def _weights(net: nn.Module) -> dict[str, Tensor]:
-    return {name: p for name, p in net.named_parameters() if p.requires_grad}
+def _weights(net: nn.Module, layers: Layers = "all") -> dict[str, Tensor]:
+    found = {name: p for name, p in net.named_parameters() if p.requires_grad and (layers == "all" or p.dim() == 4)}
+    if not found:
+        raise ValueError(f"the network has no weights to match with layers={layers!r}; use layers='all'")
+    return found
 
 
-def _gradient(loss: Tensor, net: nn.Module, *, create_graph: bool = False) -> list[Tensor]:
-    weights = list(_weights(net).values())
+def _gradient(loss: Tensor, net: nn.Module, layers: Layers = "all", *, create_graph: bool = False) -> list[Tensor]:
+    weights = list(_weights(net, layers).values())
     return list(torch.autograd.grad(loss, weights, create_graph=create_graph, materialize_grads=True))
 
 
-def _mean_gradient(net: nn.Module, x: Tensor, y: Tensor, chunk: int | None) -> list[Tensor]:
+def _mean_gradient(net: nn.Module, x: Tensor, y: Tensor, chunk: int | None, layers: Layers = "all") -> list[Tensor]:
     """The gradient of the mean cross-entropy, accumulated over chunks; no graph is kept."""
     total: list[Tensor] = []
     for part, labels in zip(x.split(chunk or len(x)), y.split(chunk or len(x)), strict=True):
-        gradient = _gradient(F.cross_entropy(net(part), labels, reduction="sum") / len(x), net)
+        gradient = _gradient(F.cross_entropy(net(part), labels, reduction="sum") / len(x), net, layers)
         if total:
             torch._foreach_add_(total, gradient)
         else:
@@ -219,7 +227,7 @@ def _mean_gradient(net: nn.Module, x: Tensor, y: Tensor, chunk: int | None) -> l
     return total
 
 
-def _gradients_at_once(net: nn.Module, parts: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
+def _gradients_at_once(net: nn.Module, parts: list[tuple[Tensor, Tensor]], layers: Layers = "all") -> list[Tensor]:
     """The gradient of every group's mean cross-entropy, [groups, *shape] per parameter, without a loop."""
     x, y = torch.stack([x for x, _ in parts]), torch.stack([y for _, y in parts])
 
@@ -228,4 +236,4 @@ def _gradients_at_once(net: nn.Module, parts: list[tuple[Tensor, Tensor]]) -> li
 
     groups = max(1, ACCELERATOR_PIXELS // (x.shape[1] * x.shape[3] * x.shape[4]))
     each = vmap(grad(loss), in_dims=(None, 0, 0), randomness="different", chunk_size=min(groups, len(x)))
-    return list(each(_weights(net), x, y).values())
+    return list(each(_weights(net, layers), x, y).values())
