@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ddreplay.budget import share_of
 from ddreplay.codec import BudgetTooSmall, Codec, fit_quality
 from ddreplay.codecs.sheets import Pictures
 from ddreplay.data import ClassPool
@@ -26,7 +27,7 @@ class Coded:
     codec: Codec
     parameterize: Parameterize = pixels()
     every: int = 5
-    max_bytes: int | None = None
+    bytes_per_class: float | None = None
     refit: int = 50
 
     def __call__(self, pool: ClassPool, images_per_class: int, random: Random) -> CodedForm:
@@ -41,7 +42,7 @@ def coded(
     parameterize: Parameterize | None = None,
     *,
     every: int = 5,
-    max_bytes: int | None = None,
+    bytes_per_class: float | None = None,
     refit: int = 50,
 ) -> Coded:
     """The networks see what storage will give back; the gradient passes straight through the codec.
@@ -55,8 +56,8 @@ def coded(
         codec: any of ``ddreplay.codec``.
         parameterize: what is stored: ``pixels()`` (default) or ``partitioned(factor)``.
         every: look at the codec at every so many steps; between, its last error is added to the images as they are.
-        max_bytes: of all stored tensors. The quality (of the codec's family) follows it, fitted anew every ``refit`` steps and at
-            the end. ``None``: the codec's own quality.
+        bytes_per_class: of the condensed set, labels and normalisation included. The quality (of the codec's family) follows it,
+            fitted anew every ``refit`` steps and at the end. ``None``: the codec's own quality.
     Reference: straight-through gradients, Bengio et al., arXiv 1308.3432. For JPEG in 4:4:4 a model of its coefficients, rounded with
         the same gradient, differs in nothing but rounding: the transforms on both sides of the rounding are inverse to each other.
     Example:
@@ -67,7 +68,7 @@ def coded(
     for name, value in (("every", every), ("refit", refit)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    return Coded(codec, parameterize or pixels(), every, max_bytes, refit)
+    return Coded(codec, parameterize or pixels(), every, bytes_per_class, refit)
 
 
 class CodedForm(Form):
@@ -83,6 +84,8 @@ class CodedForm(Form):
         self.classes = stored.classes
         self.stored_per_class, self.per_class = stored.stored_per_class, stored.per_class
         self.mean, self.std = pool.mean, pool.std
+        counts = (self.stored_per_class,) * self.classes
+        self.max_bytes = None if how.bytes_per_class is None else share_of(pool, how.bytes_per_class, counts)
         self.register_buffer("residual", torch.zeros_like(stored.images, requires_grad=False))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("quality", torch.tensor(-1))
@@ -103,7 +106,7 @@ class CodedForm(Form):
         return self.stored.expand(to_network(shown, self.mean, self.std))
 
     def storage(self, codec: Codec, pool: ClassPool) -> Codec:
-        return self.how.codec if self.how.max_bytes is None else self._fitted()
+        return self.how.codec if self.max_bytes is None else self._fitted()
 
     def pack(self, codec: Codec, pool: ClassPool) -> dict[str, Tensor]:
         return self.stored.pack(codec, pool)
@@ -119,22 +122,22 @@ class CodedForm(Form):
         return to_pixels(self.stored.images, self.mean, self.std)
 
     def _blocks(self) -> Sequence[Tensor]:
-        return self._pixels().detach().float().cpu().split(self.stored_per_class)
+        return torch.split(self._pixels().detach().float().cpu(), self.stored_per_class)
 
     def _fitted(self) -> Codec:
         """The highest quality within the budget; the lowest of all where none is."""
         try:
-            return fit_quality(self.how.codec, self._blocks(), max_bytes=self.how.max_bytes)
+            return fit_quality(self.how.codec, self._blocks(), max_bytes=self.max_bytes)
         except BudgetTooSmall:
             return self.how.codec.qualities()[0]
 
     def _look(self, *, fit: bool) -> None:
         """Keep the codec's error on the images as they are."""
-        if fit and self.how.max_bytes is not None:
+        if fit and self.max_bytes is not None:
             self.quality.fill_(list(self.how.codec.qualities()).index(self._fitted()))
         blocks, codec = self._blocks(), self.codec
-        shape = tuple(self.stored.images.shape[1:])
-        given = torch.cat(codec.decode(codec.encode(blocks), [len(x) for x in blocks], shape))
+        _, c, h, w = self.stored.images.shape
+        given = torch.cat(codec.decode(codec.encode(blocks), [len(x) for x in blocks], (c, h, w)))
         pixels = self._pixels().detach()
         self.residual.copy_(given.to(pixels.device) - (pixels.clamp(0, 1) if self._bounded else pixels))
 

@@ -16,11 +16,14 @@ from torch import Tensor, nn
 
 from ddreplay.augment import Augment, identity
 from ddreplay.backbones import has_batchnorm
+from ddreplay.budget import ChooseCount, Validated, check_budget, fit, total_bytes
 from ddreplay.class_sweep import can_sweep, sweep_classes
 from ddreplay.codec import Codec, uint8
+from ddreplay.coded import Coded
 from ddreplay.condensed import CondensedSet, Part
 from ddreplay.data import Batch, ClassPool
 from ddreplay.networks import NetworkSource, Setting
+from ddreplay.networks.bank import Bank, Banked
 from ddreplay.objectives.term import Look, Side, Statistic, Sum, Term, pick_classes
 from ddreplay.parameterize import Form, Parameterize, pixels
 from ddreplay.randomness import Random
@@ -36,9 +39,21 @@ CACHE_PIXELS = 32768  # in one forward on a CPU (32 images of 32x32): maps that 
 
 @runtime_checkable
 class Condenser(Protocol):
-    """A pool and a budget -> a condensed set; coresets and distillers alike."""
+    """A pool and one budget -> a condensed set; coresets and distillers alike.
 
-    def __call__(self, pool: ClassPool, images_per_class: int, *, seed: int = 0) -> CondensedSet: ...
+    The budget is a number of stored images of every class, or the bytes of the whole set (`CondensedSet.nbytes`), in all or divided
+    by the number of classes.
+    """
+
+    def __call__(
+        self,
+        pool: ClassPool,
+        images_per_class: int | None = None,
+        *,
+        bytes_per_class: float | None = None,
+        max_bytes: int | None = None,
+        seed: int = 0,
+    ) -> CondensedSet: ...
 
 
 @dataclass(frozen=True)
@@ -98,6 +113,8 @@ class Distiller:
         batch_real: real images per class and step.
         step_per: ``"set"``: one image step for all classes; ``"class"``: one per class, in order (IDM's released code).
         codec: how the result is stored.
+        choose: with a budget in bytes, how many images it is spent on; their quality follows, and the images are condensed through
+            the codec (`ddreplay.coded`).
         name: of the method, for provenance.
     """
 
@@ -111,23 +128,27 @@ class Distiller:
     step_per: Literal["set", "class"] = "set"
     codec: Codec = uint8()
     name: str = "distiller"
+    choose: ChooseCount = Validated()
 
     def __call__(
         self,
         pool: ClassPool,
-        images_per_class: int,
+        images_per_class: int | None = None,
         *,
+        bytes_per_class: float | None = None,
+        max_bytes: int | None = None,
         seed: int = 0,
         seconds: float | None = None,
         checkpoint: str | Path | None = None,
         checkpoint_every: int = 100,
         on_step: OnStep | None = None,
     ) -> CondensedSet:
-        """Condense a pool into ``images_per_class`` stored images of every class.
+        """Condense a pool into ``images_per_class`` stored images of every class, or into as many bytes at most.
 
         A class with no more real images than that keeps them as they are. The caller's random state is untouched.
 
         Args:
+            bytes_per_class, max_bytes: of the set, instead of ``images_per_class``; never exceeded.
             seconds: stop after this long; the number of steps done is recorded.
             checkpoint: a file that holds the state every ``checkpoint_every`` steps. Where it exists, the run goes on from it,
                 with the same result as an uninterrupted one.
@@ -135,8 +156,13 @@ class Distiller:
             ValueError: when the budget is below one image, or a checkpoint belongs to another run.
             FloatingPointError: when the images diverge.
         """
-        check_budget(images_per_class)
+        check_budget(images_per_class, bytes_per_class, max_bytes)
         started = time.perf_counter()
+        if images_per_class is None:
+            total = total_bytes(pool.classes, bytes_per_class, max_bytes)
+            found = self._in_bytes(pool, total, seed, seconds, checkpoint, checkpoint_every, on_step)
+            more = {"max_bytes": total, "seconds": round(time.perf_counter() - started, 3)}
+            return replace(found, provenance={**found.provenance, **more})
         small = [k for k, n in enumerate(pool.counts) if n <= images_per_class]
         large = [k for k in range(pool.classes) if k not in small]
         parts, done, learned = [], 0, {}
@@ -168,9 +194,35 @@ class Distiller:
         }
         return CondensedSet(tuple(parts), provenance)
 
+    def _in_bytes(self, pool: ClassPool, total: int, seed: int, *how: Any) -> CondensedSet:
+        form = self.parameterize
+        codec = form.codec if isinstance(form, Coded) else self.codec
+        per_class = total / pool.classes
+        method = replace(self, codec=codec)
+        if len(codec.qualities()) > 1:
+            inner = form if isinstance(form, Coded) else Coded(codec, form)
+            method = replace(method, parameterize=replace(inner, bytes_per_class=per_class))
+
+        def trial(kept: ClassPool, n: int) -> CondensedSet:
+            return fit(_shorter(method)(kept, n, seed=seed), per_class * kept.classes, codec)
+
+        n = self.choose(pool, codec, per_class, trial, seed)
+        names = ("seconds", "checkpoint", "checkpoint_every", "on_step")
+        return fit(method(pool, n, seed=seed, **dict(zip(names, how, strict=True))), total, codec)
+
     def plus(self, term: Term, weight: float = 1.0) -> Distiller:
         """The same method with one more term in its objective."""
         return replace(self, objective=Sum([self.objective, term], [1.0, weight]))
+
+
+def _shorter(method: Distiller) -> Distiller:
+    """An eighth of the steps, and a quarter of a bank: enough to tell numbers of images apart."""
+    steps, networks = method.steps, method.networks
+    fewer = max(1, steps // 8) if isinstance(steps, int) else lambda n: max(1, steps(n) // 8)
+    source = networks.source if isinstance(networks, Bank) else networks
+    if isinstance(source, Banked):
+        source = replace(source, size=max(1, source.size // 4))
+    return replace(method, steps=fewer, networks=source)
 
 
 class _Run:
@@ -304,14 +356,6 @@ class _Checkpoint:
 def cache_chunk(shape: tuple[int, int, int]) -> int:
     """Images of this shape in one forward on a CPU: 8 to 128, measured on 8x8 to 32x32 images and widths 32 to 128."""
     return min(128, max(8, CACHE_PIXELS // (shape[1] * shape[2])))
-
-
-def check_budget(images_per_class: int) -> None:
-    """Raise where a budget is no positive integer."""
-    if isinstance(images_per_class, bool) or not isinstance(images_per_class, int):
-        raise TypeError(f"images_per_class must be an integer, got {images_per_class!r}")
-    if images_per_class < 1:
-        raise ValueError(f"images_per_class must be at least 1, got {images_per_class}")
 
 
 def describe(value: Any) -> Any:

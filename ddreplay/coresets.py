@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ddreplay.backbones import Net, Probe, as_factory, convnet
-from ddreplay.codec import Codec, uint8
-from ddreplay.condense import check_budget, describe, versions
+from ddreplay.budget import ChooseCount, Validated, check_budget, share_of, total_bytes
+from ddreplay.codec import BudgetTooSmall, Codec, fit_quality, float32, uint8
+from ddreplay.condense import describe, versions
 from ddreplay.condensed import CondensedSet, Part
 from ddreplay.data import ClassPool
 from ddreplay.evaluate import PROTOCOLS, train
+from ddreplay.parameterize import to_pixels
 from ddreplay.randomness import Random
 
 __all__ = ["Coreset", "embed", "herding", "random"]
@@ -34,17 +36,33 @@ class Coreset:
     rule: Rule
     codec: Codec = uint8()
     name: str = "coreset"
+    choose: ChooseCount = Validated(pixels_per_byte=18.0)
 
-    def __call__(self, pool: ClassPool, images_per_class: int, *, seed: int = 0) -> CondensedSet:
-        """``images_per_class`` real images of every class, or all where there are fewer."""
-        check_budget(images_per_class)
+    def __call__(
+        self,
+        pool: ClassPool,
+        images_per_class: int | None = None,
+        *,
+        bytes_per_class: float | None = None,
+        max_bytes: int | None = None,
+        seed: int = 0,
+    ) -> CondensedSet:
+        """``images_per_class`` real images of every class, or all where there are fewer; or as many bytes at most.
+
+        With a budget in bytes, ``choose`` says how many images it is spent on, and they are stored at the codec's highest quality
+        that fits.
+        """
+        check_budget(images_per_class, bytes_per_class, max_bytes)
         started = time.perf_counter()
-        chosen = self.rule(pool, images_per_class, Random(seed, pool.device))
-        images = [pool.of_class(k)[rows.to(pool.device)] for k, rows in enumerate(chosen)]
-        part = Part.of_images(pool, images, self.codec)
+        total = total_bytes(pool.classes, bytes_per_class, max_bytes)
+        if images_per_class is not None:
+            part = self._part(pool, self.rule(pool, images_per_class, Random(seed, pool.device)), self.codec)
+        else:
+            images_per_class, part = self._in_bytes(pool, total / pool.classes, seed)
         provenance = {
             "method": self.name,
             "images_per_class": images_per_class,
+            **({"max_bytes": total} if total else {}),
             "seed": seed,
             "seconds": round(time.perf_counter() - started, 3),
             "normalisation": pool.normalization,
@@ -53,6 +71,34 @@ class Coreset:
             "device": str(pool.device),
         }
         return CondensedSet((part,), provenance)
+
+    def _part(self, pool: ClassPool, chosen: list[Tensor], codec: Codec) -> Part:
+        images = [pool.of_class(k)[rows.to(pool.device)] for k, rows in enumerate(chosen)]
+        return Part.of_images(pool, images, codec)
+
+    def _in_bytes(self, pool: ClassPool, per_class: float, seed: int) -> tuple[int, Part]:
+        ranked: dict[ClassPool, tuple[int, list[Tensor]]] = {}
+
+        def take(source: ClassPool, n: int) -> Part:
+            if source not in ranked or ranked[source][0] < n:
+                ranked[source] = 2 * n, self.rule(source, 2 * n, Random(seed, source.device))
+            chosen = [rows[:n] for rows in ranked[source][1]]
+            part = self._part(source, chosen, float32())
+            pixels = [to_pixels(x, source.mean, source.std) for x in part.images]
+            room = share_of(source, per_class, part.counts)
+            try:
+                codec = fit_quality(self.codec, pixels, max_bytes=room)
+            except BudgetTooSmall:  # these images are harder than those that the candidates were measured with
+                if n == 1:
+                    raise
+                return take(source, n - max(1, n // 8))
+            return replace(part, stored=codec.encode(pixels), codec=codec)
+
+        def trial(kept: ClassPool, n: int) -> CondensedSet:
+            return CondensedSet((take(kept, n),))
+
+        n = self.choose(pool, self.codec, per_class, trial, seed)
+        return n, take(pool, n)
 
 
 @dataclass(frozen=True)

@@ -196,6 +196,19 @@ class ClassPool:
         pool._index()
         return pool
 
+    def subset(self, rows: Int64[Tensor, " n"]) -> ClassPool:
+        """The pool of these rows alone, which must hold every class; normalised alike."""
+        rows = rows.to(self.device).sort().values
+        counts = torch.bincount(torch.searchsorted(self._starts, rows, right=True) - 1, minlength=self.classes)
+        if int(counts.min()) == 0:
+            raise ValueError("subset needs at least one row of every class; use select to leave classes out")
+        pool = object.__new__(ClassPool)
+        pool.__dict__.update(self.__dict__)
+        pool._images = self._images[rows]
+        pool.counts = tuple(counts.tolist())
+        pool._index()
+        return pool
+
     def relabel(self, y: Tensor) -> Int64[Tensor, " n"]:
         """Positions -> original class ids (on the CPU)."""
         ids: Tensor = self.class_ids[y.cpu()]

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddreplay.condense import Condenser, check_budget
+from ddreplay.budget import check_budget, fit
+from ddreplay.condense import Condenser
 from ddreplay.condensed import CondensedSet
 from ddreplay.data import Batch, ClassPool, concatenate
 from ddreplay.randomness import Random
@@ -25,16 +26,27 @@ class CondensedMemory:
 
     Args:
         condenser: a distiller or a coreset.
-        images_per_class: stored images of every class.
+        images_per_class: stored images of every class. Give this or one of the budgets in bytes.
+        bytes_per_class: of everything stored, divided by the number of classes; never exceeded.
+        max_bytes: of everything stored, shared by the classes seen so far: old ones shrink as new ones come.
         seed: update number k condenses with its own seed derived from this one.
     Attributes:
         condensed: everything stored, as one set.
         seconds: wall time of each update so far.
     """
 
-    def __init__(self, condenser: Condenser, *, images_per_class: int, seed: int = 0) -> None:
-        check_budget(images_per_class)
+    def __init__(
+        self,
+        condenser: Condenser,
+        *,
+        images_per_class: int | None = None,
+        bytes_per_class: float | None = None,
+        max_bytes: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        check_budget(images_per_class, bytes_per_class, max_bytes)
         self.condenser, self.images_per_class, self.seed = condenser, images_per_class, seed
+        self.bytes_per_class, self.max_bytes = bytes_per_class, max_bytes
         self.condensed = CondensedSet(())
         self.seconds: list[float] = []
         self._seeds = Random(seed)
@@ -49,24 +61,44 @@ class CondensedMemory:
         again = [c for c in self.condensed.class_ids if c in set(pool.class_ids.tolist())]
         if again:
             pool = concatenate([pool, self._decoded(self.condensed.select(again), pool)])
-        fresh = self.condenser(pool, self.images_per_class, seed=seed)
         kept = self.condensed.select([c for c in self.condensed.class_ids if c not in again])
+        share = self._share(len(kept.class_ids) + pool.classes)
+        if share is None:
+            fresh = self.condenser(pool, self.images_per_class, seed=seed)
+        else:
+            fresh = self.condenser(pool, bytes_per_class=share, seed=seed)
+            kept = fit(kept, share * len(kept.class_ids))
         self.condensed = kept.join(fresh)
         self.seconds.append(time.perf_counter() - started)
+
+    def _share(self, classes: int) -> float | None:
+        """Bytes of each of so many classes; None where the budget is in images."""
+        return self.bytes_per_class if self.max_bytes is None else self.max_bytes / classes
 
     def _decoded(self, old: CondensedSet, pool: ClassPool) -> ClassPool:
         x, y = old.images(pool.device)
         names = dict(zip(old.class_ids, old.class_names, strict=True))
         return ClassPool(x, y, mean=pool.mean, std=pool.std, class_names=names, device=pool.device)
 
-    def resize(self, images_per_class: int) -> None:
+    def resize(
+        self,
+        images_per_class: int | None = None,
+        *,
+        bytes_per_class: float | None = None,
+        max_bytes: int | None = None,
+    ) -> None:
         """Change the budget: classes above it keep their first images, classes below it stay as they are.
 
-        Old real data are gone, so nothing is condensed again.
+        Old real data are gone, so nothing is condensed again. With a budget in bytes what is too large is encoded anew.
         """
-        check_budget(images_per_class)
-        self.images_per_class = images_per_class
-        self.condensed = self.condensed.take(images_per_class)
+        check_budget(images_per_class, bytes_per_class, max_bytes)
+        self.images_per_class, self.bytes_per_class, self.max_bytes = images_per_class, bytes_per_class, max_bytes
+        classes = len(self.condensed.class_ids)
+        share = self._share(max(1, classes))
+        if images_per_class is not None:
+            self.condensed = self.condensed.take(images_per_class)
+        elif share is not None:
+            self.condensed = fit(self.condensed, share * classes)
 
     def batch(self, device: torch.device | str = "cpu") -> Batch:
         """All images to train on, in network space, with their original class ids.
@@ -95,6 +127,8 @@ class CondensedMemory:
         return {
             "condensed": payload,
             "images_per_class": self.images_per_class,
+            "bytes_per_class": self.bytes_per_class,
+            "max_bytes": self.max_bytes,
             "seconds": list(self.seconds),
             "random": self._seeds.state_dict(),
         }
@@ -104,5 +138,6 @@ class CondensedMemory:
         payload: Tensor = state["condensed"]
         self.condensed = CondensedSet.from_bytes(payload.numpy().tobytes())
         self.images_per_class = state["images_per_class"]
+        self.bytes_per_class, self.max_bytes = state.get("bytes_per_class"), state.get("max_bytes")
         self.seconds = list(state["seconds"])
         self._seeds.load_state_dict(state["random"])

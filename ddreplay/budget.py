@@ -1,0 +1,242 @@
+"""Budgets: in images a class, or in bytes, where the number of images and their quality have to be chosen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from ddreplay.augment import NATURAL
+from ddreplay.backbones import Net, convnet
+from ddreplay.codec import BudgetTooSmall, Codec, fit_quality, float32, nbytes
+from ddreplay.condensed import CondensedSet, Part
+from ddreplay.data import ClassPool
+from ddreplay.evaluate import Protocol as Training
+from ddreplay.evaluate import evaluate
+from ddreplay.parameterize import to_pixels
+from ddreplay.randomness import Random
+
+__all__ = ["ChooseCount", "Validated", "check_budget", "fit", "fixed", "share_of", "total_bytes", "validated"]
+
+log = logging.getLogger(__name__)
+
+Make = Callable[[ClassPool, int], CondensedSet]
+"""A pool and a number of images a class -> a set within the budget."""
+
+
+@runtime_checkable
+class ChooseCount(Protocol):
+    """How many images a class a budget in bytes should be spent on; their quality follows."""
+
+    def __call__(self, pool: ClassPool, codec: Codec, bytes_per_class: float, make: Make, seed: int) -> int: ...
+
+
+def check_budget(
+    images_per_class: int | None, bytes_per_class: float | None = None, max_bytes: int | None = None
+) -> None:
+    """Raise unless exactly one budget is given, and it is positive (images: an integer)."""
+    given = {"images_per_class": images_per_class, "bytes_per_class": bytes_per_class, "max_bytes": max_bytes}
+    found = {name: value for name, value in given.items() if value is not None}
+    if len(found) != 1:
+        raise TypeError(f"give exactly one of images_per_class, bytes_per_class and max_bytes, got {found or 'none'}")
+    ((name, value),) = found.items()
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole and (name != "bytes_per_class" or not isinstance(value, float)):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if not value >= 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def total_bytes(classes: int, bytes_per_class: float | None, max_bytes: int | None) -> int:
+    """Whole bytes for so many classes."""
+    return int(max_bytes if max_bytes is not None else (bytes_per_class or 0) * classes)
+
+
+def share_of(pool: ClassPool, bytes_per_class: float, counts: tuple[int, ...]) -> int:
+    """Bytes left for stored images, when labels, counts and normalisation are paid."""
+    return int(bytes_per_class * pool.classes) - Part.of_stored(pool, {}, float32(), counts).nbytes
+
+
+def fit(condensed: CondensedSet, max_bytes: float, codec: Codec | None = None) -> CondensedSet:
+    """The set within a budget: a part that takes more than its classes' share is encoded anew.
+
+    First with fewer images, as many as keep their bytes each, then at the highest quality that fits.
+
+    Args:
+        codec: of a part that is encoded anew; ``None``: its own.
+    Raises:
+        BudgetTooSmall: when not even one image of every class fits.
+    """
+    if condensed.nbytes <= max_bytes:
+        return condensed
+    per_class = max_bytes / max(1, len(condensed.class_ids))
+    return replace(
+        condensed, parts=tuple(_fit(part, int(per_class * len(part.class_ids)), codec) for part in condensed.parts)
+    )
+
+
+def _fit(part: Part, max_bytes: int, codec: Codec | None) -> Part:
+    if part.nbytes <= max_bytes:
+        return part
+    family = codec or part.codec
+    rest = part.nbytes - sum(tensor.nbytes for tensor in part.stored.values())
+    if part.soft_labels is not None:
+        raise BudgetTooSmall(f"a set with soft labels takes {part.nbytes} bytes of {max_bytes}; store fewer images")
+    blocks = part.codec.decode(part.stored, part.counts, part.shape)
+    largest = max(part.counts)
+    # a set that only just misses keeps its images; one that shrinks much keeps their quality
+    limit = (
+        largest if codec is not None or part.nbytes < 1.2 * max_bytes else max(1, largest * max_bytes // part.nbytes)
+    )
+    while True:
+        kept = [block[:limit] for block in blocks]
+        try:
+            fitted = fit_quality(family, kept, max_bytes=max_bytes - rest)
+        except BudgetTooSmall:
+            if limit == 1:
+                raise
+            limit = max(1, limit * 3 // 4)
+            continue
+        return replace(part, stored=fitted.encode(kept), codec=fitted, counts=tuple(len(x) for x in kept))
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """See `fixed`."""
+
+    images_per_class: int
+
+    def __call__(self, pool: ClassPool, codec: Codec, bytes_per_class: float, make: Make, seed: int) -> int:
+        return self.images_per_class
+
+
+def fixed(images_per_class: int) -> Fixed:
+    """Always this many images; only their quality follows the budget."""
+    check_budget(images_per_class)
+    return Fixed(images_per_class)
+
+
+@dataclass(frozen=True)
+class Validated:
+    """See `validated`."""
+
+    net: Net | None = None
+    visits: int = 1000
+    fraction: float = 0.2
+    pixels_per_byte: float = 16.0
+
+    def __call__(self, pool: ClassPool, codec: Codec, bytes_per_class: float, make: Make, seed: int) -> int:
+        counts = candidates(pool, codec, bytes_per_class)
+        guess = bytes_per_class * self.pixels_per_byte / (pool.shape[1] * pool.shape[2])
+        at = min(range(len(counts)), key=lambda k: abs(counts[k] - guess))
+        kept, held = _split(pool, self.fraction, Random(seed))
+        if held is None or len(counts) == 1:
+            return counts[at]
+        scores: dict[int, float] = {}
+
+        def score(k: int) -> float:
+            if k not in scores:
+                scores[k] = self._score(make(kept, counts[k]), held, seed)
+            return scores[k]
+
+        while True:  # uphill from the guess
+            best = max((k for k in (at, at + 1, at - 1) if 0 <= k < len(counts)), key=score)
+            if best == at:
+                break
+            at = best
+        log.info(
+            "images a class -> validation accuracy: %s", {counts[k]: round(v, 2) for k, v in sorted(scores.items())}
+        )
+        return counts[at]
+
+    def _score(self, condensed: CondensedSet, held: ClassPool, seed: int) -> float:
+        images = len(condensed)
+        epochs = max(1, self.visits * held.classes // images)
+        training = Training("validation", epochs=epochs - 1, augment=NATURAL, batch_size=min(64, max(8, images // 8)))
+        return evaluate(condensed, held, self.net or convnet(width=32), protocol=training, seeds=1, seed=seed).mean
+
+
+def validated(
+    net: Net | None = None, *, visits: int = 1000, fraction: float = 0.2, pixels_per_byte: float = 16.0
+) -> Validated:
+    """The number of images a class whose set teaches a network most, by held-out images of the pool.
+
+    Numbers grow by a factor of about 1.4; the search goes uphill from a first guess. Where nothing can be held out or there is one
+    class, the guess is taken.
+
+    Args:
+        net: trained on every candidate; ``None``: a ConvNet of width 32.
+        visits: images a class that it is trained on, repetitions included.
+        fraction: of every class that is held out.
+        pixels_per_byte: the first guess.
+    """
+    if visits < 1 or not 0 < fraction < 1 or pixels_per_byte <= 0:
+        raise ValueError(
+            f"visits, fraction (below 1) and pixels_per_byte must be positive, got {visits}, {fraction}, {pixels_per_byte}"
+        )
+    return Validated(net, visits, fraction, pixels_per_byte)
+
+
+def candidates(pool: ClassPool, codec: Codec, bytes_per_class: float) -> list[int]:
+    """Numbers of images a class worth trying: from all at the highest quality to all at the lowest, by factors of 1.4.
+
+    Raises:
+        BudgetTooSmall: when one image of every class at the lowest quality is too large.
+    """
+    lowest, highest = codec.qualities()[0], codec.qualities()[-1]
+    counts = [1]
+    while counts[-1] < max(pool.counts):
+        counts.append(min(max(pool.counts), max(counts[-1] + 1, round(counts[-1] * 1.4))))
+    fitting, full = [], 1
+    for n in counts:
+        if not _fits(pool, lowest, n, bytes_per_class):
+            break
+        fitting.append(n)
+    if not fitting:
+        raise BudgetTooSmall(
+            f"not one image of every class fits into {bytes_per_class:g} bytes a class at the lowest quality of {codec!r}; "
+            "raise the budget or use a codec of fewer bytes"
+        )
+    if lowest == highest:
+        return fitting[-1:] if fitting[-1] == counts[-1] else [_last(pool, lowest, fitting[-1], bytes_per_class)]
+    for n in fitting:
+        if not _fits(pool, highest, n, bytes_per_class):
+            break
+        full = n
+    return [n for n in fitting if n >= full]
+
+
+def _last(pool: ClassPool, codec: Codec, n: int, bytes_per_class: float) -> int:
+    while n < max(pool.counts) and _fits(pool, codec, n + 1, bytes_per_class):
+        n += 1
+    return n
+
+
+def _fits(pool: ClassPool, codec: Codec, n: int, bytes_per_class: float) -> bool:
+    counts = tuple(min(n, have) for have in pool.counts)
+    blocks = [_first_pixels(pool, k, count) for k, count in enumerate(counts)]
+    return nbytes(codec.encode(blocks)) <= share_of(pool, bytes_per_class, counts)
+
+
+def _first_pixels(pool: ClassPool, position: int, n: int) -> Tensor:
+    start = sum(pool.counts[:position])
+    rows = torch.arange(start, start + n, device=pool.device)
+    return to_pixels(pool.rows(rows), pool.mean, pool.std).cpu()
+
+
+def _split(pool: ClassPool, fraction: float, random: Random) -> tuple[ClassPool, ClassPool | None]:
+    """Images kept and images held out of every class; a class of one image keeps it."""
+    kept, held, start = [], [], 0
+    for n in pool.counts:
+        order = torch.randperm(n, generator=random.cpu) + start
+        cut = min(max(1, round(fraction * n)), n - 1)
+        held.append(order[:cut])
+        kept.append(order[cut:])
+        start += n
+    if pool.classes == 1 or any(len(rows) == 0 for rows in held):
+        return pool, None
+    return pool.subset(torch.cat(kept)), pool.subset(torch.cat(held))
