@@ -1,0 +1,319 @@
+"""``python -m benchmarks gdumb``: from scratch on the memory after every step, as DM, IDM and DDM measure continual learning."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from benchmarks.progress import Progress
+from benchmarks.records import begin, write
+from benchmarks.tables import format_bytes, format_number, format_summary, summary, text_table
+from ddreplay import CondensedMemory, Condenser
+from ddreplay.cli import METHODS, build, make_net, options_of
+from ddreplay.datasets import ImageData, load
+from ddreplay.evaluate import PROTOCOLS, Protocol, accuracy, train
+from ddreplay.randomness import Random
+
+__all__ = ["PAPER", "Scale", "class_order", "gdumb", "run_cell", "table"]
+
+PAPER: dict[tuple[int, str], float] = {
+    (5, "random"): 24.8,
+    (10, "random"): 25.2,
+    (5, "dsa"): 31.0,
+    (10, "dsa"): 29.8,
+    (5, "dm"): 33.8,
+    (10, "dm"): 33.7,
+    (5, "idm"): 39.3,
+    (10, "idm"): 39.3,
+}
+"""Final accuracy in percent on all of CIFAR-100, by steps and memory: Zhao et al., IDM, CVPR 2023, Sec. 5.6."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Everything that a scale decides.
+
+    options: of every memory, as in ``ddreplay condense --option``. classes_per_step: ``None``: all classes over the steps.
+    batch_size: of the training on the memory. networks: trained after every step of every seed.
+    """
+
+    net: str
+    images_per_class: int
+    classes_per_step: int | None
+    epochs: int
+    batch_size: int
+    seeds: int
+    networks: int
+    options: dict[str, tuple[str, ...]]
+
+
+_IDM = ("weight=0.1", "train_steps=50")  # released command for CIFAR-100 at 10 images per class
+_SMALL_IDM = (
+    "steps=200",
+    "lr=0.8",
+    "weight=0.025",
+    "batch_real=64",
+    "batch_train=64",
+    "train_steps=2",
+    "queue_size=20",
+    "push_interval=10",
+    "meter_interval=50",
+)
+
+SCALES = {
+    "full": Scale(
+        net="convnet",
+        images_per_class=20,
+        classes_per_step=None,
+        epochs=1000,
+        batch_size=256,
+        seeds=5,
+        networks=3,
+        options={"idm": (*_IDM, "factor=1"), "idm, tiles": (*_IDM, "factor=2")},
+    ),
+    "small": Scale(
+        net="convnet(width=32)",
+        images_per_class=10,
+        classes_per_step=4,
+        epochs=100,
+        batch_size=32,
+        seeds=2,
+        networks=1,
+        options={
+            "herding": ("epochs=5",),
+            "dsa": ("rounds=60", "loops=(1, 1)", "batch_real=32"),
+            "dm": ("bank=12", "steps=250", "lr=4.0"),
+            "ddm": ("bank=12", "steps=250", "lr=4.0", "moments=2500.0"),
+            "idm": (*_SMALL_IDM, "factor=1"),
+            "idm, tiles": (*_SMALL_IDM, "factor=2"),
+            "dm, tiles": ("bank=12", "steps=250", "lr=4.0", "factor=2"),
+        },
+    ),
+}
+"""``full``: the papers' settings. ``small``: a quarter of the width, so that sums over features are a quarter (step sizes times 4,
+weights of other terms by 4), few classes, steps, epochs and seeds."""
+
+MEMORIES = ("random", "herding", "dsa", "dm", "idm", "idm, tiles", "ddm", "random x4")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One memory over one stream."""
+
+    memory: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What all cells share."""
+
+    dataset: str
+    root: str | None
+    download: bool
+    steps: int
+    scale: Scale
+    device: str
+
+    def data(self) -> ImageData:
+        return load(self.dataset, root=self.root, download=self.download)
+
+    def protocol(self, data: ImageData) -> Protocol:
+        """dm2023, as far as the scale allows."""
+        found, size = PROTOCOLS["dm2023"].on(data.augmentation).scaled(self.scale.epochs), self.scale.batch_size
+        named = found.name if size == found.batch_size else f"{found.name}, batches of {size}"
+        return replace(found, name=named, batch_size=size)
+
+
+def gdumb(
+    dataset: str = "digits",
+    steps: int = 5,
+    scale: Literal["small", "full"] = "small",
+    memories: tuple[str, ...] = MEMORIES,
+    images_per_class: int | None = None,
+    classes_per_step: int | None = None,
+    epochs: int | None = None,
+    seeds: int | None = None,
+    networks: int | None = None,
+    net: str | None = None,
+    root: Path | None = None,
+    download: bool = False,
+    workers: int = 0,
+    device: str = "auto",
+    out: Path = Path("results"),
+) -> None:
+    """Continual learning as DM, IDM and DDM ran it: a stream of new classes, and a network trained on nothing but the memory.
+
+    Every memory is condensed in the stream, from the new classes of each step alone. After each step a new network, whose outputs
+    are all classes of the data set, is trained from scratch on the memory (protocol dm2023) and tested on the seen classes;
+    outputs of unseen classes are not masked. "idm, tiles" and "dm, tiles" store images of 2 x 2 tiles; "random x4" holds four
+    times as many real images: what the 32-bit images of the released methods cost. Stored images take 8 bits a value.
+
+    Args:
+        dataset: digits, cifar100, another name, an .npz file in MedMNIST's layout, or a folder of class folders.
+        steps: of the stream; DM: 5 and 10.
+        scale: full: the papers' settings; small: minutes on two cores.
+        memories: any of random, herding, dsa, dm, idm, "idm, tiles", "dm, tiles", ddm, or another method of ddreplay condense,
+            each with " x4" behind it for four times the images.
+        images_per_class: stored images; by default the scale's.
+        classes_per_step: by default the scale's, or all classes over the steps where there are not enough.
+        epochs: of training on the memory after each step; by default the scale's.
+        seeds: class orders; by default the scale's.
+        networks: trained after each step; by default the scale's.
+        net: the backbone that condenses and is trained; by default the scale's.
+        root: where torchvision's files are.
+        download: fetch missing files of a named data set.
+        workers: processes; 0: one a core.
+        device: auto, cpu or cuda.
+        out: folder for the record (JSON).
+    """
+    given: dict[str, Any] = {
+        "images_per_class": images_per_class,
+        "classes_per_step": classes_per_step,
+        "epochs": epochs,
+        "seeds": seeds,
+        "networks": networks,
+        "net": net,
+    }
+    settings = replace(SCALES[scale], **{k: v for k, v in given.items() if v is not None})
+    stream = Stream(dataset, None if root is None else str(root), download, steps, settings, device)
+    data = stream.data()
+    class_order(data.classes, steps, settings.classes_per_step, 0)
+    for memory in memories:
+        condenser(memory, stream, data)
+    cells = [Cell(memory, seed) for seed in range(settings.seeds) for memory in memories]
+    protocol = {
+        "dataset": data.name,
+        "normalization": data.normalization,
+        "steps": steps,
+        "scale": scale,
+        "evaluation": stream.protocol(data).name,
+        "memories": memories,
+        **asdict(settings),
+    }
+    recording = begin("gdumb", protocol, device="cpu" if device == "auto" and not torch.cuda.is_available() else device)
+    path = out / f"gdumb_{Path(dataset).stem}_{steps}_{scale}.json"
+    with Progress(len(cells), "gdumb", unit="streams") as progress:
+        for result in _run(stream, cells, workers):
+            recording.add(**result)
+            write(recording.finish(), path)
+            progress.advance(note=f"{result['memory']}: {result['accuracy'][-1]:.1f} %")
+    record = recording.finish()
+    write(record, path)
+    print(table(record.results, steps))
+    print(f"record: {path}\n{record.seconds:.0f} s")
+
+
+def class_order(classes: int, steps: int, classes_per_step: int | None, seed: int) -> list[list[int]]:
+    """The classes of every step: blocks of numpy's legacy permutation, as in DM's released code.
+
+    Raises:
+        ValueError: when there are fewer classes than steps.
+
+    >>> class_order(100, 5, None, 0)[0][:6]
+    [26, 86, 2, 55, 75, 93]
+    """
+    if steps < 1 or classes < steps:
+        raise ValueError(f"steps must be between 1 and the number of classes, {classes}, got {steps}")
+    per_step = min(classes_per_step or classes, classes // steps)
+    order = np.random.RandomState(seed).permutation(classes).tolist()
+    return [order[k * per_step : (k + 1) * per_step] for k in range(steps)]
+
+
+def condenser(memory: str, stream: Stream, data: ImageData) -> tuple[Condenser, int]:
+    """A memory's condenser, and how many times the budget it may hold."""
+    name, _, times = memory.partition(" x")
+    method, _, _ = name.partition(",")
+    options = list(stream.scale.options.get(name, ()))
+    if method not in METHODS:
+        raise ValueError(f"memories must be methods of ddreplay condense ({', '.join(METHODS)}), got {memory!r}")
+    if "strategy" in options_of(method):
+        options.append(f"strategy={data.augmentation}")
+    return build(method, stream.scale.net, tuple(options)), int(times or 1)
+
+
+def _run(stream: Stream, cells: Sequence[Cell], workers: int) -> Iterator[dict[str, Any]]:
+    on_gpu = stream.device == "cuda" or (stream.device == "auto" and torch.cuda.is_available())
+    workers = workers or (1 if on_gpu else len(os.sched_getaffinity(0)))
+    if workers == 1:
+        yield from (run_cell(stream, cell) for cell in cells)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        for done in as_completed([pool.submit(run_cell, stream, cell) for cell in cells]):
+            yield done.result()
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def run_cell(stream: Stream, cell: Cell) -> dict[str, Any]:
+    """One memory over one stream: accuracy, bytes and seconds after every step."""
+    data, scale = stream.data(), stream.scale
+    pool, test = data.pool("train", device=stream.device), data.pool("test", device=stream.device)
+    make, times = condenser(cell.memory, stream, data)
+    memory = CondensedMemory(make, images_per_class=times * scale.images_per_class, seed=cell.seed)
+    random = Random(cell.seed, pool.device)
+    seen: list[int] = []
+    found: dict[str, list[Any]] = {"accuracy": [], "accuracies": [], "nbytes": [], "images": [], "train_seconds": []}
+    for classes in class_order(data.classes, stream.steps, scale.classes_per_step, cell.seed):
+        memory.update(pool.select(classes))
+        seen = sorted([*seen, *classes])
+        batch = memory.batch(pool.device)
+        started = time.perf_counter()
+        accuracies = []
+        for _ in range(scale.networks):
+            with random.scope():
+                network = make_net(scale.net)(data.shape, data.classes).to(pool.device)
+            train(network, batch.x, batch.y, stream.protocol(data), random)
+            accuracies.append(accuracy(network, test.select(seen), columns=seen))
+        found["train_seconds"].append(round(time.perf_counter() - started, 2))
+        found["accuracies"].append(accuracies)
+        found["accuracy"].append(sum(accuracies) / len(accuracies))
+        found["nbytes"].append(memory.nbytes)
+        found["images"].append(len(memory))
+    return {**asdict(cell), **found, "condense_seconds": [round(s, 2) for s in memory.seconds]}
+
+
+def table(results: Sequence[dict[str, Any]], steps: int) -> str:
+    """One row a memory: accuracy after every step, means over seeds with the last one's 95 % interval, in percent."""
+    header = [
+        "memory",
+        *(f"step {k + 1}" for k in range(steps - 1)),
+        "last step",
+        "bytes",
+        "images",
+        "condense s",
+        "train s",
+    ]
+    rows = []
+    for memory in dict.fromkeys(r["memory"] for r in results):
+        group = [r for r in results if r["memory"] == memory]
+        means = [summary([r["accuracy"][k] for r in group]) for k in range(steps)]
+        rows.append(
+            [
+                memory,
+                *(format_number(found.mean) for found in means[:-1]),
+                format_summary(means[-1], scale=1),
+                format_bytes(group[0]["nbytes"][-1]),
+                group[0]["images"][-1],
+                format_number(summary([sum(r["condense_seconds"]) for r in group]).mean, 0),
+                format_number(summary([sum(r["train_seconds"]) for r in group]).mean, 0),
+                format_number(PAPER.get((steps, memory))),
+            ]
+        )
+    seeds = len({r["seed"] for r in results})
+    note = (
+        f"mean and 95 % interval over {seeds} class orders; images: trained on; seconds: all steps\n"
+        "paper: last step on all of CIFAR-100, 20 images per class, ConvNet of width 128, 1,000 epochs"
+    )
+    return f"{text_table([*header, 'paper'], rows)}\n{note}"
