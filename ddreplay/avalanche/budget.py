@@ -1,8 +1,11 @@
-"""How many stored images a class may have, out of a total or for itself."""
+"""How much a class may store, out of a total or for itself: images or bytes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
+
+from ddreplay.budget import check_budget
 
 __all__ = ["Budget"]
 
@@ -17,11 +20,24 @@ class Budget:
         max_size: stored images in all; ``None``: no total, every group has ``images_per_class``.
         images_per_class: stored images of every group; ``None``: ``max_size`` is shared by the groups seen so far.
         total: groups the whole stream has; ``None``: not known.
+        bytes_per_class, max_bytes: instead of images: bytes of every group, or in all, shared by the groups seen so far.
     """
 
     max_size: int | None
     images_per_class: int | None
     total: int | None
+    bytes_per_class: float | None = None
+    max_bytes: int | None = None
+
+    @classmethod
+    def of_bytes(cls, total: int | None, bytes_per_class: float | None, max_bytes: int | None) -> Budget:
+        """From a budget in bytes; with ``total`` groups known, each has its share of ``max_bytes`` from the beginning."""
+        check_budget(None, bytes_per_class, max_bytes)
+        if total is not None and total < 1:
+            raise ValueError(f"total_num_classes must be at least 1, got {total}")
+        if total is not None and max_bytes is not None:
+            bytes_per_class, max_bytes = max_bytes / total, None
+        return cls(None, None, total, bytes_per_class, max_bytes)
 
     @classmethod
     def of(cls, max_size: int | None, adaptive_size: bool, total: int | None, images_per_class: int | None) -> Budget:
@@ -49,20 +65,34 @@ class Budget:
             raise ValueError(f"images_per_class times total_num_classes is more than max_size: {numbers}")
         return cls(max_size, images_per_class, total)
 
+    @property
+    def in_bytes(self) -> bool:
+        return self.bytes_per_class is not None or self.max_bytes is not None
+
+    def limits(self, groups: int) -> dict[str, Any]:
+        """What a `ddreplay.CondensedMemory` is told, when there are ``groups`` groups."""
+        if not self.in_bytes:
+            return {"images_per_class": self.per_class(groups)}
+        self._check(groups)
+        return {"bytes_per_class": self.bytes_per_class or (self.max_bytes or 0) / max(1, groups)}
+
     def per_class(self, groups: int) -> int:
         """Stored images of each of ``groups`` groups.
 
         Raises:
             ValueError: when there are more groups than the budget was made for.
         """
+        self._check(groups)
+        if self.images_per_class is not None:
+            return self.images_per_class
+        return _share(self.max_size or 0, groups)
+
+    def _check(self, groups: int) -> None:
         if self.total is not None and groups > self.total:
             raise ValueError(
                 f"the stream has shown {groups} classes (of a task each), but the memory was made for {self.total}; "
                 "raise total_num_classes and max_size, or use adaptive_size=True"
             )
-        if self.images_per_class is not None:
-            return self.images_per_class
-        return _share(self.max_size or 0, groups)
 
     def size(self, groups: int) -> int:
         """Stored images in all: the total, or where there is none, what ``groups`` groups may hold."""
@@ -70,6 +100,8 @@ class Budget:
 
     def resized(self, max_size: int, groups: int) -> Budget:
         """The same rule under another total; ``groups`` is how many are held now."""
+        if self.in_bytes:
+            raise ValueError("max_size counts images, and this memory's budget is in bytes; make one with another budget")
         if self.images_per_class is None:
             _share(max_size, max(groups, 1))
             return replace(self, max_size=max_size)

@@ -15,8 +15,9 @@ from torch import Tensor
 from ddreplay import coresets
 from ddreplay.avalanche.budget import Budget
 from ddreplay.avalanche.samples import Samples, Transform, join, memory_dataset, read
-from ddreplay.codec import Codec
-from ddreplay.condense import Condenser, Distiller, check_budget
+from ddreplay.budget import check_budget
+from ddreplay.codec import Codec, avif, codec_from_spec
+from ddreplay.condense import Condenser, Distiller
 from ddreplay.condensed import CondensedSet
 from ddreplay.coresets import Coreset
 from ddreplay.data import ClassPool
@@ -74,7 +75,10 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         condenser: any of ``ddreplay.methods`` or ``ddreplay.coresets``; ``None``: ``dm(bank=40, steps=1000)``.
         images_per_class: stored images of every group. With ``total_num_classes`` it sets ``max_size``, with ``max_size`` it sets
             ``total_num_classes``; alone, ``max_size`` grows with the classes seen.
-        codec: how images are stored; ``None``: as the condenser has it.
+        bytes_per_class, max_bytes: a budget in bytes instead: of every group, or in all, shared by the groups seen so far (with
+            ``total_num_classes``: by all). Number and quality of the images follow; ``max_size`` is then what is held.
+        codec: how images are stored, or the name of a codec; ``None``: as the condenser has it, and AVIF where there is a budget in
+            bytes and no condenser.
         seed: everything drawn follows from it; the caller's random state is untouched.
         mean, std: normalisation of the stream's evaluation transform, one number per channel. Without them the range of each
             experience's values is taken for pixels 0 to 255, and the uint8 codec rounds real images.
@@ -101,7 +105,9 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         *,
         condenser: Condenser | None = None,
         images_per_class: int | None = None,
-        codec: Codec | None = None,
+        bytes_per_class: float | None = None,
+        max_bytes: int | None = None,
+        codec: Codec | str | None = None,
         seed: int = 0,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
@@ -114,10 +120,12 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
             raise ValueError(f"task_labels must be 'auto', 'always' or 'never', got {task_labels!r}")
         if condense_every < 1:
             raise ValueError(f"condense_every must be at least 1, got {condense_every}")
-        self.budget = Budget.of(max_size, adaptive_size, total_num_classes, images_per_class)
+        self.budget = _budget(max_size, adaptive_size, total_num_classes, images_per_class, bytes_per_class, max_bytes)
         super().__init__(self.budget.size(0), adaptive_size=True)  # the rules of sizes are those of `Budget`
         self.adaptive_size = adaptive_size
         self.total_num_groups = self.total_num_classes = self.budget.total
+        if codec is None and condenser is None and self.budget.in_bytes:
+            codec = avif()
         self.condenser = _stored_by(condenser or dm(bank=40, steps=1000), codec)
         self.seed, self.mean, self.std = seed, mean, std
         self.task_labels, self.device, self.replay_transform = task_labels, device, replay_transform
@@ -146,7 +154,7 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
             return
         samples = read(new_data, self.task_labels)
         seen = set(self._keys).union(samples.groups(), *(part.groups() for part in self._staged))
-        self.budget.per_class(len(seen))
+        self.budget.limits(len(seen))
         self._staged.append(samples)
         if len(self._staged) >= self.condense_every:
             try:
@@ -166,23 +174,23 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
     def _condense(self) -> None:
         samples = join(self._staged)
         groups = sorted(samples.groups())
-        quota = self.budget.per_class(len(set(self._keys).union(groups)))
+        limits = self.budget.limits(len(set(self._keys).union(groups)))
         self._sample_shape = tuple(samples.x.shape[1:])
         for task in sorted({task for task, _ in groups}):
             rows = samples.task == task
             pool = ClassPool(_as_images(samples.x[rows]), samples.y[rows], mean=self.mean, std=self.std, device=self.device)
-            memory = self._memory(task, quota)
-            memory.images_per_class = quota
+            memory = self._memory(task, limits)
+            memory.images_per_class, memory.bytes_per_class = limits.get("images_per_class"), limits.get("bytes_per_class")
             memory.update(pool)
         for memory in self.memories.values():
-            memory.resize(quota)
+            memory.resize(**limits)
         self._staged, self._task_aware = [], samples.task_aware
         self._name(groups)
         self._renew()
 
-    def _memory(self, task: int, quota: int) -> CondensedMemory:
+    def _memory(self, task: int, limits: Mapping[str, Any]) -> CondensedMemory:
         if task not in self.memories:
-            self.memories[task] = CondensedMemory(self.condenser, images_per_class=quota, seed=self.seed + 1_000_003 * task)
+            self.memories[task] = CondensedMemory(self.condenser, seed=self.seed + 1_000_003 * task, **limits)
         return self.memories[task]
 
     def _name(self, groups: Sequence[Group]) -> None:
@@ -195,8 +203,9 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
 
     def _renew(self) -> None:
         self._flat: Any = None
-        self.max_size = self.budget.size(len(self._keys))
-        quota = self.budget.per_class(len(self._keys)) if self._keys else 0
+        held, groups = sum(len(memory) for memory in self.memories.values()), len(self._keys)
+        self.max_size = held if self.budget.in_bytes else self.budget.size(groups)
+        quota = 0 if not groups else held // groups if self.budget.in_bytes else self.budget.per_class(groups)
         self.buffer_groups = {key: ClassGroup(self, group, quota) for group, key in self._keys.items()}
 
     @property
@@ -221,7 +230,7 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         self.budget = self.budget.resized(new_size, len(self._keys))
         if self._keys:
             for memory in self.memories.values():
-                memory.resize(self.budget.per_class(len(self._keys)))
+                memory.resize(**self.budget.limits(len(self._keys)))
         self._renew()
 
     def _shorten(self, group: Group, new_size: int) -> None:
@@ -281,7 +290,8 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         self.total_num_groups = self.total_num_classes = self.budget.total
         self.memories = {}
         for task, memory in state["memories"].items():
-            self._memory(task, memory["images_per_class"]).load_state_dict(memory)
+            limits = {name: memory[name] for name in ("images_per_class", "bytes_per_class") if memory[name] is not None}
+            self._memory(task, limits).load_state_dict(memory)
         self._keys = {(task, class_id): key for task, class_id, key in state["groups"]}
         self._staged = [Samples(**part) for part in state["staged"]]
         self._task_aware = state["task_aware"]
@@ -295,23 +305,39 @@ def RingBuffer(
     adaptive_size: bool = False,
     total_num_classes: int | None = None,
     *,
-    codec: Codec | None = None,
+    codec: Codec | str | None = None,
     **more: Any,
 ) -> CondensedBuffer:
     """The same budget with real images, a random choice of every class (ER-RB).
 
-    A class that comes back is chosen anew among its new images and the stored ones.
+    A class that comes back is chosen anew among its new images and the stored ones. With a budget in bytes and a picture codec, number
+    and quality of the images are chosen on held-out ones (the idea: Wang et al., "Memory Replay with Data Compression for Continual
+    Learning", ICLR 2022): ``RingBuffer(bytes_per_class=4000, codec="avif")``.
 
     Args:
+        codec: how images are stored, or the name of a codec; ``None``: uint8.
         more: every other argument of `CondensedBuffer` but ``condenser``.
     """
-    condenser = coresets.random(codec=codec)
+    condenser = _stored_by(coresets.random(), codec)
     return CondensedBuffer(max_size, adaptive_size, total_num_classes, condenser=condenser, **more)
 
 
-def _stored_by(condenser: Condenser, codec: Codec | None) -> Condenser:
+def _budget(
+    max_size: int | None, adaptive: bool, total: int | None, images: int | None, per_class: float | None, in_all: int | None
+) -> Budget:
+    if per_class is None and in_all is None:
+        return Budget.of(max_size, adaptive, total, images)
+    if max_size is not None or adaptive or images is not None:
+        raise ValueError(
+            "a budget is in images (max_size, adaptive_size, images_per_class) or in bytes (bytes_per_class, max_bytes), not both"
+        )
+    return Budget.of_bytes(total, per_class, in_all)
+
+
+def _stored_by(condenser: Condenser, codec: Codec | str | None) -> Condenser:
     if codec is None:
         return condenser
+    codec = codec_from_spec({"name": codec}) if isinstance(codec, str) else codec
     if not isinstance(condenser, (Distiller, Coreset)):
         raise TypeError(f"codec can be set on a Distiller or a Coreset, got {type(condenser).__name__}; give it its codec itself")
     return replace(condenser, codec=codec)
