@@ -135,7 +135,7 @@ def evaluate(
         file: a set written by condense.
         test: the data whose test split is used, as in condense.
         net: a backbone and its arguments, such as convnet or "convnet(width=64)".
-        protocol: dc2021 (300 epochs) or dm2023 (1000 epochs with DSA).
+        protocol: dc2021 (300 epochs), dm2023 (1000 with DSA), mtt2022 (learned step size) or idc2022 (CutMix).
         epochs: another number of epochs; the protocol's name then says so.
         seeds: networks to train.
         seed: of the first of them.

@@ -34,7 +34,8 @@ class Part:
     """Classes that are stored alike.
 
     stored: the tensors that are paid for. counts: stored images of every class. shape: of an image trained on.
-    mean, std: network space is (pixel - mean) / std. soft_labels: float [images trained on, columns], or None.
+    mean, std: network space is (pixel - mean) / std. soft_labels: float [images trained on, classes
+    of the part], or None.
     """
 
     stored: Mapping[str, Tensor]
@@ -98,7 +99,7 @@ class Part:
         soft = self.soft_labels
         if soft is not None:
             blocks = soft.split([len(x) for x in self.images])
-            soft = torch.cat([blocks[k] for k in keep])
+            soft = torch.cat([blocks[k] for k in keep])[:, keep]
         return replace(
             self,
             stored=self.codec.select(self.stored, self.counts, self.shape, keep),
@@ -174,9 +175,21 @@ class CondensedSet:
 
     @property
     def soft_labels(self) -> Tensor | None:
-        """Float [images, columns] in the order of the images, or None; every part has them or none does."""
-        found = [part.soft_labels for part in self.parts if part.soft_labels is not None]
-        return torch.cat(found) if found and len(found) == len(self.parts) else None
+        """Float [images, classes] in the order of the images, or None; columns go by ascending class id.
+
+        Parts without soft labels have their classes' own columns at 1.
+        """
+        if all(part.soft_labels is None for part in self.parts):
+            return None
+        column = {c: k for k, c in enumerate(sorted(self.class_ids))}
+        blocks = []
+        for part in self.parts:
+            sizes = torch.tensor([len(x) for x in part.images])
+            own = torch.eye(len(sizes)).repeat_interleave(sizes, 0) if part.soft_labels is None else part.soft_labels
+            block = own.new_zeros(len(own), len(column))
+            block[:, [column[c] for c in part.class_ids]] = own
+            blocks.append(block)
+        return torch.cat(blocks)
 
     def select(self, class_ids: Sequence[int]) -> CondensedSet:
         """These classes alone; stored bytes stay as they are."""
@@ -332,7 +345,17 @@ def _smallest(values: Sequence[int]) -> Tensor:
 
 def _encode_again(part: Part, codec: Codec, limit: int) -> Part:
     blocks = [x[:limit] for x in part.codec.decode(part.stored, part.counts, part.shape)]
-    return replace(part, stored=codec.encode(blocks), codec=codec, counts=tuple(len(x) for x in blocks))
+    shorter = replace(
+        part, stored=codec.encode(blocks), codec=codec, counts=tuple(len(x) for x in blocks), soft_labels=None
+    )
+    if part.soft_labels is None or limit >= max(part.counts, default=0):
+        return replace(shorter, soft_labels=part.soft_labels)
+    if part.layout["name"] != "pixels":
+        raise ValueError(
+            f"a set of layout {part.layout['name']!r} with soft labels cannot be shortened; condense again with fewer images"
+        )
+    rows = part.soft_labels.split(list(part.counts))
+    return replace(shorter, soft_labels=torch.cat([block[:limit] for block in rows]))
 
 
 def _shorten(part: Part, limit: int) -> Part:

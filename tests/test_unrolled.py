@@ -44,7 +44,9 @@ def labels() -> Tensor:
     return torch.arange(CLASSES).repeat_interleave(PER_CLASS)
 
 
-def plain_loop(net: nn.Module, steps: list[InnerStep], x: Tensor, y: Tensor, lrs: Tensor, momentum: float) -> list[Tensor]:
+def plain_loop(
+    net: nn.Module, steps: list[InnerStep], x: Tensor, y: Tensor, lrs: Tensor, momentum: float
+) -> list[Tensor]:
     """The recursion written out, one line after another."""
     names = [name for name, _ in net.named_parameters()]
     w = [p.detach().clone().requires_grad_() for p in net.parameters()]

@@ -121,6 +121,8 @@ def unroll(
             weights on earlier images is dropped, and one state is kept; exact for one step only.
     """
     start = tuple(w.detach() for w in start)
+    if not torch.is_grad_enabled():
+        return inner.forward(_State(start, None), 0, len(inner.steps), images, labels, lrs).weights
     if memory == "graph":
         weights, velocity = tuple(w.requires_grad_() for w in start), None
         for k in range(len(inner.steps)):
