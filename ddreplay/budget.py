@@ -32,11 +32,11 @@ Make = Callable[[ClassPool, int], CondensedSet]
 class ChooseCount(Protocol):
     """How many images a class a budget in bytes should be spent on; their quality follows."""
 
-    def __call__(self, pool: ClassPool, codec: Codec, bytes_per_class: float, make: Make, seed: int) -> int: ...
+    def __call__(self, pool: ClassPool, codec: Codec, bytes_per_class: int | float, make: Make, seed: int) -> int: ...
 
 
 def check_budget(
-    images_per_class: int | None, bytes_per_class: float | None = None, max_bytes: int | None = None
+    images_per_class: int | None, bytes_per_class: int | float | None = None, max_bytes: int | None = None
 ) -> None:
     """Raise unless exactly one budget is given, and it is positive (images: an integer)."""
     given = {"images_per_class": images_per_class, "bytes_per_class": bytes_per_class, "max_bytes": max_bytes}
@@ -51,17 +51,17 @@ def check_budget(
         raise ValueError(f"{name} must be at least 1, got {value}")
 
 
-def total_bytes(classes: int, bytes_per_class: float | None, max_bytes: int | None) -> int:
+def total_bytes(classes: int, bytes_per_class: int | float | None, max_bytes: int | None) -> int:
     """Whole bytes for so many classes."""
     return int(max_bytes if max_bytes is not None else (bytes_per_class or 0) * classes)
 
 
-def share_of(pool: ClassPool, bytes_per_class: float, counts: tuple[int, ...]) -> int:
+def share_of(pool: ClassPool, bytes_per_class: int | float, counts: tuple[int, ...]) -> int:
     """Bytes left for stored images, when labels, counts and normalisation are paid."""
     return int(bytes_per_class * pool.classes) - Part.of_stored(pool, {}, float32(), counts).nbytes
 
 
-def fit(condensed: CondensedSet, max_bytes: float, codec: Codec | None = None) -> CondensedSet:
+def fit(condensed: CondensedSet, max_bytes: int | float, codec: Codec | None = None) -> CondensedSet:
     """The set within a budget: a part that takes more than its classes' share is encoded anew.
 
     First with fewer images, as many as keep their bytes each, then at the highest quality that fits.
@@ -110,7 +110,7 @@ class Fixed:
 
     images_per_class: int
 
-    def __call__(self, pool: ClassPool, codec: Codec, bytes_per_class: float, make: Make, seed: int) -> int:
+    def __call__(self, pool: ClassPool, codec: Codec, bytes_per_class: int | float, make: Make, seed: int) -> int:
         return self.images_per_class
 
 
@@ -129,7 +129,7 @@ class Validated:
     fraction: float = 0.2
     pixels_per_byte: float = 16.0
 
-    def __call__(self, pool: ClassPool, codec: Codec, bytes_per_class: float, make: Make, seed: int) -> int:
+    def __call__(self, pool: ClassPool, codec: Codec, bytes_per_class: int | float, make: Make, seed: int) -> int:
         counts = candidates(pool, codec, bytes_per_class)
         guess = bytes_per_class * self.pixels_per_byte / (pool.shape[1] * pool.shape[2])
         at = min(range(len(counts)), key=lambda k: abs(counts[k] - guess))
@@ -181,7 +181,7 @@ def validated(
     return Validated(net, visits, fraction, pixels_per_byte)
 
 
-def candidates(pool: ClassPool, codec: Codec, bytes_per_class: float) -> list[int]:
+def candidates(pool: ClassPool, codec: Codec, bytes_per_class: int | float) -> list[int]:
     """Numbers of images a class worth trying: from all at the highest quality to all at the lowest, by factors of 1.4.
 
     Raises:
@@ -210,13 +210,13 @@ def candidates(pool: ClassPool, codec: Codec, bytes_per_class: float) -> list[in
     return [n for n in fitting if n >= full]
 
 
-def _last(pool: ClassPool, codec: Codec, n: int, bytes_per_class: float) -> int:
+def _last(pool: ClassPool, codec: Codec, n: int, bytes_per_class: int | float) -> int:
     while n < max(pool.counts) and _fits(pool, codec, n + 1, bytes_per_class):
         n += 1
     return n
 
 
-def _fits(pool: ClassPool, codec: Codec, n: int, bytes_per_class: float) -> bool:
+def _fits(pool: ClassPool, codec: Codec, n: int, bytes_per_class: int | float) -> bool:
     counts = tuple(min(n, have) for have in pool.counts)
     blocks = [_first_pixels(pool, k, count) for k, count in enumerate(counts)]
     return nbytes(codec.encode(blocks)) <= share_of(pool, bytes_per_class, counts)

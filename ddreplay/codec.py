@@ -327,7 +327,7 @@ def fit_quality(
     classes: Sequence[Float[Tensor, "_ c h w"]],
     *,
     max_bytes: int | None = None,
-    bytes_per_class: float | None = None,
+    bytes_per_class: int | float | None = None,
 ) -> Codec:
     """The highest quality of a codec's family whose stored set stays within the budget, shared parts included.
 

@@ -27,7 +27,7 @@ class Coded:
     codec: Codec
     parameterize: Parameterize = pixels()
     every: int = 5
-    bytes_per_class: float | None = None
+    bytes_per_class: int | float | None = None
     refit: int = 50
 
     def __call__(self, pool: ClassPool, images_per_class: int, random: Random) -> CodedForm:
@@ -42,7 +42,7 @@ def coded(
     parameterize: Parameterize | None = None,
     *,
     every: int = 5,
-    bytes_per_class: float | None = None,
+    bytes_per_class: int | float | None = None,
     refit: int = 50,
 ) -> Coded:
     """The networks see what storage will give back; the gradient passes straight through the codec.

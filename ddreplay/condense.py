@@ -50,7 +50,7 @@ class Condenser(Protocol):
         pool: ClassPool,
         images_per_class: int | None = None,
         *,
-        bytes_per_class: float | None = None,
+        bytes_per_class: int | float | None = None,
         max_bytes: int | None = None,
         seed: int = 0,
     ) -> CondensedSet: ...
@@ -135,7 +135,7 @@ class Distiller:
         pool: ClassPool,
         images_per_class: int | None = None,
         *,
-        bytes_per_class: float | None = None,
+        bytes_per_class: int | float | None = None,
         max_bytes: int | None = None,
         seed: int = 0,
         seconds: float | None = None,

@@ -43,7 +43,7 @@ class Coreset:
         pool: ClassPool,
         images_per_class: int | None = None,
         *,
-        bytes_per_class: float | None = None,
+        bytes_per_class: int | float | None = None,
         max_bytes: int | None = None,
         seed: int = 0,
     ) -> CondensedSet:
@@ -76,7 +76,7 @@ class Coreset:
         images = [pool.of_class(k)[rows.to(pool.device)] for k, rows in enumerate(chosen)]
         return Part.of_images(pool, images, codec)
 
-    def _in_bytes(self, pool: ClassPool, per_class: float, seed: int) -> tuple[int, Part]:
+    def _in_bytes(self, pool: ClassPool, per_class: int | float, seed: int) -> tuple[int, Part]:
         ranked: dict[ClassPool, tuple[int, list[Tensor]]] = {}
 
         def take(source: ClassPool, n: int) -> Part:

@@ -40,7 +40,7 @@ class CondensedMemory:
         condenser: Condenser,
         *,
         images_per_class: int | None = None,
-        bytes_per_class: float | None = None,
+        bytes_per_class: int | float | None = None,
         max_bytes: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -71,7 +71,7 @@ class CondensedMemory:
         self.condensed = kept.join(fresh)
         self.seconds.append(time.perf_counter() - started)
 
-    def _share(self, classes: int) -> float | None:
+    def _share(self, classes: int) -> int | float | None:
         """Bytes of each of so many classes; None where the budget is in images."""
         return self.bytes_per_class if self.max_bytes is None else self.max_bytes / classes
 
@@ -84,7 +84,7 @@ class CondensedMemory:
         self,
         images_per_class: int | None = None,
         *,
-        bytes_per_class: float | None = None,
+        bytes_per_class: int | float | None = None,
         max_bytes: int | None = None,
     ) -> None:
         """Change the budget: classes above it keep their first images, classes below it stay as they are.

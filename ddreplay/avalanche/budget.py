@@ -26,11 +26,11 @@ class Budget:
     max_size: int | None
     images_per_class: int | None
     total: int | None
-    bytes_per_class: float | None = None
+    bytes_per_class: int | float | None = None
     max_bytes: int | None = None
 
     @classmethod
-    def of_bytes(cls, total: int | None, bytes_per_class: float | None, max_bytes: int | None) -> Budget:
+    def of_bytes(cls, total: int | None, bytes_per_class: int | float | None, max_bytes: int | None) -> Budget:
         """From a budget in bytes; with ``total`` groups known, each has its share of ``max_bytes`` from the beginning."""
         check_budget(None, bytes_per_class, max_bytes)
         if total is not None and total < 1:

@@ -105,7 +105,7 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         *,
         condenser: Condenser | None = None,
         images_per_class: int | None = None,
-        bytes_per_class: float | None = None,
+        bytes_per_class: int | float | None = None,
         max_bytes: int | None = None,
         codec: Codec | str | None = None,
         seed: int = 0,
@@ -323,7 +323,7 @@ def RingBuffer(
 
 
 def _budget(
-    max_size: int | None, adaptive: bool, total: int | None, images: int | None, per_class: float | None, in_all: int | None
+    max_size: int | None, adaptive: bool, total: int | None, images: int | None, per_class: int | float | None, in_all: int | None
 ) -> Budget:
     if per_class is None and in_all is None:
         return Budget.of(max_size, adaptive, total, images)
