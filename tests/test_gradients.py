@@ -308,7 +308,7 @@ def test_constants_of_the_paper() -> None:
     ("how", "match"),
     [
         ({"scope": "all"}, "scope"),
-        ({"metric": "l1"}, "metric"),
+        ({"metric": "l3"}, "metric"),
         ({"groups": 2}, "scope='class' has not"),
         ({"scope": "set", "groups": 0}, "at least 1"),
     ],
