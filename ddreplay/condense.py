@@ -22,6 +22,7 @@ from ddreplay.codec import Codec, uint8
 from ddreplay.coded import Coded
 from ddreplay.condensed import CondensedSet, Part
 from ddreplay.data import Batch, ClassPool
+from ddreplay.drawing import Draw, uniform
 from ddreplay.networks import NetworkSource, Setting
 from ddreplay.networks.bank import Bank, Banked
 from ddreplay.objectives.term import Look, Side, Statistic, Sum, Term, pick_classes
@@ -111,6 +112,7 @@ class Distiller:
         optimizer: from parameter groups to a torch optimiser of the stored numbers.
         steps: image updates, or a function of images per class (`Rounds`).
         batch_real: real images per class and step.
+        draw: which real images (`ddreplay.drawing`): uniformly, or those that represent their class.
         step_per: ``"set"``: one image step for all classes; ``"class"``: one per class, in order (IDM's released code).
         codec: how the result is stored.
         choose: with a budget in bytes, how many images it is spent on; their quality follows, and the images are condensed through
@@ -125,6 +127,7 @@ class Distiller:
     optimizer: Callable[[Iterable[Any]], torch.optim.Optimizer] = SGD()
     steps: int | Callable[[int], int] = 1000
     batch_real: int = 256
+    draw: Draw = uniform
     step_per: Literal["set", "class"] = "set"
     codec: Codec = uint8()
     name: str = "distiller"
@@ -235,8 +238,17 @@ class _Run:
         self.form: Form = method.parameterize(pool, images_per_class, self.random).to(pool.device)
         self.objective = copy.deepcopy(method.objective)
         self.chunk = cache_chunk(pool.shape) if pool.device.type == "cpu" else None
+        self.drawer = method.draw.start(pool)
         setting = Setting(
-            pool, self.objective, method.augment, method.batch_real, self.random, self.syn, images_per_class, self.chunk
+            pool=pool,
+            objective=self.objective,
+            augment=method.augment,
+            batch_real=method.batch_real,
+            random=self.random,
+            syn=self.syn,
+            images_per_class=images_per_class,
+            chunk=self.chunk,
+            drawer=self.drawer,
         )
         self._prepare(setting, Random(seed + _SIZES, pool.device))
         stored = {"params": list(self.form.parameters()), "stored_per_class": self.form.stored_per_class}
@@ -311,6 +323,7 @@ class _Run:
             "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "networks": self.networks.state_dict(),
+            "draw": self.drawer.state_dict(),
             "random": self.random.state_dict(),
         }
 
@@ -320,6 +333,7 @@ class _Run:
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.networks.load_state_dict(state["networks"])
+        self.drawer.load_state_dict(state["draw"])
         self.random.load_state_dict(state["random"])
 
 

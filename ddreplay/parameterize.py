@@ -18,7 +18,8 @@ from ddreplay.randomness import Random
 
 __all__ = ["Form", "Parameterize", "Partitioned", "Pixels", "expand_partition", "partitioned", "pixels", "unpack"]
 
-Init = Literal["real", "noise"]
+Init = Literal["real", "noise"] | Callable[[ClassPool, int, Random], Tensor]
+"""Where images start: random real ones, standard normal noise, or what a function of pool, number per class and random gives."""
 Layout = Mapping[str, Any]
 
 
@@ -190,6 +191,8 @@ def _tile(draws: Float[Tensor, "classes tiles n c h w"], factor: int, shape: Sha
 
 
 def _initial(pool: ClassPool, n: int, init: Init, random: Random) -> Float[Tensor, "n c h w"]:
+    if not isinstance(init, str):
+        return init(pool, n, random)
     if init == "noise":
         size = (pool.classes * n, *pool.shape)
         return torch.randn(size, generator=random.device, device=pool.device)
@@ -197,9 +200,9 @@ def _initial(pool: ClassPool, n: int, init: Init, random: Random) -> Float[Tenso
     return pool.rows(rows[:, :n].flatten()).clone()
 
 
-def _check_init(init: str) -> None:
-    if init not in ("real", "noise"):
-        raise ValueError(f"init must be 'real' or 'noise', got {init!r}")
+def _check_init(init: Init) -> None:
+    if not callable(init) and init not in ("real", "noise"):
+        raise ValueError(f"init must be 'real', 'noise' or a function that gives images, got {init!r}")
 
 
 def _unpack_pixels(layout: Layout, images: list[Tensor]) -> list[Tensor]:

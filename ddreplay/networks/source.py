@@ -12,6 +12,7 @@ from torch import nn
 from ddreplay.augment import Augment
 from ddreplay.backbones import Net, Probe, as_factory, has_batchnorm
 from ddreplay.data import Batch, ClassPool
+from ddreplay.drawing import Drawer, uniform
 from ddreplay.objectives.term import Look, Side, Statistic, Term
 from ddreplay.randomness import Random
 
@@ -25,6 +26,7 @@ class Setting:
     batch_real: real images per class in one statistic. syn: the synthetic images as they are now, decoded, without a graph.
     images_per_class: the budget.
     chunk: images in one forward where no gradient is needed.
+    drawer: draws the real images of a statistic; ``None``: uniformly.
     """
 
     pool: ClassPool
@@ -35,6 +37,7 @@ class Setting:
     syn: Callable[[], Batch]
     images_per_class: int = 1
     chunk: int | None = None
+    drawer: Drawer | None = None
 
     def network(self, net: Net, random: Random | None = None) -> nn.Module:
         """A freshly initialised network on the pool's device, in train mode."""
@@ -51,7 +54,9 @@ class Setting:
 
     def statistic(self, look: Look, images: int | None = None, random: Random | None = None) -> Statistic:
         """The objective's statistic of a real batch, seen through this look."""
-        real = self.pool.draw(images or self.batch_real, random or self.random)
+        n, source = images or self.batch_real, random or self.random
+        drawer = self.drawer or uniform.start(self.pool)
+        real = drawer(look, n, source, anew=random is not None)
         chunk = None if has_batchnorm(look.net) else self.chunk
         with torch.no_grad():
             return self.objective.summarise(Side(look, real.x, range(self.pool.classes), chunk=chunk))
