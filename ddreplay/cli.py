@@ -37,6 +37,7 @@ METHODS: dict[str, Callable[..., Condenser]] = {
     "dcc": methods.dcc,
     "dsac": methods.dsac,
     "idc": methods.idc,
+    "dream": methods.dream,
     "mtt": methods.mtt,
     "tesla": methods.tesla,
     "bptt": methods.bptt,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from ddreplay import ClassPool, CondensedSet, Condenser, Distiller, convnet, coresets, methods
+from ddreplay.drawing import representative, representative_images
 from ddreplay.mixing import cutmix
 from ddreplay.objectives import MeanEmbedding, MutualInformation, warmup
 
@@ -25,6 +27,9 @@ CONDENSERS: dict[str, Condenser] = {
     "idm": methods.idm(
         NET, steps=3, weight=0.01, train_steps=1, batch_train=8, push_interval=2, queue_size=3, meter_interval=2
     ),
+    "dm, representative": replace(
+        methods.dm(NET, steps=3, batch_real=3, init=representative_images(NET)), draw=representative(interval=2)
+    ),
     "idm, by set": methods.idm(NET, steps=3, train_steps=1, batch_train=8, factor=1, step_per="set"),
     "ddm": methods.ddm(NET, steps=3, taps=("convolutions",), moments=100.0, gram=100.0, diversity=1.0, bank=2),
     "m3d": methods.m3d(NET, steps=3, bank=2),
@@ -35,6 +40,7 @@ CONDENSERS: dict[str, Condenser] = {
     "dcc, groups of classes": methods.dcc(NET, rounds=2, loops=(2, 1), scope="set", groups=2),
     "dsac": methods.dsac(NET, rounds=2, loops=(2, 1)),
     "idc": methods.idc(NET, rounds=2, steps=2, images_net=8, batch_real=4, lr=0.1),
+    "dream": methods.dream(NET, rounds=2, steps=2, interval=2, images_net=8, batch_real=4, lr=0.1),
     "mtt": methods.mtt(NET, iterations=3, steps=2, latest_start=1, segment=1, experts=1, lr=1.0, inner_lr=0.01),
     "tesla": methods.tesla(NET, iterations=3, steps=2, latest_start=1, segment=1, experts=2, batch=2, lr_labels=0.1),
     "bptt": methods.bptt(NET, iterations=3, steps=3, lr_net=0.2, batch=1),

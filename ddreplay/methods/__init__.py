@@ -1,7 +1,7 @@
 """One function per paper, each a composition of the parts."""
 
 from ddreplay.methods.distribution import ddm, dm, idm, m3d, ncfm
-from ddreplay.methods.formation import idc
+from ddreplay.methods.formation import dream, idc
 from ddreplay.methods.gradient import dc, dcc, dsa, dsac
 from ddreplay.methods.idm_settings import IDM_SETTINGS, idm_settings
 from ddreplay.methods.trajectory import MTT_SETTINGS, mtt, tesla
@@ -18,6 +18,7 @@ __all__ = [
     "dm",
     "dsa",
     "dsac",
+    "dream",
     "idc",
     "idm",
     "idm_settings",

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from ddreplay.augment import composed
 from ddreplay.backbones import Net, convnet
 from ddreplay.condense import Distiller, sgd
+from ddreplay.drawing import representative, representative_images
 from ddreplay.mixing import cutmix
 from ddreplay.networks import trained_on_real
 from ddreplay.objectives import GradientMatching
 from ddreplay.objectives.gradients import Metric
 from ddreplay.parameterize import Init, partitioned
 
-__all__ = ["idc"]
+__all__ = ["dream", "idc"]
 
 
 def idc(
@@ -72,4 +76,28 @@ def idc(
         batch_real=batch_real,
         step_per="class",
         name="idc",
+    )
+
+
+def dream(
+    net: Net | None = None, *, interval: int = 10, batch_real: int = 128, candidates: int | None = None, **settings: Any
+) -> Distiller:
+    """`idc` with representative real batches and representative images to start from (DREAM).
+
+    Every ``interval`` steps a network sees, each class's images are clustered in its embedding, and the images nearest to the
+    ``batch_real`` centres are the real batch until then.
+
+    Args:
+        candidates: see `representative`.
+        settings: as in `idc`.
+    Reference: Liu et al., "DREAM: Efficient Dataset Distillation by Representative Matching", ICCV 2023.
+    Example:
+        >>> dream(convnet(width=8), rounds=1, steps=2, images_net=8, batch_real=4)(toy_pool(), 1).images().x.shape
+        torch.Size([12, 1, 8, 8])
+    """
+    start = {"init": representative_images(net), **settings}
+    return replace(
+        idc(net, batch_real=batch_real, **start),
+        draw=representative(interval=interval, candidates=candidates),
+        name="dream",
     )
