@@ -1,10 +1,11 @@
-"""The command line: condense, evaluate, show."""
+"""The command line: condense, evaluate, show, export."""
 
 from __future__ import annotations
 
 import ast
 import inspect
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +17,8 @@ from tqdm import tqdm
 
 from ddreplay import coresets, methods
 from ddreplay.backbones import alexnet, convnet, lenet, mlp, resnet18, vgg11
+from ddreplay.budget import check_budget
+from ddreplay.codec import Codec, codec_from_spec
 from ddreplay.condense import Condenser, Distiller
 from ddreplay.condensed import CondensedSet
 from ddreplay.contact_sheet import contact_sheet
@@ -44,6 +47,11 @@ METHODS: dict[str, Callable[..., Condenser]] = {
     "dd": methods.dd,
     "random": coresets.random,
     "herding": coresets.herding,
+    "k_center": coresets.k_center,
+    "k_means": coresets.k_means,
+    "forgetting": coresets.forgetting,
+    "el2n": coresets.el2n,
+    "grand": coresets.grand,
 }
 NETS: dict[str, Callable[..., Any]] = {
     "convnet": convnet,
@@ -59,7 +67,9 @@ def condense(
     data: tyro.conf.Positional[str],
     out: Path = Path("set.safetensors"),
     method: str = "dm",
-    images_per_class: int = 10,
+    images_per_class: int | None = None,
+    bytes_per_class: float | None = None,
+    codec: str | None = None,
     net: str = "convnet",
     option: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = (),
     seed: int = 0,
@@ -76,7 +86,10 @@ def condense(
         data: digits, mnist, fashion-mnist, cifar10, cifar100, svhn, gtsrb, an .npz file or a folder of class folders.
         out: where the set goes (safetensors).
         method: dm, dc, dsa, dcc, dsac, or the selections random and herding.
-        images_per_class: stored images of every class.
+        images_per_class: stored images of every class; 10 where no budget is given.
+        bytes_per_class: a budget in bytes instead; how many images at which quality is chosen on held-out images.
+        codec: float32, uint8, jpeg, webp, avif or dct, with arguments if any: "jpeg(quality=30)". Default: uint8, and avif where the
+            budget is in bytes.
         net: a backbone and its arguments, such as convnet or "convnet(width=64)".
         option: hyper-parameters of the method, such as steps=500 lr=0.5 bank=40.
         seed: the same seed gives the same set.
@@ -92,14 +105,19 @@ def condense(
     condenser = build(
         method, net, (f"strategy={found.augmentation}", *option) if "strategy" in options_of(method) else option
     )
+    if bytes_per_class is None and images_per_class is None:
+        images_per_class = 10
+    check_budget(images_per_class, bytes_per_class)
+    codec = codec or (None if bytes_per_class is None else "avif")
+    condenser = condenser if codec is None else coresets.stored_by(condenser, make_codec(codec))
     extra: dict[str, Any] = {}
     if isinstance(condenser, Distiller):
-        total = condenser.steps if isinstance(condenser.steps, int) else condenser.steps(images_per_class)
+        total = condenser.steps if isinstance(condenser.steps, int) else condenser.steps(images_per_class or 1)
         bar = tqdm(total=total, unit="step", disable=json, file=sys.stderr)
         extra = {"seconds": seconds, "checkpoint": checkpoint, "on_step": lambda step, loss: bar.update(step - bar.n)}
     out.parent.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    condensed = condenser(pool, images_per_class, seed=seed, **extra)
+    condensed = condenser(pool, images_per_class, bytes_per_class=bytes_per_class, seed=seed, **extra)
     if extra:
         bar.close()
     condensed.save(out)
@@ -110,6 +128,7 @@ def condense(
             "classes": len(condensed.class_ids),
             "stored_images": condensed.stored_images,
             "nbytes": condensed.nbytes,
+            "codecs": ", ".join(sorted({repr(part.codec) for part in condensed.parts})),
             "file_bytes": out.stat().st_size,
             "seconds": round(time.perf_counter() - started, 2),
         },
@@ -203,6 +222,27 @@ def options_of(method: str) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(METHODS[method]).parameters
 
 
+def export(file: tyro.conf.Positional[Path], out: tyro.conf.Positional[Path], json: bool = False) -> None:
+    """Write one picture a class, as it is stored, which any viewer opens.
+
+    Args:
+        file: a set written by condense.
+        out: the folder; files are named by class id and name.
+        json: print one JSON object instead of text.
+    """
+    condensed = CondensedSet.load(file)
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for part in condensed.parts:
+        for k, (class_id, name) in enumerate(zip(part.class_ids, part.class_names, strict=True)):
+            if part.counts[k]:
+                label = re.sub(r"[^\w.-]+", "_", name)
+                path = out / f"{class_id}{'' if label == str(class_id) else f'_{label}'}.{part.codec.extension}"
+                path.write_bytes(part.codec.picture(part.stored, part.counts, part.shape, k))
+                written.append(path.name)
+    report({"folder": str(out), "pictures": len(written), "files": written}, json)
+
+
 def build(method: str, net: str, options: tuple[str, ...]) -> Condenser:
     """A condenser from its name, a backbone and hyper-parameters written as NAME=VALUE; later options win."""
     known = options_of(method)
@@ -228,6 +268,18 @@ def make_net(text: str) -> Any:
         return NETS[name](**{k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg})
     except (SyntaxError, TypeError, ValueError) as error:
         raise ValueError(f'net {text!r} cannot be read ({error}); write it like "convnet(width=64)"') from error
+
+
+def make_codec(text: str) -> Codec:
+    """A codec from its name, with keyword arguments if any: ``jpeg(quality=30)``."""
+    name, _, arguments = text.partition("(")
+    try:
+        call = ast.parse(text if arguments else f"{name}()", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args:
+            raise ValueError("only keyword arguments")
+        return codec_from_spec({"name": name, **{k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg}})
+    except (SyntaxError, TypeError, ValueError) as error:
+        raise ValueError(f'codec {text!r} cannot be read ({error}); write it like "jpeg(quality=30)"') from error
 
 
 def _value(text: str) -> Any:
@@ -259,7 +311,7 @@ def main(arguments: list[str] | None = None) -> None:
     """The console script: exit code 0, or 2 with one line on misuse."""
     try:
         tyro.extras.subcommand_cli_from_dict(
-            {"condense": condense, "evaluate": evaluate, "show": show},
+            {"condense": condense, "evaluate": evaluate, "show": show, "export": export},
             prog="ddreplay",
             description="Condensed replay memory: make a set, test it, look at it.",
             args=arguments,

@@ -20,6 +20,11 @@ NET = convnet(width=8)
 CONDENSERS: dict[str, Condenser] = {
     "random": coresets.random(),
     "herding": coresets.herding(NET, epochs=1),
+    "k_center": coresets.k_center(NET, epochs=1),
+    "k_means": coresets.k_means(NET, epochs=1),
+    "forgetting": coresets.forgetting(NET, epochs=2),
+    "el2n": coresets.el2n(NET, epochs=1, networks=2),
+    "grand": coresets.grand(NET, epochs=1, networks=1, keep="hardest"),
     "dm": methods.dm(NET, steps=3),
     "dm, banked": methods.dm(NET, steps=3, bank=2),
     "dm, refreshed": methods.dm(NET, steps=3, bank=2, refresh=2),
