@@ -10,13 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddreplay import convnet
+from ddreplay import compiling, convnet
 from ddreplay.augment import identity, siamese
 from ddreplay.backbones import Probe
+from ddreplay.data import Batch
 from ddreplay.methods.gradient import DC_LOOPS, DCC_LOOPS, dc, dcc, dsac
 from ddreplay.mixing import MixTransform, cutmix, mixup
-from ddreplay.networks import Setting
-from ddreplay.objectives import GradientMatching, Look, Side, warmup
+from ddreplay.networks import Setting, trained
+from ddreplay.objectives import GradientMatching, Look, Side, gradients, warmup
 from ddreplay.objectives.gradients import Metric, gradient_distance
 from ddreplay.randomness import Random
 
@@ -365,3 +366,47 @@ def test_settling_is_one_pass_over_sixteen_real_images_a_class(toy_pool: Callabl
     x = pool.draw(16, random).x
     first = net.blocks[0].conv(x)  # type: ignore[index, union-attr]
     torch.testing.assert_close(at.net.blocks[0].norm.running_mean, 0.1 * first.mean((0, 2, 3)))  # type: ignore[index, union-attr]
+
+
+# ---- compiling
+
+
+def unchecked(seed: int) -> nn.Module:
+    """A network without shape annotations, whose checks cannot be compiled."""
+    with Random(seed).scope():
+        layers = nn.Conv2d(1, 4, 3), nn.GroupNorm(4, 4), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(36, C)
+        return nn.Sequential(*layers).double()
+
+
+def test_compiled_gradients_and_training_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = compiling.Compiled("aot_eager")  # the whole machinery but the compiler
+    for module in (gradients, trained):
+        monkeypatch.setattr(module, "compiled", lambda: forward)
+    real, syn = images(REAL, 1), images(SYN, 2)
+    for seed in (0, 1):  # the second network meets what was compiled for the first
+        net = unchecked(seed)
+        at = look(net)
+        for scope in ("class", "set"):
+            term = GradientMatching(scope, vectorize=False, compile=True)  # type: ignore[arg-type]
+            plain = GradientMatching(scope, vectorize=False)  # type: ignore[arg-type]
+            found, expected = (loss_and_gradient(t, at, real, syn) for t in (term, plain))
+            torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+        other, batch = unchecked(seed), Batch(syn, torch.arange(C).repeat_interleave(SYN))
+        for model, compile in ((net, True), (other, False)):
+            trained.train_epoch(model, batch, Random(3), lr=0.1, batch_size=8, compile=compile)
+        torch.testing.assert_close(list(net.parameters()), list(other.parameters()), rtol=1e-9, atol=1e-12)
+    assert forward.works
+
+
+def test_without_a_compiler_nothing_changes(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(*_: Any) -> Any:
+        raise OSError("no compiler")
+
+    forward, net, x = compiling.Compiled(broken), unchecked(0), images(1, 0)
+    assert torch.equal(forward(net, x), net(x))
+    assert torch.equal(forward(net, x), net(x))
+    assert not forward.works
+    (record,) = [r for r in caplog.records if r.name == "ddreplay.compiling"]
+    assert "no compiler" in record.getMessage()
+    with pytest.raises(RuntimeError):
+        compiling.Compiled("eager")(net, x[:, :, 0])

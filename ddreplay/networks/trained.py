@@ -11,6 +11,7 @@ from torch import nn
 
 from ddreplay.augment import Augment, identity
 from ddreplay.backbones import Net, has_batchnorm, settle_batchnorm
+from ddreplay.compiling import compiled, plain
 from ddreplay.data import Batch
 from ddreplay.networks.source import Networks, Setting
 from ddreplay.objectives.term import Look, Statistic
@@ -57,6 +58,7 @@ class TrainedOnSynthetic:
     lr: float = 0.01
     batch_size: int = 256
     augment: Augment = field(default=identity)
+    compile: bool = False
 
     def start(self, setting: Setting) -> Networks:
         return _TrainedNetworks(self, setting)
@@ -69,6 +71,7 @@ def trained_on_synthetic(
     lr: float = 0.01,
     batch_size: int = 256,
     augment: Augment = identity,
+    compile: bool = False,
 ) -> TrainedOnSynthetic:
     """A network is shown several times and trained on the synthetic set in between (DC, DSA, DCC).
 
@@ -76,13 +79,14 @@ def trained_on_synthetic(
         loops: (image steps a network sees, epochs on the synthetic set after each but the last), or a table by budget.
         lr, batch_size: of that training, plain SGD.
         augment: what training images undergo, one operation a batch with magnitudes of their own (DSA).
+        compile: run that training through ``torch.compile``.
     """
     loops = loops if isinstance(loops, Loops) else Loops(((1, *loops),))
     if any(steps < 1 or epochs < 0 for _, steps, epochs in loops.table):
         raise ValueError(f"loops needs at least 1 step and 0 epochs everywhere, got {loops.table}")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    return TrainedOnSynthetic(net, loops, lr, batch_size, augment)
+    return TrainedOnSynthetic(net, loops, lr, batch_size, augment, compile)
 
 
 class _TrainedNetworks:
@@ -107,7 +111,7 @@ class _TrainedNetworks:
         elif self.net is not None:
             self.net.train()
             syn, source = self.setting.syn(), self.source
-            how: dict[str, Any] = {"lr": source.lr, "batch_size": source.batch_size, "augment": source.augment}
+            how: dict[str, Any] = {name: getattr(source, name) for name in ("lr", "batch_size", "augment", "compile")}
             for _ in range(self.epochs):
                 train_epoch(self.net, syn, self.setting.random, **how)
 
@@ -123,15 +127,23 @@ class _TrainedNetworks:
 
 
 def train_epoch(
-    net: nn.Module, batch: Batch, random: Random, *, lr: float, batch_size: int, augment: Augment = identity
+    net: nn.Module,
+    batch: Batch,
+    random: Random,
+    *,
+    lr: float,
+    batch_size: int,
+    augment: Augment = identity,
+    compile: bool = False,
 ) -> None:
     """One pass of plain SGD, without momentum, over a labelled set in random order; the network is changed in place."""
+    forward = compiled() if compile else plain
     shape = (batch.x.shape[1], batch.x.shape[2], batch.x.shape[3])
     order = torch.randperm(len(batch.x), generator=random.device, device=batch.x.device)
     weights = list(net.parameters())
     for rows in order.split(batch_size):
         x = augment.draw(shape, random, n=len(rows))(batch.x[rows])
-        gradient = torch.autograd.grad(F.cross_entropy(net(x), batch.y[rows]), weights, allow_unused=True)
+        gradient = torch.autograd.grad(F.cross_entropy(forward(net, x), batch.y[rows]), weights, allow_unused=True)
         moved = [(weight, g) for weight, g in zip(weights, gradient, strict=True) if g is not None]
         with torch.no_grad():
             torch._foreach_add_([weight for weight, _ in moved], [g for _, g in moved], alpha=-lr)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from ddreplay.backbones.layers import Network
+from ddreplay.compiling import Forward, compiled, plain
 from ddreplay.data import Batch
 from ddreplay.mixing import Mix
 from ddreplay.objectives.settled import settled
@@ -96,6 +97,7 @@ class GradientMatching(Term):
         layers: ``"all"`` weights, or those of convolutions alone (``"conv"``: IDC, without biases, norms and linear layers).
         vectorize: one call for all groups instead of a loop. ``None``: where it is faster (on an accelerator, and for
             few and small images), and the network is one of `ddreplay.backbones`.
+        compile: run the real images' forward and backward passes through ``torch.compile``, where they are looped over.
     Raises:
         ValueError: for an unknown scope or metric, and for groups that are no partition of the classes.
     Departures: the images' gradient is taken group by group where groups are looped over, so it cannot be differentiated again.
@@ -113,6 +115,7 @@ class GradientMatching(Term):
         mix: Mix | None = None,
         layers: Layers = "all",
         vectorize: bool | None = None,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         if isinstance(scope, str) and scope not in ("class", "set"):
@@ -127,6 +130,7 @@ class GradientMatching(Term):
             raise ValueError(f"groups must be at least 1, got {groups}")
         self.scope, self.metric, self.groups = scope, metric, groups
         self.mix, self.layers, self.vectorize = mix, layers, vectorize
+        self.compiled = compile
         self.bankable = isinstance(scope, str)
         self.additive = scope == "class" and mix is None
 
@@ -135,8 +139,9 @@ class GradientMatching(Term):
         with torch.enable_grad():
             if self._vectorized(real, parts):
                 return tuple(layer.detach() for layer in _gradients_at_once(real.look.net, parts, self.layers))
-            gradients = [_mean_gradient(real.look.net, x.detach(), y, real.chunk, self.layers) for x, y in parts]
-        return tuple(torch.stack(layer) for layer in zip(*gradients, strict=True))
+            forward = compiled() if self.compiled else plain
+            each = [_mean_gradient(real.look.net, x.detach(), y, real.chunk, self.layers, forward) for x, y in parts]
+        return tuple(torch.stack(layer) for layer in zip(*each, strict=True))
 
     def distance(self, statistic: Statistic, syn: Side) -> Float[Tensor, ""]:
         parts, net = self._parts(syn), syn.look.net
@@ -215,11 +220,16 @@ def _gradient(loss: Tensor, net: nn.Module, layers: Layers = "all", *, create_gr
     return list(torch.autograd.grad(loss, weights, create_graph=create_graph, materialize_grads=True))
 
 
-def _mean_gradient(net: nn.Module, x: Tensor, y: Tensor, chunk: int | None, layers: Layers = "all") -> list[Tensor]:
+def _mean_gradient(
+    net: nn.Module, x: Tensor, y: Tensor, chunk: int | None, layers: Layers, forward: Forward
+) -> list[Tensor]:
     """The gradient of the mean cross-entropy, accumulated over chunks; no graph is kept."""
     total: list[Tensor] = []
-    for part, labels in zip(x.split(chunk or len(x)), y.split(chunk or len(x)), strict=True):
-        gradient = _gradient(F.cross_entropy(net(part), labels, reduction="sum") / len(x), net, layers)
+    size = min(chunk or len(x), len(x))
+    for part, labels in zip(x.split(size), y.split(size), strict=True):
+        # a last smaller chunk would be compiled anew
+        logits = forward(net, part) if len(part) == size else net(part)
+        gradient = _gradient(F.cross_entropy(logits, labels, reduction="sum") / len(x), net, layers)
         if total:
             torch._foreach_add_(total, gradient)
         else:
