@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ddreplay import ClassPool, CondensedSet, Condenser
-from ddreplay.cli import build, options_of
+from ddreplay.cli import build, make_codec, options_of
+from ddreplay.coresets import stored_by
 
 __all__ = ["SMALL", "Shared", "memory_condenser"]
 
@@ -20,11 +21,49 @@ SMALL: dict[str, tuple[str, ...]] = {
     "ncfm": ("bank=40", "steps=400"),
     "dc": ("rounds=100", "loops=(1, 1)", "init='real'", "batch_real=64"),
     "dsa": ("rounds=100", "loops=(1, 1)", "batch_real=64"),
+    "dcc": ("rounds=100", "loops=(1, 1)", "batch_real=64"),
+    "dsac": ("rounds=100", "loops=(1, 1)", "batch_real=64"),
+    "idc": ("rounds=10", "steps=10", "images_net=256", "batch_real=32", "lr=0.03", "lr_net=0.05"),
+    "dream": ("rounds=10", "steps=10", "images_net=256", "batch_real=32", "lr=0.03", "lr_net=0.05"),
+    "mtt": (
+        "iterations=150",
+        "steps=15",
+        "latest_start=5",
+        "experts=5",
+        "lr=10.0",
+        "lr_lr=1e-4",
+        "inner_lr=0.05",
+        "lr_expert=0.05",
+        "batch_expert=64",
+    ),
+    "tesla": (
+        "iterations=150",
+        "steps=15",
+        "latest_start=5",
+        "experts=5",
+        "lr=10.0",
+        "lr_lr=1e-4",
+        "inner_lr=0.05",
+        "lr_expert=0.05",
+        "batch_expert=64",
+    ),
+    "bptt": (
+        "iterations=150",
+        "steps=10",
+        "lr=1.0",
+        "lr_net=0.1",
+        "batch_real=32",
+        "max_norm=None",
+        "init='real'",
+        "strategy='rotate'",
+        "memory='graph'",
+    ),
+    "dd": ("iterations=150", "steps=10", "lr=1.0", "lr_net=0.1", "batch_real=32", "init='real'", "memory='graph'"),
 }
 """Settings with which a method condenses an experience of digits in about the time of training on it. Not the papers'."""
 
 
-def memory_condenser(name: str, net: str, strategy: str) -> Condenser:
+def memory_condenser(name: str, net: str, strategy: str, codec: str | None = None) -> Condenser:
     """A condenser by name, with the DSA operations that suit the data; options follow in parentheses: ``dm(steps=1000, bank=40)``.
 
     Raises:
@@ -37,7 +76,8 @@ def memory_condenser(name: str, net: str, strategy: str) -> Condenser:
     kept = {option.partition("=")[0]: option for option in [*options, *given] if option}
     if "strategy" in options_of(method):
         kept.setdefault("strategy", f"strategy={strategy}")
-    return build(method, net, tuple(kept.values()))
+    condenser = build(method, net, tuple(kept.values()))
+    return condenser if codec is None else stored_by(condenser, make_codec(codec))
 
 
 def _split(arguments: str) -> list[str]:
@@ -61,9 +101,18 @@ class Shared:
         self.made: dict[Any, CondensedSet] = {}
         self.seconds = 0.0
 
-    def __call__(self, pool: ClassPool, images_per_class: int, *, seed: int = 0) -> CondensedSet:
-        key = (tuple(pool.class_ids.tolist()), pool.counts, images_per_class, seed)
+    def __call__(
+        self,
+        pool: ClassPool,
+        images_per_class: int | None = None,
+        *,
+        bytes_per_class: int | float | None = None,
+        max_bytes: int | None = None,
+        seed: int = 0,
+    ) -> CondensedSet:
+        budget = {"bytes_per_class": bytes_per_class, "max_bytes": max_bytes}
+        key = (tuple(pool.class_ids.tolist()), pool.counts, images_per_class, *budget.values(), seed)
         if key not in self.made:
-            self.made[key] = self.condenser(pool, images_per_class, seed=seed)
+            self.made[key] = self.condenser(pool, images_per_class, **budget, seed=seed)
             self.seconds += float(self.made[key].provenance["seconds"])
         return self.made[key]
