@@ -16,7 +16,7 @@ from ddreplay.augment import Augment, Transform, identity, siamese
 from ddreplay.objectives import GradientMatching, Term
 from ddreplay.randomness import Random
 
-__all__ = ["ROWS", "Problem", "Row", "plain_epoch"]
+__all__ = ["COMPILED", "ROWS", "Problem", "Row", "plain_epoch"]
 
 
 @dataclass(frozen=True)
@@ -97,3 +97,9 @@ ROWS: tuple[Row, ...] = (
     Row("dcc", lambda: GradientMatching("set"), dcc_step),
     Row("dsac", lambda: GradientMatching("set"), dcc_step, siamese()),
 )
+
+COMPILED: tuple[Row, ...] = (
+    Row("dc, compiled", lambda: GradientMatching("class", compile=True), dc_step),
+    Row("dcc, compiled", lambda: GradientMatching("set", compile=True), dcc_step),
+)
+"""Rows that spend tens of seconds on compiling first."""

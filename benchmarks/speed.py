@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.plain_loops import ROWS, Problem, Row, plain_epoch
+from benchmarks.plain_loops import COMPILED, ROWS, Problem, Row, plain_epoch
 from benchmarks.progress import Progress
 from benchmarks.records import begin, write
 from benchmarks.tables import format_bytes, text_table
@@ -54,6 +54,7 @@ def speed(
     net: str = "convnet(width=64)",
     repeats: int = 5,
     batch_size: int = 256,
+    compiled: bool = False,
     threads: int = 1,
     device: str = "auto",
     out: Path = Path("results"),
@@ -73,17 +74,20 @@ def speed(
         net: the network.
         repeats: pairs timed.
         batch_size: of the epoch.
+        compiled: time steps and epoch through torch.compile as well; compiling itself is not counted.
         threads: of torch, on the CPU.
         device: auto, cpu or cuda.
         out: folder for the record.
     """
-    known = [row.name for row in ROWS]
-    unknown = set(methods) - {*known, "epoch"}
+    rows = [*ROWS, *(COMPILED if compiled else ())]
+    epochs = ["epoch", *(["epoch, compiled"] if compiled else [])]
+    known = [*(row.name for row in rows), *epochs]
+    unknown = set(methods) - set(known)
     if unknown:
-        raise ValueError(f"methods must be among {', '.join(known)} and epoch, got {sorted(unknown)}")
+        raise ValueError(f"methods must be among {', '.join(known)}, got {sorted(unknown)}")
     torch.set_num_threads(threads)
     size = Size(image, classes, batch_real, images_per_class, net, pick_device(device))
-    rows = [row for row in ROWS if not methods or row.name in methods]
+    wanted = methods or tuple(known)
     protocol = {
         "image": image,
         "classes": classes,
@@ -94,16 +98,16 @@ def speed(
         "repeats": repeats,
     }
     recording = begin("speed", protocol, device=size.device)
-    with Progress(len(rows) + 1, "speed", unit="rows") as progress:
-        for row in rows:
+    with Progress(len(wanted), "speed", unit="rows") as progress:
+        for row in (row for row in rows if row.name in wanted):
             differences = check(row, size)
             problem = make_problem(row, size, torch.float32)
             found = compare(partial(ours, row, problem), partial(theirs, row, problem), repeats, size.device)
             recording.add(row=row.name, **found, **differences)
             progress.advance(note=row.name)
-        if not methods or "epoch" in methods:
-            recording.add(row="epoch", **time_epoch(size, batch_size, repeats))
-        progress.advance(note="epoch")
+        for name in (name for name in epochs if name in wanted):
+            recording.add(row=name, **time_epoch(size, batch_size, repeats, compile=name != "epoch"))
+            progress.advance(note=name)
     path = write(recording.finish(), out / "speed.json")
     print(table(recording.results))
     print(f"record: {path}")
@@ -165,7 +169,7 @@ def difference(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max() / b.abs().max().clamp_min(1e-30))
 
 
-def time_epoch(size: Size, batch_size: int, repeats: int) -> dict[str, Any]:
+def time_epoch(size: Size, batch_size: int, repeats: int, *, compile: bool = False) -> dict[str, Any]:
     """One epoch of training a network on the synthetic images."""
     found: dict[str, Any] = {}
     how: dict[str, Any] = {"lr": 0.01, "batch_size": batch_size, "augment": identity}
@@ -176,7 +180,7 @@ def time_epoch(size: Size, batch_size: int, repeats: int) -> dict[str, Any]:
             torch.arange(size.classes, device=size.device).repeat_interleave(size.syn),
         )
         nets = problem.net, copy.deepcopy(problem.net)
-        train_epoch(nets[0], Batch(x, y), Random(0, size.device), **how)
+        train_epoch(nets[0], Batch(x, y), Random(0, size.device), compile=compile, **how)
         plain_epoch(nets[1], x, y, Random(0, size.device), **how)
         pairs = zip(nets[0].parameters(), nets[1].parameters(), strict=True)
         found[f"difference_{str(dtype)[6:]}"] = worst = max(difference(a, b) for a, b in pairs)
@@ -186,7 +190,7 @@ def time_epoch(size: Size, batch_size: int, repeats: int) -> dict[str, Any]:
             )
     random = Random(0, size.device)
     times = compare(
-        lambda: train_epoch(nets[0], Batch(x, y), random, **how),
+        lambda: train_epoch(nets[0], Batch(x, y), random, compile=compile, **how),
         lambda: plain_epoch(nets[1], x, y, random, **how),
         repeats,
         size.device,

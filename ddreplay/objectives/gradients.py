@@ -209,7 +209,9 @@ class GradientMatching(Term):
 
 
 def _weights(net: nn.Module, layers: Layers = "all") -> dict[str, Tensor]:
-    found = {name: p for name, p in net.named_parameters() if p.requires_grad and (layers == "all" or p.dim() == 4)}
+    found: dict[str, Tensor] = {
+        name: p for name, p in net.named_parameters() if p.requires_grad and (layers == "all" or p.dim() == 4)
+    }
     if not found:
         raise ValueError(f"the network has no weights to match with layers={layers!r}; use layers='all'")
     return found
