@@ -58,14 +58,14 @@ class Scale:
 
 _IDM = ("weight=0.1", "train_steps=50")  # released command for CIFAR-100 at 10 images per class
 _SMALL_IDM = (
-    "steps=200",
+    "steps=80",
     "lr=0.8",
     "weight=0.025",
     "batch_real=64",
     "batch_train=64",
     "train_steps=2",
     "queue_size=20",
-    "push_interval=10",
+    "push_interval=5",
     "meter_interval=50",
 )
 
@@ -84,18 +84,18 @@ SCALES = {
         net="convnet(width=32)",
         images_per_class=10,
         classes_per_step=4,
-        epochs=100,
+        epochs=60,
         batch_size=32,
         seeds=2,
         networks=1,
         options={
-            "herding": ("epochs=5",),
-            "dsa": ("rounds=60", "loops=(1, 1)", "batch_real=32"),
-            "dm": ("bank=12", "steps=250", "lr=4.0"),
-            "ddm": ("bank=12", "steps=250", "lr=4.0", "moments=2500.0"),
+            "herding": ("epochs=3",),
+            "dsa": ("rounds=40", "loops=(1, 1)", "batch_real=32"),
+            "dm": ("bank=12", "steps=200", "lr=4.0"),
+            "ddm": ("bank=12", "steps=200", "lr=4.0", "gram=2500.0"),
             "idm": (*_SMALL_IDM, "factor=1"),
             "idm, tiles": (*_SMALL_IDM, "factor=2"),
-            "dm, tiles": ("bank=12", "steps=250", "lr=4.0", "factor=2"),
+            "dm, tiles": ("bank=12", "steps=200", "lr=4.0", "factor=2"),
         },
     ),
 }
