@@ -76,8 +76,8 @@ def task_incremental(
     memories: tuple[str, ...] = (
         "none",
         "ring",
-        "dsa(rounds=4, loops=(10, 3), lr=2.0, lr_net=0.05, batch_real=256)",
-        "dsac(rounds=4, loops=(10, 3), lr=6.0, lr_net=0.05, batch_real=256)",
+        "dsa(rounds=3, loops=(10, 3), lr=2.0, lr_net=0.05, batch_real=50)",
+        "dsac(rounds=3, loops=(10, 3), lr=6.0, lr_net=0.05, batch_real=50)",
     ),
     net: str = "convnet(width=32)",
     epochs: int = 5,
