@@ -46,6 +46,7 @@ class Settings:
     lr: float
     per_class: int | None
     validation: bool
+    codec: str | None
     device: str
 
     def data(self) -> ImageData:
@@ -56,11 +57,17 @@ class Settings:
 
 @dataclass(frozen=True)
 class Cell:
-    """One memory (or bound) at one budget with one seed; strategies share its memory."""
+    """One memory (or bound) at one budget with one seed; strategies share its memory. Bounds have no budget."""
 
     memory: str
-    images_per_class: int
     seed: int
+    images_per_class: int | None = None
+    bytes_per_class: int | None = None
+
+    @property
+    def budget(self) -> str:
+        """In words."""
+        return budget_of(asdict(self))
 
 
 def class_incremental(
@@ -69,6 +76,8 @@ def class_incremental(
     download: bool = False,
     experiences: int = 5,
     images_per_class: tuple[int, ...] = (1, 2, 5),
+    bytes_per_class: tuple[int, ...] = (),
+    codec: str | None = None,
     memories: tuple[str, ...] = ("ring", "herding", "dm", "dc"),
     strategies: tuple[str, ...] = ("gdumb", "er"),
     seeds: int = 5,
@@ -95,6 +104,8 @@ def class_incremental(
         download: fetch missing files of a named data set.
         experiences: in the stream; must divide the number of classes.
         images_per_class: budgets to compare.
+        bytes_per_class: budgets in bytes instead; every memory chooses by itself how many images at which quality.
+        codec: how images are stored, such as uint8 or "jpeg(quality=30)"; default: uint8, and avif for budgets in bytes.
         memories: ring (random real images), herding, or any method of ddreplay condense, with options if any: "dm(steps=1000)".
         strategies: gdumb, er.
         seeds: class order, memory and network are drawn anew for each.
@@ -122,12 +133,23 @@ def class_incremental(
         lr=lr,
         per_class=per_class,
         validation=validation,
+        codec=codec,
         device=device,
     )
-    _check(settings, memories, images_per_class, seeds)
-    cells = [Cell(name, 0, seed) for seed in range(seeds) for name in BOUNDS]
-    cells += [Cell(m, n, seed) for seed in range(seeds) for n in images_per_class for m in memories]
-    protocol = {**asdict(settings), "images_per_class": images_per_class, "memories": memories, "seeds": seeds}
+    _check(settings, memories, bytes_per_class or images_per_class, seeds)
+    cells = [Cell(name, seed) for seed in range(seeds) for name in BOUNDS]
+    for seed, memory in itertools.product(range(seeds), memories):
+        if bytes_per_class:
+            cells += [Cell(memory, seed, bytes_per_class=n) for n in bytes_per_class]
+        else:
+            cells += [Cell(memory, seed, images_per_class=n) for n in images_per_class]
+    protocol = {
+        **asdict(settings),
+        "images_per_class": () if bytes_per_class else images_per_class,
+        "bytes_per_class": bytes_per_class,
+        "memories": memories,
+        "seeds": seeds,
+    }
     recording = begin("class-incremental", protocol, device=device)
     path = out / f"class_incremental_{Path(dataset).stem}.json"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -135,7 +157,7 @@ def class_incremental(
         for results in _run(settings, cells, workers or cores):
             for result in results:
                 recording.add(**result)
-            progress.advance(note=f"{results[0]['memory']} {results[0]['images_per_class'] or ''}")
+            progress.advance(note=f"{results[0]['memory']}, {budget_of(results[0])}")
     record = recording.finish()
     write(record, path)
     print(table(record.results))
@@ -149,7 +171,7 @@ def _check(settings: Settings, memories: Sequence[str], budgets: Sequence[int], 
     if unknown:
         raise ValueError(f"strategies must be among gdumb and er, got {sorted(unknown)}")
     if seeds < 1 or min(budgets) < 1:
-        raise ValueError(f"seeds and images_per_class must be at least 1, got {seeds} and {budgets}")
+        raise ValueError(f"seeds and budgets must be at least 1, got {seeds} and {budgets}")
     data = settings.data()
     for name in memories:
         memory_condenser(name, settings.net, data.augmentation)
@@ -180,7 +202,8 @@ def run_cell(settings: Settings, cell: Cell) -> list[dict[str, Any]]:
     )
     shared = None
     if cell.memory not in BOUNDS:
-        shared = Shared(memory_condenser(cell.memory, settings.net, data.augmentation))
+        codec = settings.codec or ("avif" if cell.bytes_per_class else None)
+        shared = Shared(memory_condenser(cell.memory, settings.net, data.augmentation, codec))
     names = (cell.memory,) if shared is None else settings.strategies
     results = []
     for name in names:
@@ -197,6 +220,7 @@ def _buffer(shared: Shared, cell: Cell, data: Any, device: str) -> Any:
 
     return CondensedBuffer(
         images_per_class=cell.images_per_class,
+        bytes_per_class=cell.bytes_per_class,
         total_num_classes=data.classes,
         condenser=shared,
         seed=cell.seed,
@@ -211,10 +235,7 @@ def _train(
 ) -> dict[str, Any]:
     strategy = _strategy(name, model, memory, settings)
     found, seconds = [], 0.0
-    for k, experience in enumerate(stream.train):
-        if name == "gdumb":
-            images = cell.images_per_class * sum(len(classes) for classes in stream.order[: k + 1])
-            strategy.train_epochs = max(1, round(settings.gdumb_steps / -(-images // settings.batch_size)))
+    for experience in stream.train:
         started = time.perf_counter()
         strategy.train(experience)
         seconds += time.perf_counter() - started
@@ -234,30 +255,54 @@ def _train(
     }
 
 
+def _FixedSteps(steps: int) -> Any:
+    """A plugin that makes as many epochs of every experience as give about so many gradient steps."""
+    from avalanche.core import SupervisedPlugin
+
+    class FixedSteps(SupervisedPlugin, supports_distributed=False):  # type: ignore[misc, call-arg]
+        def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+            strategy.train_epochs = max(1, round(steps / len(strategy.dataloader)))
+
+    return FixedSteps()
+
+
+def budget_of(result: dict[str, Any]) -> str:
+    """A result's budget in words; empty for bounds."""
+    if result["bytes_per_class"] is not None:
+        return f"{format_bytes(result['bytes_per_class'])} a class"
+    return "" if result["images_per_class"] is None else f"{result['images_per_class']} a class"
+
+
 def _strategy(name: str, model: Any, memory: Any, settings: Settings) -> Any:
     from strategies import experience_replay, finetuning, gdumb, joint
 
     how: dict[str, Any] = {"lr": settings.lr, "batch_size": settings.batch_size, "device": settings.device}
     if name == "gdumb":
-        return gdumb(model, memory, epochs=1, **how)
+        strategy = gdumb(model, memory, epochs=1, **how)
+        strategy.plugins.append(_FixedSteps(settings.gdumb_steps))
+        return strategy
     if name == "er":
         return experience_replay(model, memory, epochs=settings.epochs, **how)
     return (finetuning if name == "finetuning" else joint)(model, epochs=settings.epochs, **how)
 
 
 def grouped(results: Sequence[dict[str, Any]]) -> dict[tuple[str, int, str], list[dict[str, Any]]]:
-    """Results by (strategy, images per class, memory), in the order of the table, each in the order of seeds."""
+    """Results by (strategy, budget or 0, memory), in the order of the table, each in the order of seeds."""
     rank = {"gdumb": 0, "er": 1, "finetuning": 2, "joint": 3}
     memories = list(
         dict.fromkeys(r["memory"] for r in sorted(results, key=lambda r: r["memory"] not in ("ring", "herding")))
     )
 
     def key(r: dict[str, Any]) -> tuple[int, int, int]:
-        return rank[r["strategy"]], r["images_per_class"], memories.index(r["memory"])
+        return rank[r["strategy"]], _size(r), memories.index(r["memory"])
 
     ordered = sorted(results, key=lambda r: (key(r), r["seed"]))
-    groups = itertools.groupby(ordered, key=lambda r: (r["strategy"], r["images_per_class"], r["memory"]))
+    groups = itertools.groupby(ordered, key=lambda r: (r["strategy"], _size(r), r["memory"]))
     return {name: list(group) for name, group in groups}
+
+
+def _size(result: dict[str, Any]) -> int:
+    return result["bytes_per_class"] or result["images_per_class"] or 0
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:
@@ -275,7 +320,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         "train s",
     ]
     rows = []
-    for (strategy, budget, memory), group in grouped(results).items():
+    for (strategy, _, memory), group in grouped(results).items():
         stats = {
             k: format_summary(summary([r[k] for r in group]), scale=1)
             for k in ("average_accuracy", "forgetting", "backward_transfer", "condense_seconds", "train_seconds")
@@ -285,7 +330,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
             [
                 strategy,
                 "-" if bound else memory,
-                "-" if bound else budget,
+                "-" if bound else budget_of(group[0]),
                 stats["average_accuracy"],
                 stats["forgetting"],
                 stats["backward_transfer"],
@@ -328,8 +373,8 @@ def draw(results: Sequence[dict[str, Any]], path: Path, dataset: str) -> Path | 
         color = f"C{memories.index(memory)}"
         axis.plot(x, mean, "o-", color=color, label=memory, markersize=3)
         axis.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
-        nbytes = format_bytes(group[0]["nbytes"])
-        axis.set_title(f"{'GDumb' if strategy == 'gdumb' else 'replay'}, {budget} per class ({nbytes})", fontsize=9)
+        nbytes = format_bytes(max(r["nbytes"] for r in group))
+        axis.set_title(f"{'GDumb' if strategy == 'gdumb' else 'replay'}, {budget_of(group[0])} ({nbytes})", fontsize=9)
     for axis in axes[-1]:
         axis.set_xlabel("experiences learned")
     for row in axes:
