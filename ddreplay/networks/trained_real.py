@@ -100,8 +100,10 @@ class _RealNetworks:
 
     def _begin(self, random: Random) -> _Trainee:
         source, net = self.source, self.setting.network(self.source.net, random)
-        how = {"lr": source.lr, "momentum": source.momentum, "weight_decay": source.weight_decay}
-        return _Trainee(net, torch.optim.SGD(net.parameters(), **how))
+        optimizer = torch.optim.SGD(
+            net.parameters(), lr=source.lr, momentum=source.momentum, weight_decay=source.weight_decay
+        )
+        return _Trainee(net, optimizer)
 
     def _train(self, trainee: _Trainee) -> None:
         source, pool, random = self.source, self.setting.pool, self.setting.random

@@ -135,7 +135,8 @@ class MutualInformation(Term):
         ):
             scores = self._embed(critic, a) @ self._embed(critic, b.flatten(0, 1)).T / self.temperature
             total = total - noise_contrast(scores, positive, classes) / self.beta ** (len(real) - 1 - k)
-        return total * (syn.classes / classes)
+        share: Tensor = total * (syn.classes / classes)
+        return share
 
     def _embed(self, critic: nn.Module, activations: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
         embedding: Tensor = critic(activations)
@@ -147,6 +148,6 @@ class MutualInformation(Term):
 
     def _flat(self, maps: Tensor) -> Float[Tensor, "n d"]:
         if maps.dim() == 4 and self.pooled is not None:
-            size = [min(side, self.pooled) for side in maps.shape[2:]]
+            size = (min(maps.shape[2], self.pooled), min(maps.shape[3], self.pooled))
             maps = F.adaptive_avg_pool2d(maps, size)
         return maps.flatten(1)
