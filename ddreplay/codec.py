@@ -1,7 +1,7 @@
 """How images become bytes. Images in, stored tensors out; the bytes of a set are the bytes of its stored tensors.
 
 Pixel space: nominally 0..1. ``float32`` and ``float16`` store the values, ``uint8`` and ``bits`` quantise them
-uniformly, ``jpeg``, ``webp`` and ``avif`` store one picture sheet for each class (``codecs/``).
+uniformly, ``jpeg``, ``webp`` and ``avif`` store one picture sheet for each class, ``dct`` selected frequencies (``codecs/``).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ddreplay.codecs.formats import avif, jpeg, webp
+from ddreplay.codecs.frequencies import dct
 from ddreplay.codecs.sheets import (
     CodecUnavailable,
     Shape,
@@ -28,7 +29,7 @@ from ddreplay.codecs.sheets import (
 )
 
 __all__ = [
-    "BudgetTooSmall", "Codec", "CodecUnavailable", "avif", "bits", "codec_from_spec", "fit_quality", "float16",
+    "BudgetTooSmall", "Codec", "CodecUnavailable", "avif", "bits", "codec_from_spec", "dct", "fit_quality", "float16",
     "float32", "jpeg", "nbytes", "uint8", "webp",
 ]  # fmt: skip
 
@@ -298,6 +299,7 @@ class bits:
 
 _CODECS: dict[str, Any] = {
     "float32": float32, "float16": float16, "uint8": uint8, "bits": bits, "jpeg": jpeg, "webp": webp, "avif": avif,
+    "dct": dct,
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from ddreplay.budget import share_of
 from ddreplay.codec import BudgetTooSmall, Codec, fit_quality
 from ddreplay.codecs.sheets import Pictures
 from ddreplay.data import ClassPool
-from ddreplay.parameterize import Form, Parameterize, PixelForm, pixels, to_network, to_pixels
+from ddreplay.parameterize import Form, ImageForm, Parameterize, pixels, to_network, to_pixels
 from ddreplay.randomness import Random
 
 __all__ = ["Coded", "CodedForm", "coded"]
@@ -32,8 +32,8 @@ class Coded:
 
     def __call__(self, pool: ClassPool, images_per_class: int, random: Random) -> CodedForm:
         form = self.parameterize(pool, images_per_class, random)
-        if not isinstance(form, PixelForm):
-            raise TypeError(f"coded takes forms that store images (pixels, partitioned), got {type(form).__name__}")
+        if not isinstance(form, ImageForm):
+            raise TypeError(f"coded takes forms that store images (pixels, partitioned, frequency), got {type(form).__name__}")
         return CodedForm(form, self, pool)
 
 
@@ -54,7 +54,7 @@ def coded(
 
     Args:
         codec: any of ``ddreplay.codec``.
-        parameterize: what is stored: ``pixels()`` (default) or ``partitioned(factor)``.
+        parameterize: what is stored: ``pixels()`` (default), ``partitioned(factor)`` or ``frequency(...)``.
         every: look at the codec at every so many steps; between, its last error is added to the images as they are.
         bytes_per_class: of the condensed set, labels and normalisation included. The quality (of the codec's family) follows it,
             fitted anew every ``refit`` steps and at the end. ``None``: the codec's own quality.
@@ -78,7 +78,7 @@ class CodedForm(Form):
     step: Tensor
     quality: Tensor
 
-    def __init__(self, stored: PixelForm, how: Coded, pool: ClassPool) -> None:
+    def __init__(self, stored: ImageForm, how: Coded, pool: ClassPool) -> None:
         super().__init__()
         self.stored, self.how = stored, how
         self.classes = stored.classes
@@ -86,7 +86,7 @@ class CodedForm(Form):
         self.mean, self.std = pool.mean, pool.std
         counts = (self.stored_per_class,) * self.classes
         self.max_bytes = None if how.bytes_per_class is None else share_of(pool, how.bytes_per_class, counts)
-        self.register_buffer("residual", torch.zeros_like(stored.images, requires_grad=False))
+        self.register_buffer("residual", torch.zeros_like(stored.images.detach()))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("quality", torch.tensor(-1))
         self._look(fit=True)

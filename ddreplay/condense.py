@@ -23,6 +23,7 @@ from ddreplay.coded import Coded
 from ddreplay.condensed import CondensedSet, Part
 from ddreplay.data import Batch, ClassPool
 from ddreplay.drawing import Draw, uniform
+from ddreplay.frequency import Frequency
 from ddreplay.networks import NetworkSource, Setting
 from ddreplay.networks.bank import Bank, Banked
 from ddreplay.objectives.term import Look, Side, Statistic, Sum, Term, pick_classes
@@ -199,7 +200,7 @@ class Distiller:
 
     def _in_bytes(self, pool: ClassPool, total: int, seed: int, *how: Any) -> CondensedSet:
         form = self.parameterize
-        codec = form.codec if isinstance(form, Coded) else self.codec
+        codec = form.codec if isinstance(form, (Coded, Frequency)) else self.codec
         per_class = total / pool.classes
         method = replace(self, codec=codec)
         if len(codec.qualities()) > 1:

@@ -86,7 +86,7 @@ class Pixels:
     init: Init = "real"
 
     def __call__(self, pool: ClassPool, images_per_class: int, random: Random) -> Form:
-        return PixelForm(_initial(pool, images_per_class, self.init, random), pool.classes)
+        return PixelForm(initial_images(pool, images_per_class, self.init, random), pool.classes)
 
 
 def pixels(init: Init = "real") -> Pixels:
@@ -95,16 +95,13 @@ def pixels(init: Init = "real") -> Pixels:
     return Pixels(init)
 
 
-class PixelForm(Form):
-    """Images stored as they are."""
+class ImageForm(Form):
+    """A form whose stored numbers are images, or make them; an image codec stores these.
 
-    by_class = True
+    images: [classes * stored_per_class, c, h, w] in network space, with a graph to the stored numbers.
+    """
 
-    def __init__(self, images: Tensor, classes: int) -> None:
-        super().__init__()
-        self.images = nn.Parameter(images)
-        self.classes = classes
-        self.stored_per_class = self.per_class = len(images) // classes
+    images: Tensor
 
     def expand(self, images: Float[Tensor, "m c h w"]) -> Float[Tensor, "n c h w"]:
         """Stored images, class-major -> the images trained on."""
@@ -120,6 +117,18 @@ class PixelForm(Form):
         return {"name": "pixels"}
 
 
+class PixelForm(ImageForm):
+    """Images stored as they are."""
+
+    by_class = True
+
+    def __init__(self, images: Tensor, classes: int) -> None:
+        super().__init__()
+        self.images = nn.Parameter(images)
+        self.classes = classes
+        self.stored_per_class = self.per_class = len(images) // classes
+
+
 @dataclass(frozen=True)
 class Partitioned:
     """See `partitioned`."""
@@ -129,7 +138,7 @@ class Partitioned:
 
     def __call__(self, pool: ClassPool, images_per_class: int, random: Random) -> Form:
         tiles = images_per_class * self.factor**2
-        draws = _initial(pool, tiles, self.init, random).unflatten(0, (pool.classes, self.factor**2, images_per_class))
+        draws = initial_images(pool, tiles, self.init, random).unflatten(0, (pool.classes, self.factor**2, images_per_class))
         return PartitionedForm(_tile(draws, self.factor, pool.shape), pool.classes, self.factor)
 
 
@@ -190,7 +199,7 @@ def _tile(draws: Float[Tensor, "classes tiles n c h w"], factor: int, shape: Sha
     return images.flatten(0, 1)
 
 
-def _initial(pool: ClassPool, n: int, init: Init, random: Random) -> Float[Tensor, "n c h w"]:
+def initial_images(pool: ClassPool, n: int, init: Init, random: Random) -> Float[Tensor, "n c h w"]:
     if not isinstance(init, str):
         return init(pool, n, random)
     if init == "noise":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -325,6 +326,14 @@ def test_groups_must_be_a_partition() -> None:
     term = GradientMatching("set", groups=[[0, 1], [1, 2, 3]])
     with pytest.raises(ValueError, match="each of the class positions"):
         loss_and_gradient(term, look(network()), images(REAL, 1), images(SYN, 2))
+
+
+@pytest.mark.parametrize("how", [{"scope": "set"}, {"scope": warmup(rounds=9)}, {"mix": mixup()}])
+def test_what_compares_classes_together_cannot_step_by_class(how: dict[str, Any], toy_pool: Callable[..., Any]) -> None:
+    method = replace(dc(convnet(width=4), rounds=1), step_per="class")
+    assert torch.isfinite(method(toy_pool(), 1).images().x).all()
+    with pytest.raises(ValueError, match="step_per='set'"):
+        replace(method, objective=GradientMatching(**how))(toy_pool(), 1)
 
 
 # ---- batch norm

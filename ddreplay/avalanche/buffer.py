@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any, Literal
 
 import torch
@@ -16,10 +16,9 @@ from ddreplay import coresets
 from ddreplay.avalanche.budget import Budget
 from ddreplay.avalanche.samples import Samples, Transform, join, memory_dataset, read
 from ddreplay.budget import check_budget
-from ddreplay.codec import Codec, avif, codec_from_spec
-from ddreplay.condense import Condenser, Distiller
+from ddreplay.codec import Codec, avif
+from ddreplay.condense import Condenser
 from ddreplay.condensed import CondensedSet
-from ddreplay.coresets import Coreset
 from ddreplay.data import ClassPool
 from ddreplay.memory import CondensedMemory
 from ddreplay.methods import dm
@@ -126,7 +125,7 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         self.total_num_groups = self.total_num_classes = self.budget.total
         if codec is None and condenser is None and self.budget.in_bytes:
             codec = avif()
-        self.condenser = _stored_by(condenser or dm(bank=40, steps=1000), codec)
+        self.condenser = coresets.stored_by(condenser or dm(bank=40, steps=1000), codec)
         self.seed, self.mean, self.std = seed, mean, std
         self.task_labels, self.device, self.replay_transform = task_labels, device, replay_transform
         self.condense_every = condense_every
@@ -318,7 +317,7 @@ def RingBuffer(
         codec: how images are stored, or the name of a codec; ``None``: uint8.
         more: every other argument of `CondensedBuffer` but ``condenser``.
     """
-    condenser = _stored_by(coresets.random(), codec)
+    condenser = coresets.stored_by(coresets.random(), codec)
     return CondensedBuffer(max_size, adaptive_size, total_num_classes, condenser=condenser, **more)
 
 
@@ -332,15 +331,6 @@ def _budget(
             "a budget is in images (max_size, adaptive_size, images_per_class) or in bytes (bytes_per_class, max_bytes), not both"
         )
     return Budget.of_bytes(total, per_class, in_all)
-
-
-def _stored_by(condenser: Condenser, codec: Codec | str | None) -> Condenser:
-    if codec is None:
-        return condenser
-    codec = codec_from_spec({"name": codec}) if isinstance(codec, str) else codec
-    if not isinstance(condenser, (Distiller, Coreset)):
-        raise TypeError(f"codec can be set on a Distiller or a Coreset, got {type(condenser).__name__}; give it its codec itself")
-    return replace(condenser, codec=codec)
 
 
 def _as_images(x: Tensor) -> Tensor:

@@ -170,9 +170,13 @@ class GradientMatching(Term):
 
     def _parts(self, side: Side) -> list[tuple[Tensor, Tensor]]:
         """Every group's images as the network sees them, and their labels (int64, or soft where classes are mixed)."""
-        x, y = side.x, side.labels
+        x, y, look = side.x, side.labels, side.look
+        if not self.additive and look.once((self, "classes"), lambda: side.classes) != side.classes:
+            raise ValueError(
+                "this gradient matching compares classes together, but step_per='class' shows one; use step_per='set'"
+            )
         if self.mix is not None:
-            mix, look, shape = self.mix, side.look, (x.shape[1], x.shape[2], x.shape[3])
+            mix, shape = self.mix, (x.shape[1], x.shape[2], x.shape[3])
             x, y = look.once((self, "mix"), lambda: mix.draw(shape, look.random)).mix(Batch(x, y), side.classes)
         partition = self._partition(side.look, side.classes)
         order = [k for group in partition for k in group]
