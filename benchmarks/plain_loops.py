@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddreplay.augment import Augment, Transform, identity, siamese
-from ddreplay.objectives import GradientMatching, Term
+from ddreplay.backbones import Network
+from ddreplay.objectives import ClassRegulariser, GradientMatching, GramMatching, MeanEmbedding, Sum, Term
 from ddreplay.randomness import Random
 
 __all__ = ["COMPILED", "ROWS", "Problem", "Row", "plain_epoch"]
@@ -34,12 +35,17 @@ class Problem:
 
 @dataclass(frozen=True)
 class Row:
-    """A method's objective in the library (``term``), and the same from its equation (``plain``)."""
+    """A method's objective in the library (``term``), and the same from its equation (``plain``).
+
+    accuracy: of the network on real data. banked: the library's real side is computed once, and no part of the step.
+    """
 
     name: str
     term: Callable[[], Term]
     plain: Callable[[Problem], Tensor]
     augment: Augment = identity
+    accuracy: float = 0.0
+    banked: bool = False
 
 
 def class_gradient(problem: Problem, images: Tensor, label: int, *, create_graph: bool) -> list[Tensor]:
@@ -77,6 +83,55 @@ def dcc_step(problem: Problem) -> Tensor:
     return layer_distance(*sides)
 
 
+def embedding(problem: Problem, images: Tensor) -> Tensor:
+    """f(a(x)): everything in front of the classifier."""
+    net = problem.net
+    if not isinstance(net, Network):
+        raise TypeError(f"plain loops need a network of ddreplay.backbones, got {type(net).__name__}")
+    return net.embed(problem.transform(images))
+
+
+def dm_step(problem: Problem) -> Tensor:
+    """sum_c || mean f(X_c) - mean f(S_c) ||^2"""
+    total = problem.syn.new_zeros(())
+    for c in range(len(problem.real)):
+        with torch.no_grad():
+            real = embedding(problem, problem.real[c]).mean(0)
+        total = total + (real - embedding(problem, problem.syn[c]).mean(0)).square().sum()
+    return total
+
+
+def idm_step(problem: Problem) -> Tensor:
+    """sum_c || mean f(X_c) - mean f(S_c) ||^2 + 0.5 (100 A) mean CE(S_c, c), with two forwards, as released"""
+    total = dm_step(problem)
+    for c in range(len(problem.syn)):
+        labels = torch.full((problem.syn.shape[1],), c, device=problem.syn.device)
+        total = total + 0.5 * 100 * ACCURACY * F.cross_entropy(problem.net(problem.transform(problem.syn[c])), labels)
+    return total
+
+
+def ddm_step(problem: Problem) -> Tensor:
+    """DM + 1e4 sum_c 1/L sum_layers || mean F F^T / (c h w) of X_c - the same of S_c ||^2, F = maps behind the norms"""
+    net, total = problem.net, dm_step(problem)
+    norms = [module for module in net.modules() if isinstance(module, nn.GroupNorm)]
+    maps: list[Tensor] = []
+    hooks = [norm.register_forward_hook(lambda _, __, output: maps.append(output)) for norm in norms]
+
+    def grams(images: Tensor) -> list[Tensor]:
+        maps.clear()
+        net(problem.transform(images))
+        return [torch.stack([m.flatten(1) @ m.flatten(1).T / m.numel() for m in layer]).mean(0) for layer in maps]
+
+    for c in range(len(problem.real)):
+        with torch.no_grad():
+            real = grams(problem.real[c])
+        for a, b in zip(real, grams(problem.syn[c]), strict=True):
+            total = total + 1e4 * (a - b).square().sum() / len(norms)
+    for hook in hooks:
+        hook.remove()
+    return total
+
+
 def plain_epoch(
     net: nn.Module, x: Tensor, y: Tensor, random: Random, *, lr: float, batch_size: int, augment: Augment
 ) -> None:
@@ -91,11 +146,17 @@ def plain_epoch(
         optimizer.step()
 
 
+ACCURACY = 0.4
+
 ROWS: tuple[Row, ...] = (
     Row("dc", lambda: GradientMatching("class"), dc_step),
     Row("dsa", lambda: GradientMatching("class"), dc_step, siamese()),
     Row("dcc", lambda: GradientMatching("set"), dcc_step),
     Row("dsac", lambda: GradientMatching("set"), dcc_step, siamese()),
+    Row("dm", MeanEmbedding, dm_step, siamese()),
+    Row("dm, banked", MeanEmbedding, dm_step, siamese(), banked=True),
+    Row("idm", lambda: Sum([MeanEmbedding(), ClassRegulariser()], [1.0, 0.5]), idm_step, siamese(), ACCURACY),
+    Row("ddm", lambda: Sum([MeanEmbedding(), GramMatching()], [1.0, 1e4]), ddm_step, siamese()),
 )
 
 COMPILED: tuple[Row, ...] = (

@@ -102,7 +102,7 @@ def speed(
         for row in (row for row in rows if row.name in wanted):
             differences = check(row, size)
             problem = make_problem(row, size, torch.float32)
-            found = compare(partial(ours, row, problem), partial(theirs, row, problem), repeats, size.device)
+            found = compare(partial(ours, row, problem, {}), partial(theirs, row, problem), repeats, size.device)
             recording.add(row=row.name, **found, **differences)
             progress.advance(note=row.name)
         for name in (name for name in epochs if name in wanted):
@@ -126,16 +126,18 @@ def make_problem(row: Row, size: Size, dtype: torch.dtype) -> Problem:
     return Problem(net, row.augment.draw(size.shape, random), real, syn.requires_grad_())
 
 
-def ours(row: Row, problem: Problem) -> tuple[Tensor, Tensor]:
-    """Loss and image gradients as the library computes them."""
-    term, net = row.term(), problem.net
-    look = Look(net, Probe(net, term.taps), problem.transform, row.augment, Random(1, problem.real.device))
+def ours(row: Row, problem: Problem, kept: dict[str, Any] | None = None) -> tuple[Tensor, Tensor]:
+    """Loss and image gradients as the library computes them; a banked row keeps its real side in ``kept``."""
+    term, net, random = row.term(), problem.net, Random(1, problem.real.device)
+    look = Look(net, Probe(net, term.taps), problem.transform, row.augment, random, accuracy=row.accuracy)
     shape = problem.real.shape[2:]
     chunk = cache_chunk((shape[0], shape[1], shape[2])) if problem.real.device.type == "cpu" else None
     classes = range(len(problem.real))
-    with torch.no_grad():
-        statistic = term.summarise(Side(look, problem.real.flatten(0, 1), classes, chunk=chunk))
-    loss = term.distance(statistic, Side(look, problem.syn.flatten(0, 1), classes, chunk=chunk))
+    kept = {} if kept is None or not row.banked else kept
+    if "statistic" not in kept:
+        with torch.no_grad():
+            kept["statistic"] = term.summarise(Side(look, problem.real.flatten(0, 1), classes, chunk=chunk))
+    loss = term.distance(kept["statistic"], Side(look, problem.syn.flatten(0, 1), classes, chunk=chunk))
     return loss.detach(), torch.autograd.grad(loss, problem.syn)[0]
 
 
