@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ddreplay.augment import NATURAL
+from ddreplay.augment import DIGITS
 from ddreplay.backbones import Net, convnet
 from ddreplay.codec import BudgetTooSmall, Codec, fit_quality, float32, nbytes
 from ddreplay.condensed import CondensedSet, Part
@@ -125,7 +125,7 @@ class Validated:
     """See `validated`."""
 
     net: Net | None = None
-    visits: int = 1000
+    visits: int = 600
     fraction: float = 0.2
     pixels_per_byte: float = 16.0
 
@@ -156,12 +156,12 @@ class Validated:
     def _score(self, condensed: CondensedSet, held: ClassPool, seed: int) -> float:
         images = len(condensed)
         epochs = max(1, self.visits * held.classes // images)
-        training = Training("validation", epochs=epochs - 1, augment=NATURAL, batch_size=min(64, max(8, images // 8)))
+        training = Training("validation", epochs=epochs - 1, augment=DIGITS, batch_size=min(64, max(8, images // 8)))
         return evaluate(condensed, held, self.net or convnet(width=32), protocol=training, seeds=1, seed=seed).mean
 
 
 def validated(
-    net: Net | None = None, *, visits: int = 1000, fraction: float = 0.2, pixels_per_byte: float = 16.0
+    net: Net | None = None, *, visits: int = 600, fraction: float = 0.2, pixels_per_byte: float = 16.0
 ) -> Validated:
     """The number of images a class whose set teaches a network most, by held-out images of the pool.
 
