@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ddreplay.codec import Codec, codec_from_spec
 from ddreplay.data import Batch, ClassPool, Shape
-from ddreplay.parameterize import encode, to_network, unpack
+from ddreplay.parameterize import encode, select_combinations, to_network, unpack
 
 __all__ = ["CondensedFileError", "CondensedSet", "Part"]
 
@@ -102,7 +102,10 @@ class Part:
             soft = torch.cat([blocks[k] for k in keep])[:, keep]
         return replace(
             self,
-            stored=self.codec.select(self.stored, self.counts, self.shape, keep),
+            stored={
+                **self.codec.select(self.stored, self.counts, self.shape, keep),
+                **select_combinations(self.layout, self.stored, keep),
+            },
             class_ids=tuple(self.class_ids[k] for k in keep),
             class_names=tuple(self.class_names[k] for k in keep),
             counts=tuple(self.counts[k] for k in keep),
@@ -345,17 +348,17 @@ def _smallest(values: Sequence[int]) -> Tensor:
 
 def _encode_again(part: Part, codec: Codec, limit: int) -> Part:
     blocks = [x[:limit] for x in part.codec.decode(part.stored, part.counts, part.shape)]
-    shorter = replace(
-        part, stored=codec.encode(blocks), codec=codec, counts=tuple(len(x) for x in blocks), soft_labels=None
-    )
-    if part.soft_labels is None or limit >= max(part.counts, default=0):
-        return replace(shorter, soft_labels=part.soft_labels)
-    if part.layout["name"] != "pixels":
-        raise ValueError(
-            f"a set of layout {part.layout['name']!r} with soft labels cannot be shortened; condense again with fewer images"
-        )
-    rows = part.soft_labels.split(list(part.counts))
-    return replace(shorter, soft_labels=torch.cat([block[:limit] for block in rows]))
+    kept = select_combinations(part.layout, part.stored, range(len(blocks)))
+    soft = part.soft_labels
+    if limit < max(part.counts, default=0) and (kept or soft is not None):
+        if kept or soft is None or part.layout["name"] != "pixels":
+            raise ValueError(
+                f"a set of layout {part.layout['name']!r} with labels or coefficients for every image trained on cannot be "
+                "shortened; condense again with fewer images"
+            )
+        soft = torch.cat([block[:limit] for block in soft.split(list(part.counts))])
+    stored = {**codec.encode(blocks), **kept}
+    return replace(part, stored=stored, codec=codec, counts=tuple(len(x) for x in blocks), soft_labels=soft)
 
 
 def _shorten(part: Part, limit: int) -> Part:

@@ -21,6 +21,7 @@ __all__ = ["Form", "Parameterize", "Partitioned", "Pixels", "expand_partition", 
 Init = Literal["real", "noise"] | Callable[[ClassPool, int, Random], Tensor]
 """Where images start: random real ones, standard normal noise, or what a function of pool, number per class and random gives."""
 Layout = Mapping[str, Any]
+Stored = Mapping[str, Tensor]
 
 
 class Form(nn.Module, abc.ABC):
@@ -214,15 +215,26 @@ def _check_init(init: Init) -> None:
         raise ValueError(f"init must be 'real', 'noise' or a function that gives images, got {init!r}")
 
 
-def _unpack_pixels(layout: Layout, images: list[Tensor]) -> list[Tensor]:
+def _unpack_pixels(layout: Layout, stored: Stored, images: list[Tensor]) -> list[Tensor]:
     return images
 
 
-def _unpack_partitioned(layout: Layout, images: list[Tensor]) -> list[Tensor]:
+def _unpack_basis(layout: Layout, stored: Stored, images: list[Tensor]) -> list[Tensor]:
+    if "coefficients" not in stored or len(stored["coefficients"]) != len(images):
+        raise ValueError("a set of layout 'basis' needs the coefficients of every class beside its images")
+    mean = torch.tensor(layout["mean"]).view(-1, 1, 1)
+    return [
+        (a.float() @ (x - mean).flatten(1)).unflatten(1, x.shape[1:]) + mean
+        for a, x in zip(stored["coefficients"], images, strict=True)
+    ]
+
+
+def _unpack_partitioned(layout: Layout, stored: Stored, images: list[Tensor]) -> list[Tensor]:
     return [expand_partition(x, int(layout["factor"])) if len(x) else x for x in images]
 
 
-_IMAGE_LAYOUTS: dict[str, Callable[[Layout, list[Tensor]], list[Tensor]]] = {
+_IMAGE_LAYOUTS: dict[str, Callable[[Layout, Stored, list[Tensor]], list[Tensor]]] = {
+    "basis": _unpack_basis,
     "pixels": _unpack_pixels,
     "partitioned": _unpack_partitioned,
 }
@@ -239,4 +251,9 @@ def unpack(
     name = layout.get("name")
     if name not in _IMAGE_LAYOUTS:
         raise ValueError(f"unknown layout {name!r}: the file may come from a newer ddreplay")
-    return _IMAGE_LAYOUTS[name](layout, codec.decode(stored, counts, shape))
+    return _IMAGE_LAYOUTS[name](layout, stored, codec.decode(stored, counts, shape))
+
+
+def select_combinations(layout: Layout, stored: Stored, keep: Sequence[int]) -> dict[str, Tensor]:
+    """What a layout stores beside images, of these class positions alone."""
+    return {"coefficients": stored["coefficients"][list(keep)]} if layout.get("name") == "basis" else {}

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ddreplay import ClassPool, CondensedSet, Condenser, Distiller, convnet, coresets, methods
+from ddreplay.basis import basis
 from ddreplay.drawing import representative, representative_images
 from ddreplay.mixing import cutmix
 from ddreplay.objectives import MeanEmbedding, MutualInformation, warmup
@@ -49,6 +50,7 @@ CONDENSERS: dict[str, Condenser] = {
     "mtt": methods.mtt(NET, iterations=3, steps=2, latest_start=1, segment=1, experts=1, lr=1.0, inner_lr=0.01),
     "tesla": methods.tesla(NET, iterations=3, steps=2, latest_start=1, segment=1, experts=2, batch=2, lr_labels=0.1),
     "bptt": methods.bptt(NET, iterations=3, steps=3, lr_net=0.2, batch=1),
+    "bptt, basis": methods.bptt(NET, iterations=3, steps=3, lr_net=0.2, batch=1, parameterize=basis(2, init="noise")),
     "dd": methods.dd(NET, iterations=3, steps=3, lr_net=0.2),
     "dm + MIM4DD": methods.dm(NET, steps=3).plus(MutualInformation(width=8, images=4), 0.8),
     "dsac, mixed": methods.dsac(NET, rounds=2, loops=(2, 1), mix=cutmix()),
