@@ -89,6 +89,11 @@ def representative(*, interval: int = 10, iterations: int = 10, candidates: int 
         iterations: of k-means.
         candidates: cluster a random draw of this many images of every class; ``None``: all of them, as published.
     Reference: Liu et al., "DREAM: Efficient Dataset Distillation by Representative Matching", ICCV 2023.
+    Example:
+        >>> from dataclasses import replace
+        >>> from ddreplay import dm
+        >>> replace(dm(convnet(width=8), steps=2), draw=representative())(toy_pool(), 1).images().x.shape
+        torch.Size([3, 1, 8, 8])
     """
     if interval < 1 or iterations < 0:
         raise ValueError(f"interval must be at least 1 and iterations at least 0, got {interval} and {iterations}")
