@@ -10,6 +10,17 @@ from ddreplay.coresets import stored_by
 
 __all__ = ["SMALL", "Shared", "memory_condenser"]
 
+_TRAJECTORIES = (
+    "iterations=100",
+    "steps=12",
+    "latest_start=5",
+    "experts=4",
+    "lr=10.0",
+    "lr_lr=1e-4",
+    "inner_lr=0.05",
+    "lr_expert=0.05",
+    "batch_expert=64",
+)
 SMALL: dict[str, tuple[str, ...]] = {
     "ring": (),
     "random": (),
@@ -25,30 +36,10 @@ SMALL: dict[str, tuple[str, ...]] = {
     "dsac": ("rounds=100", "loops=(1, 1)", "batch_real=64"),
     "idc": ("rounds=10", "steps=10", "images_net=256", "batch_real=32", "lr=0.03", "lr_net=0.05"),
     "dream": ("rounds=10", "steps=10", "images_net=256", "batch_real=32", "lr=0.03", "lr_net=0.05"),
-    "mtt": (
-        "iterations=150",
-        "steps=15",
-        "latest_start=5",
-        "experts=5",
-        "lr=10.0",
-        "lr_lr=1e-4",
-        "inner_lr=0.05",
-        "lr_expert=0.05",
-        "batch_expert=64",
-    ),
-    "tesla": (
-        "iterations=150",
-        "steps=15",
-        "latest_start=5",
-        "experts=5",
-        "lr=10.0",
-        "lr_lr=1e-4",
-        "inner_lr=0.05",
-        "lr_expert=0.05",
-        "batch_expert=64",
-    ),
+    "mtt": _TRAJECTORIES,
+    "tesla": _TRAJECTORIES,
     "bptt": (
-        "iterations=150",
+        "iterations=100",
         "steps=10",
         "lr=1.0",
         "lr_net=0.1",
@@ -58,7 +49,7 @@ SMALL: dict[str, tuple[str, ...]] = {
         "strategy='rotate'",
         "memory='graph'",
     ),
-    "dd": ("iterations=150", "steps=10", "lr=1.0", "lr_net=0.1", "batch_real=32", "init='real'", "memory='graph'"),
+    "dd": ("iterations=100", "steps=10", "lr=1.0", "lr_net=0.1", "batch_real=32", "init='real'", "memory='graph'"),
 }
 """Settings with which a method condenses an experience of digits in about the time of training on it. Not the papers'."""
 
