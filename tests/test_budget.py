@@ -1,0 +1,198 @@
+"""Budgets in bytes: never exceeded, spent on the best number of images, paid for to the byte."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from ddreplay import ClassPool, CondensedMemory, CondensedSet, Condenser, convnet, coresets, dm
+from ddreplay.budget import candidates, check_budget, fit, fixed, share_of, validated
+from ddreplay.codec import BudgetTooSmall, Codec, avif, bits, dct, float32, jpeg, uint8, webp
+from ddreplay.coded import coded
+from ddreplay.coresets import Coreset, RandomRule
+from ddreplay.frequency import frequency
+from ddreplay.parameterize import partitioned
+
+MakePool = Callable[..., ClassPool]
+NET = convnet(width=8)
+QUICK = validated(NET, visits=4)
+CODECS = [float32(), uint8(), bits(), jpeg(), webp(), avif(speed=9), dct(16)]
+DISTILLER = replace(dm(NET, steps=2, bank=1), choose=QUICK)
+FORMS = {
+    "pixels": replace(DISTILLER, codec=jpeg()),
+    "partitioned": replace(DISTILLER, codec=jpeg(), parameterize=partitioned(2)),
+    "coded": replace(DISTILLER, parameterize=coded(webp(), every=2)),
+    "frequency": replace(DISTILLER, parameterize=frequency(8)),
+    "uint8": replace(DISTILLER, codec=uint8()),
+}
+
+
+def real(codec: Codec) -> Coreset:
+    return Coreset(RandomRule(), codec, choose=QUICK)
+
+
+@pytest.mark.parametrize("codec", CODECS, ids=lambda c: c.name)
+@pytest.mark.parametrize("budget", [90, 200, 333.4, 3000])
+@pytest.mark.parametrize("classes", [1, 3])
+def test_real_images_never_exceed_the_budget(toy_pool: MakePool, codec: Codec, budget: float, classes: int) -> None:
+    pool = toy_pool(images_per_class=9, classes=classes)
+    try:
+        found = real(codec)(pool, bytes_per_class=budget)
+    except BudgetTooSmall:
+        one = Coreset(RandomRule(), codec.qualities()[0])(pool, 1)
+        assert one.nbytes > 0.9 * budget * classes  # another image may be a little smaller
+        return
+    assert found.nbytes <= budget * classes
+    assert found.class_ids == tuple(pool.class_ids.tolist())
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("budget", [150, 400])
+def test_condensed_images_never_exceed_the_budget(toy_pool: MakePool, form: str, budget: int) -> None:
+    pool = toy_pool(images_per_class=9)
+    found = FORMS[form](pool, bytes_per_class=budget)
+    assert found.nbytes <= budget * 3
+    assert torch.isfinite(found.images().x).all()
+    assert found.provenance["max_bytes"] == budget * 3
+    again = FORMS[form](pool, max_bytes=budget * 3)
+    assert torch.equal(found.images().x, again.images().x)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_bytes_charged_are_bytes_on_disk_and_classes_can_be_dropped(
+    toy_pool: MakePool, tmp_path: Path, form: str
+) -> None:
+    found = FORMS[form](toy_pool(), bytes_per_class=250)
+    path = found.save(tmp_path / "a.safetensors")
+    assert path.stat().st_size == found.nbytes + found.header_nbytes
+    loaded = CondensedSet.load(path)
+    assert torch.equal(loaded.images().x, found.images().x)
+    kept = loaded.select(found.class_ids[1:2])
+    x, y = found.images()
+    assert torch.equal(kept.images().x, x[y == found.class_ids[1]])
+
+
+@pytest.mark.parametrize("codec", [webp(20), avif(20, speed=9), dct(16)], ids=lambda c: c.name)
+def test_bytes_of_every_codec_are_bytes_on_disk(toy_pool: MakePool, tmp_path: Path, codec: Codec) -> None:
+    found = Coreset(RandomRule(), codec)(toy_pool(), 3)
+    assert found.save(tmp_path / "a").stat().st_size == found.nbytes + found.header_nbytes
+
+
+def test_small_classes_are_paid_from_the_same_budget(toy_pool: MakePool) -> None:
+    pool = toy_pool(images_per_class=9, shape=(3, 16, 16))
+    rows = torch.cat([torch.arange(0, 2), torch.arange(9, 27)])
+    found = replace(FORMS["pixels"], choose=fixed(4))(pool.subset(rows), bytes_per_class=300)
+    assert found.nbytes <= 900
+    assert sorted(n for part in found.parts for n in part.counts) == [2, 4, 4]
+
+
+def test_exactly_one_budget(toy_pool: MakePool) -> None:
+    for given in ({}, {"images_per_class": 1, "bytes_per_class": 9}, {"bytes_per_class": 9, "max_bytes": 9}):
+        with pytest.raises(TypeError, match="exactly one"):
+            check_budget(**{"images_per_class": None, **given})
+        with pytest.raises(TypeError, match="exactly one"):
+            coresets.random()(toy_pool(), **given)
+        with pytest.raises(TypeError, match="exactly one"):
+            DISTILLER(toy_pool(), **given)
+        with pytest.raises(TypeError, match="exactly one"):
+            CondensedMemory(coresets.random(), **given)
+    with pytest.raises(ValueError, match="bytes_per_class must be at least 1"):
+        check_budget(None, 0)
+    with pytest.raises(TypeError, match="max_bytes must be an integer"):
+        check_budget(None, max_bytes=True)
+
+
+def test_the_best_number_of_images_is_taken(toy_pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool, tried = toy_pool(images_per_class=30), []
+    rule = validated(pixels_per_byte=3.0)
+    counts = candidates(pool, jpeg(), 150)
+    target = counts[len(counts) // 2]
+
+    def score(self: object, condensed: CondensedSet, held: ClassPool, seed: int) -> float:
+        assert held.counts == (6, 6, 6)
+        tried.append(condensed.parts[0].counts[0])
+        return -float(abs(tried[-1] - target))
+
+    monkeypatch.setattr(type(rule), "_score", score)
+    found = Coreset(RandomRule(), jpeg(), choose=rule)(pool, bytes_per_class=150)
+    assert found.parts[0].counts == (target,) * 3
+    assert len(tried) == len(set(tried))
+
+
+def test_candidates_end_where_nothing_fits_and_begin_where_all_fits(toy_pool: MakePool) -> None:
+    pool = toy_pool(images_per_class=40)
+    for codec in (jpeg(), bits(), webp()):
+        counts = candidates(pool, codec, 250)
+        assert counts == sorted(set(counts))
+        assert counts[0] >= 1
+        assert counts[-1] <= 40
+    assert candidates(pool, uint8(), 64 * 5 + 40) == [5]
+    assert candidates(pool, uint8(), 1e9) == [40]
+    with pytest.raises(BudgetTooSmall, match="raise the budget"):
+        candidates(pool, uint8(), 60)
+
+
+def test_what_is_left_for_images_is_the_budget_without_labels_and_normalisation(toy_pool: MakePool) -> None:
+    pool = toy_pool()
+    found = Coreset(RandomRule(), uint8())(pool, 2)
+    stored = sum(t.nbytes for t in found.parts[0].stored.values())
+    assert share_of(pool, found.nbytes / 3, (2, 2, 2)) == stored
+
+
+def test_the_chosen_number_ignores_the_global_state(toy_pool: MakePool) -> None:
+    before = torch.random.get_rng_state()
+    first = real(jpeg())(toy_pool(images_per_class=20), bytes_per_class=100)
+    assert torch.equal(before, torch.random.get_rng_state())
+    torch.manual_seed(77)
+    assert torch.equal(first.images().x, real(jpeg())(toy_pool(images_per_class=20), bytes_per_class=100).images().x)
+
+
+def test_fitting_keeps_what_fits_and_shrinks_what_does_not(toy_pool: MakePool) -> None:
+    found = Coreset(RandomRule(), jpeg(90))(toy_pool(images_per_class=20), 12)
+    assert fit(found, found.nbytes) is found
+    for share in (0.95, 0.6, 0.3):
+        budget = int(share * found.nbytes)
+        assert 0.5 * budget < fit(found, budget).nbytes <= budget
+    with pytest.raises(BudgetTooSmall):
+        fit(found, 60)
+
+
+@pytest.mark.parametrize("make", [lambda: real(jpeg()), lambda: FORMS["coded"]], ids=["real", "condensed"])
+def test_a_memory_in_bytes(toy_pool: MakePool, make: Callable[[], Condenser]) -> None:
+    pool = toy_pool(classes=6, images_per_class=10)
+    fixed_share = CondensedMemory(make(), bytes_per_class=170)
+    shared = CondensedMemory(make(), max_bytes=900)
+    seen: set[int] = set()
+    for classes in ([0, 1], [2, 3], [1, 4], [5]):
+        seen |= set(classes)
+        for memory in (fixed_share, shared):
+            memory.update(pool.select(classes))
+            assert len(memory.condensed.class_ids) == len(seen)
+        assert fixed_share.nbytes <= 170 * len(seen)
+        assert shared.nbytes <= 900
+    state = fixed_share.state_dict()
+    resumed = CondensedMemory(make(), bytes_per_class=1)
+    resumed.load_state_dict(state)
+    assert resumed.bytes_per_class == 170
+    fixed_share.resize(bytes_per_class=140)
+    assert fixed_share.nbytes <= 140 * 6
+
+
+def test_a_ring_buffer_in_bytes() -> None:
+    avalanche = pytest.importorskip("ddreplay.avalanche")
+    images = torch.randint(0, 256, (60, 3, 8, 8), generator=torch.Generator().manual_seed(0)).div(255)
+    data = [(x, k % 3) for k, x in enumerate(images)]
+    for given, most in (({"bytes_per_class": 600}, 1800), ({"max_bytes": 1500}, 1500)):
+        memory = avalanche.RingBuffer(codec="jpeg", **given)
+        memory.condenser = replace(memory.condenser, choose=QUICK)
+        memory.update_from_dataset(data)
+        assert 0.5 * most < memory.nbytes <= most
+        assert memory.max_size == len(memory.buffer) > 3
+        with pytest.raises(ValueError, match="in bytes"):
+            memory.resize(None, 5)
+    with pytest.raises(ValueError, match="not both"):
+        avalanche.RingBuffer(max_size=5, bytes_per_class=9)
