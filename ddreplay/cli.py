@@ -85,7 +85,8 @@ def condense(
     Args:
         data: digits, mnist, fashion-mnist, cifar10, cifar100, svhn, gtsrb, an .npz file or a folder of class folders.
         out: where the set goes (safetensors).
-        method: dm, dc, dsa, dcc, dsac, or the selections random and herding.
+        method: dm, idm, ddm, m3d, ncfm, dc, dsa, dcc, dsac, idc, dream, mtt, tesla, bptt or dd; or a selection of real images: random,
+            herding, k_center, k_means, forgetting, el2n or grand.
         images_per_class: stored images of every class; 10 where no budget is given.
         bytes_per_class: a budget in bytes instead; how many images at which quality is chosen on held-out images.
         codec: float32, uint8, jpeg, webp, avif or dct, with arguments if any: "jpeg(quality=30)". Default: uint8, and avif where the
