@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -75,7 +76,7 @@ def test_between_looks_the_last_error_is_added(toy_pool: MakePool) -> None:
         seen = form.decode()
         errors.append(seen.detach() - to_network(_clamped(form), form.mean, form.std))
         moved(form, 0.05, seed=len(errors))
-    same = [torch.allclose(a, b, atol=1e-5) for a, b in zip(errors, errors[1:], strict=False)]
+    same = [torch.allclose(a, b, atol=1e-5) for a, b in pairwise(errors)]
     assert same == [True, True, False, True, True, False]
 
 

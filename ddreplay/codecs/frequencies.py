@@ -24,7 +24,7 @@ __all__ = ["dct", "from_frequencies", "to_frequencies"]
 _LZMA: list[dict[str, Any]] = [{"id": lzma.FILTER_LZMA2, "preset": 9, "lc": 0, "lp": 0, "pb": 0, "dict_size": 1 << 20}]
 _CODERS: tuple[tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]], ...] = (
     (lambda raw: raw, lambda coded: coded),
-    (lambda raw: zlib.compress(raw, 9, wbits=-15), lambda coded: zlib.decompress(coded, wbits=-15)),
+    (lambda raw: _deflate(raw), lambda coded: zlib.decompress(coded, wbits=-15)),
     (
         lambda raw: lzma.compress(raw, lzma.FORMAT_RAW, filters=_LZMA),
         lambda coded: lzma.decompress(coded, lzma.FORMAT_RAW, filters=_LZMA),
@@ -33,12 +33,18 @@ _CODERS: tuple[tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]], ...] =
 )
 
 
+def _deflate(raw: bytes) -> bytes:
+    coder = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return coder.compress(raw) + coder.flush()
+
+
 @lru_cache(maxsize=32)
 def _basis(size: int) -> Float[Tensor, "size size"]:
     """Orthonormal cosine transform of type 2; a row for each frequency."""
     u, x = torch.arange(size, dtype=torch.float64)[:, None], torch.arange(size, dtype=torch.float64)[None]
     scale = torch.where(u == 0, 1.0, 2.0).double().div(size).sqrt()
-    return scale * torch.cos((2 * x + 1) * u * math.pi / (2 * size))
+    basis: Tensor = scale * torch.cos((2 * x + 1) * u * math.pi / (2 * size))
+    return basis
 
 
 def to_frequencies(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
