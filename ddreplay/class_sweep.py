@@ -11,8 +11,10 @@ __all__ = ["can_sweep", "sweep_classes"]
 
 
 def can_sweep(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether `sweep_classes` knows this optimiser: SGD in one group, with nothing but momentum."""
+    """Whether `sweep_classes` knows this optimiser: SGD in one group, with nothing but momentum and no hooks on its steps."""
     if type(optimizer) is not torch.optim.SGD or len(optimizer.param_groups) != 1:
+        return False
+    if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
         return False
     group = optimizer.param_groups[0]
     return not any(group[name] for name in ("dampening", "weight_decay", "nesterov", "maximize"))

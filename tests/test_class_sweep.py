@@ -9,6 +9,7 @@ import torch
 
 from ddreplay import ClassPool, convnet, methods
 from ddreplay.class_sweep import can_sweep, sweep_classes
+from ddreplay.condense import sgd
 from ddreplay.parameterize import PixelForm
 
 
@@ -75,8 +76,13 @@ def test_idm_by_class_is_idm_looped_over_classes(
     [
         lambda p: torch.optim.Adam([p]),
         lambda p: torch.optim.SGD([p], lr=1, weight_decay=0.1),
+        lambda p: sgd(max_norm=1.0)([{"params": [p]}]),
         lambda p: torch.optim.SGD([{"params": [p]}, {"params": [p.clone().detach()]}], lr=1),
     ],
 )
 def test_other_optimisers_are_left_to_the_loop(optimizer: Callable[..., torch.optim.Optimizer]) -> None:
     assert not can_sweep(optimizer(torch.nn.Parameter(torch.zeros(2))))
+
+
+def test_plain_sgd_is_swept() -> None:
+    assert can_sweep(sgd(lr=0.2)([{"params": [torch.nn.Parameter(torch.zeros(2))]}]))
