@@ -111,7 +111,7 @@ def idm(
         lr: step size on pixels in normalised space, momentum 0.5. Paper and released code: 0.2.
         weight: w. Paper and released code, CIFAR-10: 0.5, and 0.1 at 50 images per class; other data: `idm_settings`.
         accuracy_unit: of A. Released code: percent (0 to 100); the paper does not say.
-        factor: tiles a side. The paper's memory of real images' own size, in cross-architecture and continual learning: 1.
+        factor: tiles a side. Paper: 2, and 1 in its comparisons across architectures and in continual learning.
         strategy: DSA operations; without ``flip`` for digits (``ddreplay.augment.DIGITS``).
         queue_size, push_interval, train_steps, batch_train, meter_interval, pretrained: of the networks, see `model_queue`.
         step_per: ``"class"``: the images step once per class, as in the released code, where momentum also moves the classes whose
