@@ -18,7 +18,8 @@ from torch import Tensor
 
 from ddreplay.codec import Codec, codec_from_spec
 from ddreplay.data import Batch, ClassPool, Shape
-from ddreplay.parameterize import encode, select_combinations, to_network, unpack
+from ddreplay.parameterize import encode, select_beside, to_network, to_pixels, unpack
+from ddreplay.whitening import Whitening
 
 __all__ = ["CondensedFileError", "CondensedSet", "Part"]
 
@@ -104,7 +105,7 @@ class Part:
             self,
             stored={
                 **self.codec.select(self.stored, self.counts, self.shape, keep),
-                **select_combinations(self.layout, self.stored, keep),
+                **select_beside(self.layout, self.stored, keep),
             },
             class_ids=tuple(self.class_ids[k] for k in keep),
             class_names=tuple(self.class_names[k] for k in keep),
@@ -175,6 +176,20 @@ class CondensedSet:
         x = torch.cat([x for _, x in blocks])
         y = torch.cat([torch.full((len(x),), c, dtype=torch.int64) for c, x in blocks])
         return Batch(x.to(device), y.to(device))
+
+    @property
+    def whitening(self) -> Whitening | None:
+        """The whitening that its images were made under; None where there is none, or parts differ in it."""
+        found = [Whitening.of_tensors(part.stored) for part in self.parts if part.layout.get("whitened")]
+        return found[0] if found and all(w.equals(found[0]) for w in found) else None
+
+    def whitened(self) -> Batch:
+        """Its images in the space of its whitening, where there is one; else as `images` gives them."""
+        batch, whitening = self.images(), self.whitening
+        if whitening is None:
+            return batch
+        blocks = [to_pixels(torch.cat(list(part.images)), part.mean, part.std) for part in self.parts]
+        return Batch(whitening.apply(torch.cat(blocks)), batch.y)
 
     @property
     def soft_labels(self) -> Tensor | None:
@@ -348,10 +363,10 @@ def _smallest(values: Sequence[int]) -> Tensor:
 
 def _encode_again(part: Part, codec: Codec, limit: int) -> Part:
     blocks = [x[:limit] for x in part.codec.decode(part.stored, part.counts, part.shape)]
-    kept = select_combinations(part.layout, part.stored, range(len(blocks)))
+    kept = select_beside(part.layout, part.stored, range(len(blocks)))
     soft = part.soft_labels
-    if limit < max(part.counts, default=0) and (kept or soft is not None):
-        if kept or soft is None or part.layout["name"] != "pixels":
+    if limit < max(part.counts, default=0) and (soft is not None or "coefficients" in kept):
+        if soft is None or part.layout["name"] != "pixels":
             raise ValueError(
                 f"a set of layout {part.layout['name']!r} with labels or coefficients for every image trained on cannot be "
                 "shortened; condense again with fewer images"

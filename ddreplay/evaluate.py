@@ -225,7 +225,7 @@ def evaluate(
     """Train ``seeds`` fresh networks on a set and test each on a pool of real images.
 
     The network's outputs are the classes of the set; every class of the test pool must be among them. The test images are used
-    for nothing but the final count.
+    for nothing but the final count. A set made on whitened images is trained on, and tested, whitened.
 
     Args:
         protocol: a name of `PROTOCOLS` or your own `Protocol`.
@@ -238,8 +238,9 @@ def evaluate(
     protocol = (PROTOCOLS[protocol] if isinstance(protocol, str) else protocol).of(condensed)
     started = time.perf_counter()
     _check_fit(condensed, test)
-    ids = condensed.class_ids
-    batch = condensed.images(test.device)
+    ids, whitening = condensed.class_ids, condensed.whitening
+    batch = condensed.whitened()
+    test = test if whitening is None else whitening.pool(test)
     y = condensed.soft_labels
     y = torch.searchsorted(torch.tensor(sorted(ids)), batch.y.cpu()) if y is None else y
     columns = [sorted(ids).index(c) for c in test.class_ids.tolist()]
@@ -250,7 +251,7 @@ def evaluate(
         with random.scope():
             model = factory(test.shape, len(ids)).to(test.device)
         hook = None if on_epoch is None else _numbered(on_epoch, k)
-        train(model, batch.x, y.to(test.device), protocol, random, on_epoch=hook)
+        train(model, batch.x.to(test.device), y.to(test.device), protocol, random, on_epoch=hook)
         hits.append(_hits(model, test, columns))
     per_class = torch.stack(hits).mean(0).split(list(test.counts))
     return Evaluation(

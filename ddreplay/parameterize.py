@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ddreplay.codec import Codec
 from ddreplay.data import ClassPool, Shape
 from ddreplay.randomness import Random
+from ddreplay.whitening import Whitening
 
 __all__ = ["Form", "Parameterize", "Partitioned", "Pixels", "expand_partition", "partitioned", "pixels", "unpack"]
 
@@ -251,9 +252,13 @@ def unpack(
     name = layout.get("name")
     if name not in _IMAGE_LAYOUTS:
         raise ValueError(f"unknown layout {name!r}: the file may come from a newer ddreplay")
-    return _IMAGE_LAYOUTS[name](layout, stored, codec.decode(stored, counts, shape))
+    images = _IMAGE_LAYOUTS[name](layout, stored, codec.decode(stored, counts, shape))
+    if layout.get("whitened"):
+        images = [Whitening.of_tensors(stored).invert(x) for x in images]
+    return images
 
 
-def select_combinations(layout: Layout, stored: Stored, keep: Sequence[int]) -> dict[str, Tensor]:
-    """What a layout stores beside images, of these class positions alone."""
-    return {"coefficients": stored["coefficients"][list(keep)]} if layout.get("name") == "basis" else {}
+def select_beside(layout: Layout, stored: Stored, keep: Sequence[int]) -> dict[str, Tensor]:
+    """What is stored beside images (combinations, a whitening), of these class positions alone."""
+    kept = {"coefficients": stored["coefficients"][list(keep)]} if layout.get("name") == "basis" else {}
+    return {**kept, **(Whitening.of_tensors(stored).tensors() if layout.get("whitened") else {})}

@@ -51,6 +51,9 @@ CONDENSERS: dict[str, Condenser] = {
     "tesla": methods.tesla(NET, iterations=3, steps=2, latest_start=1, segment=1, experts=2, batch=2, lr_labels=0.1),
     "bptt": methods.bptt(NET, iterations=3, steps=3, lr_net=0.2, batch=1),
     "bptt, basis": methods.bptt(NET, iterations=3, steps=3, lr_net=0.2, batch=1, parameterize=basis(2, init="noise")),
+    "mtt, whitened": methods.whitened(
+        methods.mtt(NET, iterations=2, steps=2, latest_start=1, segment=1, experts=1, lr=1.0, inner_lr=0.01)
+    ),
     "dd": methods.dd(NET, iterations=3, steps=3, lr_net=0.2),
     "dm + MIM4DD": methods.dm(NET, steps=3).plus(MutualInformation(width=8, images=4), 0.8),
     "dsac, mixed": methods.dsac(NET, rounds=2, loops=(2, 1), mix=cutmix()),

@@ -6,6 +6,7 @@ from ddreplay.methods.gradient import dc, dcc, dsa, dsac
 from ddreplay.methods.idm_settings import IDM_SETTINGS, idm_settings
 from ddreplay.methods.trajectory import MTT_SETTINGS, mtt, tesla
 from ddreplay.methods.unrolled import bptt, dd
+from ddreplay.methods.zca import whitened
 
 __all__ = [
     "IDM_SETTINGS",
@@ -26,4 +27,5 @@ __all__ = [
     "mtt",
     "ncfm",
     "tesla",
+    "whitened",
 ]

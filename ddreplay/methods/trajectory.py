@@ -32,7 +32,7 @@ MTT_SETTINGS: dict[tuple[str, int], dict[str, Any]] = {
     }.items()
 }
 """Arguments of `mtt` by (data, images per class), as the authors gave them: ``mtt(net, **MTT_SETTINGS["cifar10", 10])``. All CIFAR
-rows but CIFAR-10 with 50 and CIFAR-100 with 10 images per class were made on whitened images (ZCA), which this does not do."""
+rows but CIFAR-10 with 50 and CIFAR-100 with 10 images per class were made on whitened images (ZCA), see `whitened`."""
 
 
 def mtt(
@@ -72,7 +72,7 @@ def mtt(
         folder: where trajectories are kept between runs, see `expert_segments`.
         strategy: DSA operations; without ``flip`` for digits (``ddreplay.augment.DIGITS``).
         memory: see `TrajectoryMatching`. lr_labels: learn soft labels with this step size.
-    Departures: experts are trained as far as segments reach, not always for 50 epochs. No whitening (ZCA).
+    Departures: experts are trained as far as segments reach, not always for 50 epochs. Whitening (ZCA) is `whitened`.
     Reference: Cazenavette et al., "Dataset Distillation by Matching Training Trajectories", CVPR 2022.
     Example:
         >>> mtt(convnet(width=8), iterations=2, steps=2, latest_start=1, experts=1)(toy_pool(), 1).images().x.shape

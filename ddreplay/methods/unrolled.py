@@ -42,7 +42,7 @@ def bptt(
         strategy: operations, one a step for the real batch and all inner steps (``flip_rotate``; for digits ``rotate``), or ``None``.
         parameterize: how images are stored, instead of pixels from ``init``; ``ddreplay.basis.basis(...)`` gives addressable memories.
         memory: see `UnrolledLoss`.
-    Departures: noise is normal, not Xavier-uniform. No whitening (ZCA).
+    Departures: noise is normal, not Xavier-uniform. Whitening (ZCA) is `whitened`.
     Reference: Deng and Russakovsky, "Remember the Past: Distilling Datasets into Addressable Memories for Neural Networks", NeurIPS
         2022.
     Example:
