@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from ddreplay.augment import composed
 from ddreplay.backbones import Net, convnet
@@ -80,7 +79,21 @@ def idc(
 
 
 def dream(
-    net: Net | None = None, *, interval: int = 10, batch_real: int = 128, candidates: int | None = None, **settings: Any
+    net: Net | None = None,
+    *,
+    interval: int = 10,
+    candidates: int | None = None,
+    rounds: int = 2000,
+    steps: int = 100,
+    factor: int = 2,
+    lr: float = 0.0125,
+    batch_real: int = 128,
+    metric: Metric = "mse",
+    images_net: int = 2000,
+    batch_net: int = 64,
+    lr_net: float = 0.01,
+    mix: float = 0.5,
+    init: Init | None = None,
 ) -> Distiller:
     """`idc` with representative real batches and representative images to start from (DREAM).
 
@@ -89,15 +102,26 @@ def dream(
 
     Args:
         candidates: see `representative`.
-        settings: as in `idc`.
+        init: where images start; ``None``: at representative images.
+        net, and all others: as in `idc`.
+    Departures: those of `idc`.
     Reference: Liu et al., "DREAM: Efficient Dataset Distillation by Representative Matching", ICCV 2023.
     Example:
         >>> dream(convnet(width=8), rounds=1, steps=2, images_net=8, batch_real=4)(toy_pool(), 1).images().x.shape
         torch.Size([12, 1, 8, 8])
     """
-    start = {"init": representative_images(net), **settings}
-    return replace(
-        idc(net, batch_real=batch_real, **start),
-        draw=representative(interval=interval, candidates=candidates),
-        name="dream",
+    base = idc(
+        net,
+        rounds=rounds,
+        steps=steps,
+        factor=factor,
+        lr=lr,
+        batch_real=batch_real,
+        metric=metric,
+        images_net=images_net,
+        batch_net=batch_net,
+        lr_net=lr_net,
+        mix=mix,
+        init=representative_images(net) if init is None else init,
     )
+    return replace(base, draw=representative(interval=interval, candidates=candidates), name="dream")

@@ -100,13 +100,32 @@ def mtt(
     )
 
 
-def tesla(net: Net | None = None, *, published: bool = False, **settings: Any) -> Distiller:
+def tesla(
+    net: Net | None = None,
+    *,
+    iterations: int = 5000,
+    steps: int = 30,
+    segment: int = 2,
+    latest_start: int = 20,
+    lr: float = 100.0,
+    lr_lr: float = 1e-5,
+    inner_lr: float = 0.001,
+    batch: int | None = None,
+    experts: int = 100,
+    lr_expert: float = 0.01,
+    batch_expert: int = 256,
+    folder: str | Path | None = None,
+    strategy: str = NATURAL,
+    init: Init = "real",
+    lr_labels: float | None = None,
+    published: bool = False,
+) -> Distiller:
     """`mtt` in constant memory: one inner step's graph at a time (TESLA).
 
     Args:
-        published: the gradient of the paper and the released code, which takes later weights as independent of the images.
-            It needs one pass less, and is another direction than the objective's own as soon as there are two steps.
-        settings: as in `mtt`.
+        published: the gradient of the paper and the released code, which takes later weights as independent of the images. It needs
+            one state and two passes, and is another direction than the objective's own as soon as there are two steps.
+        net, and all others: as in `mtt`.
     Departures: by default the gradient is the exact one of `mtt`, from weights computed again. The released code assigns labels by
         the expert's logits at every iteration; ``lr_labels`` learns them. Its lost factor 2 of the image gradient is not
         followed: the step size of a published setting is to be halved.
@@ -115,4 +134,23 @@ def tesla(net: Net | None = None, *, published: bool = False, **settings: Any) -
         >>> tesla(convnet(width=8), iterations=2, steps=2, latest_start=1, experts=1)(toy_pool(), 1).images().x.shape
         torch.Size([3, 1, 8, 8])
     """
-    return replace(mtt(net, memory="first-order" if published else "constant", **settings), name="tesla")
+    base = mtt(
+        net,
+        iterations=iterations,
+        steps=steps,
+        segment=segment,
+        latest_start=latest_start,
+        lr=lr,
+        lr_lr=lr_lr,
+        inner_lr=inner_lr,
+        batch=batch,
+        experts=experts,
+        lr_expert=lr_expert,
+        batch_expert=batch_expert,
+        folder=folder,
+        strategy=strategy,
+        init=init,
+        memory="first-order" if published else "constant",
+        lr_labels=lr_labels,
+    )
+    return replace(base, name="tesla")
