@@ -13,7 +13,10 @@ from torch import nn
 
 from ddreplay import ClassPool, CondensedSet, Condenser, Distiller, convnet, coresets, methods
 from ddreplay.basis import basis
+from ddreplay.codec import bits
+from ddreplay.coded import coded
 from ddreplay.drawing import representative, representative_images
+from ddreplay.frequency import frequency
 from ddreplay.mixing import cutmix
 from ddreplay.objectives import MeanEmbedding, MutualInformation, warmup
 
@@ -29,6 +32,8 @@ CONDENSERS: dict[str, Condenser] = {
     "dm": methods.dm(NET, steps=3),
     "dm, banked": methods.dm(NET, steps=3, bank=2),
     "dm, refreshed": methods.dm(NET, steps=3, bank=2, refresh=2),
+    "dm, through a codec": replace(methods.dm(NET, steps=3, bank=2), parameterize=coded(bits(4), every=2)),
+    "dm, frequencies": replace(methods.dm(NET, steps=3, bank=2), parameterize=frequency(16)),
     "dm, partitioned": methods.dm(NET, steps=3, bank=2, factor=2),
     "idm": methods.idm(
         NET, steps=3, weight=0.01, train_steps=1, batch_train=8, push_interval=2, queue_size=3, meter_interval=2
