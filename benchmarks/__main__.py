@@ -36,6 +36,9 @@ COMMANDS: dict[str, Command] = {
     ),
     "compare": Command("benchmarks.compare:compare", "condensers side by side on one data set, at equal image counts"),
     "mim4dd": Command("benchmarks.mim:mim4dd", "condensers with and without MIM4DD; sweeps of its weights"),
+    "unrolling": Command(
+        "benchmarks.unrolling:unrolling", "memory and seconds of gradients through inner training, by its ways"
+    ),
     "speed": Command("benchmarks.speed:speed", "seconds and peak memory of the condensers, part by part"),
     "bytes": Command("benchmarks.bytes_curve:bytes_curve", "accuracy against bytes a class, real and condensed images"),
     "tables": Command("benchmarks.paper_tables:paper_tables", "rows of the papers' tables, their numbers beside ours"),

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.unrolling import peak_of_unrolling
 from ddreplay import ClassPool, convnet, methods
 from ddreplay.augment import identity, siamese
 from ddreplay.backbones import Probe
@@ -185,53 +183,8 @@ def test_learned_step_sizes_are_positive_have_gradients_and_are_recorded(toy_poo
     assert moved != pytest.approx([0.02] * 3)
 
 
-class LiveBytes(TorchDispatchMode):
-    """Bytes of tensors alive among those made inside, and their peak."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self.seen: set[int] = set()
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = function(*args, **(kwargs or {}))
-        for tensor in out if isinstance(out, (tuple, list)) else [out]:
-            if isinstance(tensor, Tensor):
-                self.note(tensor.untyped_storage())
-        return out
-
-    def note(self, storage: Any) -> None:
-        key = storage._cdata
-        if key in self.seen:
-            return
-        self.seen.add(key)
-        size = storage.nbytes()
-        self.now += size
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self.gone, key, size)
-
-    def gone(self, key: int, size: int) -> None:
-        self.seen.discard(key)
-        self.now -= size
-
-
-@contextmanager
-def live_bytes() -> Iterator[LiveBytes]:
-    with LiveBytes() as mode:
-        yield mode
-
-
 def peak(memory: Any, steps: int) -> int:
-    with Random(0).scope():
-        net = convnet(width=8)((1, 16, 16), CLASSES)
-    x = torch.randn(30, 1, 16, 16, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    y = torch.arange(CLASSES).repeat_interleave(10)
-    names, start = tuple(name for name, _ in net.named_parameters()), tuple(net.parameters())
-    plan = [InnerStep(None, identity.draw((1, 16, 16), Random(0)))] * steps
-    with live_bytes() as seen:
-        end = unroll(Inner(net, names, plan), start, x, y, torch.full((steps,), 0.01), memory)
-        sum(w.square().sum() for w in end).backward()  # type: ignore[union-attr]
-    return seen.peak
+    return peak_of_unrolling(memory, steps)[0]
 
 
 def test_memory_grows_with_the_steps_of_a_graph_and_not_otherwise() -> None:

@@ -1,0 +1,112 @@
+"""``python -m benchmarks unrolling``: memory and seconds of a gradient through N inner steps, by the way it is computed."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from benchmarks.records import begin, write
+from benchmarks.tables import format_bytes, text_table
+from ddreplay.augment import identity
+from ddreplay.cli import make_net
+from ddreplay.objectives.unrolling import Inner, InnerStep, Memory, unroll
+from ddreplay.randomness import Random
+
+__all__ = ["LiveBytes", "peak_of_unrolling", "unrolling"]
+
+WAYS: tuple[Memory, ...] = ("graph", "constant", "first-order")
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of tensors that operations inside make and that are still alive.
+
+    now: at the moment. peak: at most so far.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.peak = 0
+        self._seen: set[int] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = function(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, tuple | list) else [out]:
+            if isinstance(tensor, Tensor):
+                self._note(tensor.untyped_storage())
+        return out
+
+    def _note(self, storage: Any) -> None:
+        key = storage._cdata
+        if key in self._seen:
+            return
+        self._seen.add(key)
+        size = storage.nbytes()
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._gone, key, size)
+
+    def _gone(self, key: int, size: int) -> None:
+        self._seen.discard(key)
+        self.now -= size
+
+
+def peak_of_unrolling(
+    memory: Memory,
+    steps: int,
+    *,
+    net: str = "convnet(width=8)",
+    side: int = 16,
+    images: int = 30,
+    momentum: float = 0.0,
+) -> tuple[int, float]:
+    """Peak bytes and seconds of one gradient with respect to ``images`` images of ``side`` x ``side`` through ``steps`` steps."""
+    shape, classes = (1, side, side), 3
+    with Random(0).scope():
+        module = make_net(net)(shape, classes)
+    x = torch.randn(images, *shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    y = torch.arange(images) % classes
+    names, start = tuple(name for name, _ in module.named_parameters()), tuple(module.parameters())
+    plan = [InnerStep(None, identity.draw(shape, Random(0)))] * steps
+    started = time.perf_counter()
+    with LiveBytes() as seen:
+        end = unroll(Inner(module, names, plan, momentum), start, x, y, torch.full((steps,), 0.01), memory)
+        torch.stack([w.square().sum() for w in end]).sum().backward()
+    return seen.peak, time.perf_counter() - started
+
+
+def unrolling(
+    steps: tuple[int, ...] = (5, 10, 20, 40),
+    net: str = "convnet(width=32)",
+    side: int = 32,
+    images: int = 10,
+    momentum: float = 0.0,
+    out: Path = Path("results"),
+) -> None:
+    """One gradient through the inner training of trajectory matching (MTT) and its kin, on the CPU.
+
+    Args:
+        steps: inner steps.
+        net: the backbone that is trained.
+        side: pixels of an image.
+        images: in every inner step.
+        momentum: of the inner SGD.
+        out: folder for the record (JSON).
+    """
+    recording = begin("unrolling", {"net": net, "side": side, "images": images, "momentum": momentum})
+    for n in steps:
+        for memory in WAYS:
+            peak, seconds = peak_of_unrolling(memory, n, net=net, side=side, images=images, momentum=momentum)
+            recording.add(memory=memory, steps=n, peak_bytes=peak, seconds=round(seconds, 3))
+    found = {(r["memory"], r["steps"]): r for r in recording.results}
+    rows = [
+        [n, *(f"{format_bytes(found[way, n]['peak_bytes'])}, {found[way, n]['seconds']:.2f} s" for way in WAYS)]
+        for n in steps
+    ]
+    print(text_table(["inner steps", "graph (MTT)", "constant (TESLA, exact)", "first-order (TESLA, published)"], rows))
+    print(f"record: {write(recording.finish(), out / 'unrolling.json')}")
