@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddreplay import ClassPool, convnet, methods
-from ddreplay.augment import identity
+from ddreplay.augment import DIGITS, composed, identity
 from ddreplay.backbones import Probe
 from ddreplay.condense import sgd
 from ddreplay.drawing import Representative
+from ddreplay.evaluate import PROTOCOLS, Protocol, train
 from ddreplay.mixing import cutmix
 from ddreplay.networks import Setting, trained_on_real
 from ddreplay.objectives import GradientMatching, Look, Side
@@ -129,3 +130,37 @@ def test_dream_is_idc_with_representative_images() -> None:
         b.steps,
         b.step_per,
     )
+
+
+def test_the_papers_protocol_drops_the_rate_in_place(toy_pool: MakePool) -> None:
+    pool = toy_pool()
+    x, y = pool.all()
+    protocol = Protocol("steps", epochs=6, lr=0.1, batch_size=100, drop=0.2, milestones=(1 / 3, 2 / 3))
+    nets = []
+    for _ in range(2):
+        with Random(0).scope():
+            nets.append(NET(pool.shape, pool.classes))
+    train(nets[0], x, y, protocol, Random(0))
+    optimizer = torch.optim.SGD(nets[1].parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [2, 4], 0.2)
+    for _ in range(6):
+        optimizer.zero_grad()
+        F.cross_entropy(nets[1](x), y).backward()
+        optimizer.step()
+        schedule.step()
+    torch.testing.assert_close(weights(nets[0]), weights(nets[1]), rtol=1e-3, atol=1e-4)
+
+
+def test_the_papers_protocol_mixes_and_leaves_cutout_out(toy_pool: MakePool) -> None:
+    protocol = PROTOCOLS["idc2022"]
+    assert protocol.augmentation() == composed("color", "crop", "flip", "scale", "rotate")
+    assert protocol.on(DIGITS).augmentation() == composed("color", "crop", "scale", "rotate")
+    pool = toy_pool()
+    found = []
+    for mix in (0.0, 1.0):
+        with Random(0).scope():
+            net = NET(pool.shape, pool.classes)
+        train(net, *pool.all(), Protocol("mixed", epochs=2, mix=mix, milestones=(0.5,)), Random(0))
+        found.append(weights(net))
+    assert torch.isfinite(found[1]).all()
+    assert not torch.equal(*found)
