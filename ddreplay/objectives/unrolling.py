@@ -118,7 +118,8 @@ def unroll(
         memory: ``"graph"``: autograd keeps the whole run; memory grows with the number of steps. ``"constant"``: the same gradient,
             but only one step's graph at a time; weights are computed again from a few kept states, as many as the logarithm
             of the number of steps (about log2(steps) / 2 more forward passes a step). ``"first-order"``: the dependence of later
-            weights on earlier images is dropped, and one state is kept; exact for one step only.
+            weights on earlier images is dropped, and one state is kept; exact for one step only. The last two compute steps again,
+            so the network must not draw anything by itself (dropout).
     """
     start = tuple(w.detach() for w in start)
     if not torch.is_grad_enabled():
