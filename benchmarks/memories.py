@@ -25,7 +25,7 @@ SMALL: dict[str, tuple[str, ...]] = {
     "ring": (),
     "random": (),
     "herding": ("epochs=10",),
-    "dm": ("bank=40", "steps=400"),
+    "dm": ("bank=40", "steps=300"),
     "idm": ("steps=400", "train_steps=5", "batch_train=128", "batch_real=64", "queue_size=20", "push_interval=10"),
     "ddm": ("bank=40", "steps=400", "gram=2500.0"),  # for networks 32 wide
     "m3d": ("bank=40", "steps=400"),
