@@ -174,11 +174,11 @@ def memory_in_bytes(name: str, size: Scale, data: ImageData, choose: ChooseCount
         found: Coreset = coresets.herding(net, epochs=5, codec=codec)
         return replace(found, choose=choose)
     method = methods.dm(net, steps=size.steps, bank=size.bank, strategy=data.augmentation)
-    method = replace(method, optimizer=sgd(lr=0.3, per_image=True), choose=choose, codec=codec)
+    method = replace(method, optimizer=sgd(lr=0.1, per_image=True), choose=choose, codec=codec)
     if "then" in name:
         return Afterwards(replace(method, codec=uint8()), codec, choose)
     if "partitioned" in name:
-        return replace(method, parameterize=partitioned(2))
+        return replace(method, parameterize=partitioned(2), optimizer=sgd(lr=0.4, per_image=True))  # of each tile: 0.1
     return replace(method, parameterize=frequency(64 if data.shape[1] >= 16 else 16)) if last == "frequency" else method
 
 

@@ -132,7 +132,7 @@ class Distiller:
     step_per: Literal["set", "class"] = "set"
     codec: Codec = uint8()
     name: str = "distiller"
-    choose: ChooseCount = Validated()
+    choose: ChooseCount = Validated(pixels_per_byte=8.0)
 
     def __call__(
         self,

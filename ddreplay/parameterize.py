@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -137,27 +137,30 @@ class Partitioned:
 
     factor: int = 2
     init: Init = "real"
+    min_tile: int = 1
 
     def __call__(self, pool: ClassPool, images_per_class: int, random: Random) -> Form:
+        if min(pool.shape[1:]) < self.factor * self.min_tile:
+            return replace(self, factor=1, min_tile=1)(pool, images_per_class, random)
         tiles = images_per_class * self.factor**2
         draws = initial_images(pool, tiles, self.init, random).unflatten(0, (pool.classes, self.factor**2, images_per_class))
         return PartitionedForm(_tile(draws, self.factor, pool.shape), pool.classes, self.factor)
 
 
-def partitioned(factor: int = 2, init: Init = "real") -> Partitioned:
+def partitioned(factor: int = 2, init: Init = "real", *, min_tile: int = 1) -> Partitioned:
     """Partition and expansion: every stored image is ``factor`` x ``factor`` smaller ones.
 
     A stored image is cut into ``factor`` x ``factor`` tiles, each enlarged to the full size (bilinear), column by column of tiles
     (top left, bottom left, top right, bottom right for 2), tile-major: all images' first tiles, then all second ones. A side that
     ``factor`` does not divide gives tiles of the rounded-up size that overlap by less than a tile. Starts from real images, each
-    reduced into a tile.
+    reduced into a tile. Images whose tiles would have sides below ``min_tile`` pixels are stored whole.
 
     Reference: Zhao et al., "Improved Distribution Matching for Dataset Condensation", CVPR 2023, Sec. 4.1 (released code's order).
     """
     if factor < 1:
         raise ValueError(f"factor must be at least 1, got {factor}")
     _check_init(init)
-    return Partitioned(factor, init)
+    return Partitioned(factor, init, min_tile)
 
 
 class PartitionedForm(PixelForm):

@@ -197,3 +197,9 @@ def test_what_it_cannot_take_is_refused(toy_pool: MakePool) -> None:
     with pytest.raises(TypeError, match="store images"):
         coded(jpeg(), coded(jpeg()))(toy_pool(), 1, Random(0))
     assert coded(jpeg()).parameterize == pixels()
+
+
+def test_small_images_are_not_cut(toy_pool: MakePool) -> None:
+    method = replace(dm(NET, steps=1), parameterize=partitioned(2, min_tile=6))
+    assert len(method(toy_pool(shape=(3, 8, 8)), 2)) == 6
+    assert len(method(toy_pool(shape=(3, 12, 12)), 2)) == 24

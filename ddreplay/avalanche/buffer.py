@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 import torch
@@ -17,11 +17,12 @@ from ddreplay.avalanche.budget import Budget
 from ddreplay.avalanche.samples import Samples, Transform, join, memory_dataset, read
 from ddreplay.budget import check_budget
 from ddreplay.codec import Codec, avif
-from ddreplay.condense import Condenser
+from ddreplay.condense import Condenser, sgd
 from ddreplay.condensed import CondensedSet
 from ddreplay.data import ClassPool
 from ddreplay.memory import CondensedMemory
 from ddreplay.methods import dm
+from ddreplay.parameterize import partitioned
 
 __all__ = ["ClassGroup", "CondensedBuffer", "RingBuffer"]
 
@@ -71,13 +72,13 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         adaptive_size: ``max_size`` is shared, rounded down, by the classes seen so far. When new ones come, old ones keep their
             first images, since the real data are gone.
         total_num_classes: how many groups the stream has; each gets ``max_size // total_num_classes``.
-        condenser: any of ``ddreplay.methods`` or ``ddreplay.coresets``; ``None``: ``dm(bank=40, steps=1000)``.
+        condenser: any of ``ddreplay.methods`` or ``ddreplay.coresets``; ``None``: ``dm(bank=40, steps=1000)``, and with a budget in
+            bytes the same in 300 steps, as tiles through AVIF.
         images_per_class: stored images of every group. With ``total_num_classes`` it sets ``max_size``, with ``max_size`` it sets
             ``total_num_classes``; alone, ``max_size`` grows with the classes seen.
         bytes_per_class, max_bytes: a budget in bytes instead: of every group, or in all, shared by the groups seen so far (with
             ``total_num_classes``: by all). Number and quality of the images follow; ``max_size`` is then what is held.
-        codec: how images are stored, or the name of a codec; ``None``: as the condenser has it, and AVIF where there is a budget in
-            bytes and no condenser.
+        codec: how images are stored, or the name of a codec; ``None``: as the condenser has it.
         seed: everything drawn follows from it; the caller's random state is untouched.
         mean, std: normalisation of the stream's evaluation transform, one number per channel. Without them the range of each
             experience's values is taken for pixels 0 to 255, and the uint8 codec rounds real images.
@@ -123,9 +124,7 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         super().__init__(self.budget.size(0), adaptive_size=True)  # the rules of sizes are those of `Budget`
         self.adaptive_size = adaptive_size
         self.total_num_groups = self.total_num_classes = self.budget.total
-        if codec is None and condenser is None and self.budget.in_bytes:
-            codec = avif()
-        self.condenser = coresets.stored_by(condenser or dm(bank=40, steps=1000), codec)
+        self.condenser = coresets.stored_by(condenser or _default(self.budget.in_bytes), codec)
         self.seed, self.mean, self.std = seed, mean, std
         self.task_labels, self.device, self.replay_transform = task_labels, device, replay_transform
         self.condense_every = condense_every
@@ -319,6 +318,15 @@ def RingBuffer(
     """
     condenser = coresets.stored_by(coresets.random(), codec)
     return CondensedBuffer(max_size, adaptive_size, total_num_classes, condenser=condenser, **more)
+
+
+def _default(in_bytes: bool) -> Condenser:
+    """Distribution matching with a bank; where bytes count, small tiles through AVIF: the best of four forms on held-out images."""
+    if not in_bytes:
+        return dm(bank=40, steps=1000)
+    method = dm(bank=40, steps=300)
+    form = partitioned(2, min_tile=12)
+    return replace(method, parameterize=form, optimizer=sgd(lr=0.4, per_image=True), codec=avif())
 
 
 def _budget(
