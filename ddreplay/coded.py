@@ -75,8 +75,6 @@ class CodedForm(Form):
     """Images seen through a codec."""
 
     residual: Tensor
-    step: Tensor
-    quality: Tensor
 
     def __init__(self, stored: ImageForm, how: Coded, pool: ClassPool) -> None:
         super().__init__()
@@ -87,20 +85,18 @@ class CodedForm(Form):
         counts = (self.stored_per_class,) * self.classes
         self.max_bytes = None if how.bytes_per_class is None else share_of(pool, how.bytes_per_class, counts)
         self.register_buffer("residual", torch.zeros_like(stored.images.detach()))
-        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("quality", torch.tensor(-1))
+        self.step, self.quality = 0, -1  # numbers of the host: a tensor would wait for the device at every step
         self._look(fit=True)
 
     @property
     def codec(self) -> Codec:
         """At the quality of now."""
-        return self.how.codec if self.quality < 0 else self.how.codec.qualities()[int(self.quality)]
+        return self.how.codec if self.quality < 0 else self.how.codec.qualities()[self.quality]
 
     def decode(self) -> Float[Tensor, "n c h w"]:
         if torch.is_grad_enabled():
-            step = int(self.step)
-            if step and (step % self.how.every == 0 or step % self.how.refit == 0):
-                self._look(fit=step % self.how.refit == 0)
+            if self.step and (self.step % self.how.every == 0 or self.step % self.how.refit == 0):
+                self._look(fit=self.step % self.how.refit == 0)
             self.step += 1
         shown: Tensor = _Through.apply(self._pixels(), self.residual, self._bounded)
         return self.stored.expand(to_network(shown, self.mean, self.std))
@@ -113,6 +109,12 @@ class CodedForm(Form):
 
     def layout(self) -> dict[str, Any]:
         return self.stored.layout()
+
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor([self.step, self.quality])
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.step, self.quality = state.tolist()
 
     @property
     def _bounded(self) -> bool:
@@ -134,7 +136,7 @@ class CodedForm(Form):
     def _look(self, *, fit: bool) -> None:
         """Keep the codec's error on the images as they are."""
         if fit and self.max_bytes is not None:
-            self.quality.fill_(list(self.how.codec.qualities()).index(self._fitted()))
+            self.quality = list(self.how.codec.qualities()).index(self._fitted())
         blocks, codec = self._blocks(), self.codec
         _, c, h, w = self.stored.images.shape
         given = torch.cat(codec.decode(codec.encode(blocks), [len(x) for x in blocks], (c, h, w)))
