@@ -116,6 +116,7 @@ class Distiller:
         draw: which real images (`ddreplay.drawing`): uniformly, or those that represent their class.
         step_per: ``"set"``: one image step for all classes; ``"class"``: one per class, in order (IDM's released code).
         codec: how the result is stored.
+        compile: run the embeddings of real images, and the training of a queue's networks, through ``torch.compile``.
         choose: with a budget in bytes, how many images it is spent on; their quality follows, and the images are condensed through
             the codec (`ddreplay.coded`).
         name: of the method, for provenance.
@@ -131,6 +132,7 @@ class Distiller:
     draw: Draw = uniform
     step_per: Literal["set", "class"] = "set"
     codec: Codec = uint8()
+    compile: bool = False
     name: str = "distiller"
     choose: ChooseCount = Validated(pixels_per_byte=8.0)
 
@@ -250,6 +252,7 @@ class _Run:
             images_per_class=images_per_class,
             chunk=self.chunk,
             drawer=self.drawer,
+            compile=method.compile,
         )
         self._prepare(setting, Random(seed + _SIZES, pool.device))
         stored = {"params": list(self.form.parameters()), "stored_per_class": self.form.stored_per_class}

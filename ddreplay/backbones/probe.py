@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ddreplay.backbones.layers import AvgPool2x2, Network
+from ddreplay.compiling import compiled
 
 __all__ = ["Activations", "Probe", "find_classifier", "has_batchnorm", "settle_batchnorm"]
 
@@ -47,6 +48,8 @@ class Probe:
             several times gives its last output; an output that a later layer overwrites in place is seen overwritten.
             Groups serve any backbone: ``"layers"`` (convolutional and linear), ``"convolutions"``, ``"norms"``, ``"poolings"``, or a
             pattern such as ``"blocks.*.act"``.
+        compile: compute embeddings without gradients through ``torch.compile``, where the network is one of this package and no
+            maps are asked for.
     Raises:
         ValueError: for a tap that the network does not have; when called, if no ``nn.Linear`` runs, or a tap does not.
     Example:
@@ -56,8 +59,9 @@ class Probe:
         (torch.Size([2, 5]), torch.Size([2, 144]), torch.Size([2, 4, 6, 6]))
     """
 
-    def __init__(self, net: nn.Module, taps: Sequence[str] = ()) -> None:
+    def __init__(self, net: nn.Module, taps: Sequence[str] = (), *, compile: bool = False) -> None:
         self.net = net
+        self.compile = compile and not taps
         self.taps = tuple(taps)
         modules = dict(net.named_modules())
         self._tapped: dict[str, nn.Module] = {}
@@ -79,6 +83,9 @@ class Probe:
         Works inside ``torch.func`` transforms: ``torch.func.vmap(lambda p: probe(x, p))(stacked)`` shows a batch to
         many networks of one architecture.
         """
+        if self.compile and type(self.net) is Network and parameters is None and not torch.is_grad_enabled():
+            embedding = compiled()(self.net.blocks, x).flatten(1)
+            return Activations(self.net.classifier(embedding), embedding, {})
         caught: dict[str, Tensor] = {}
         inputs: list[Tensor] = []
         with ExitStack() as hooks:

@@ -11,6 +11,7 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from ddreplay.backbones import Net
+from ddreplay.compiling import compiled, plain
 from ddreplay.networks.source import Networks, Setting
 from ddreplay.objectives.term import Look, Statistic
 from ddreplay.randomness import Random
@@ -215,6 +216,7 @@ class QueuedNetworks:
         pool, random = self.setting.pool, self.setting.random
         net, rows = queued.net.train().requires_grad_(True), queued.rows
         hits = torch.zeros_like(queued.hits)
+        forward = compiled() if self.setting.compile else plain
         with random.scope():
             for _ in range(steps):
                 size = (self.source.batch_size,)
@@ -223,7 +225,7 @@ class QueuedNetworks:
                 )
                 drawn = drawn if rows is None else rows[drawn]
                 truth = self.labels[drawn]
-                logits = net(pool.rows(drawn))
+                logits = forward(net, pool.rows(drawn))
                 queued.optimizer.zero_grad(set_to_none=True)
                 F.cross_entropy(logits, truth).backward()
                 queued.optimizer.step()

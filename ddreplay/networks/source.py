@@ -27,6 +27,7 @@ class Setting:
     images_per_class: the budget.
     chunk: images in one forward where no gradient is needed.
     drawer: draws the real images of a statistic; ``None``: uniformly.
+    compile: run networks on real images through ``torch.compile``.
     """
 
     pool: ClassPool
@@ -38,6 +39,7 @@ class Setting:
     images_per_class: int = 1
     chunk: int | None = None
     drawer: Drawer | None = None
+    compile: bool = False
 
     def network(self, net: Net, random: Random | None = None) -> nn.Module:
         """A freshly initialised network on the pool's device, in train mode."""
@@ -49,7 +51,7 @@ class Setting:
         """One augmentation draw for this network."""
         random = random or self.random
         transform = self.augment.draw(self.pool.shape, random)
-        probe = Probe(net, self.objective.taps)
+        probe = Probe(net, self.objective.taps, compile=self.compile)
         return Look(net=net, probe=probe, transform=transform, augment=self.augment, random=random, **more)
 
     def statistic(self, look: Look, images: int | None = None, random: Random | None = None) -> Statistic:

@@ -1,0 +1,63 @@
+"""Embeddings and queue training through a compiler give what they give without one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ddreplay import ClassPool, convnet, methods
+from ddreplay.backbones import Probe, probe
+from ddreplay.compiling import Compiled
+from ddreplay.networks import queue
+
+NET = convnet(width=4)
+
+
+@pytest.fixture(name="calls")
+def _calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Traces without generating code, which would take tens of seconds; notes every batch."""
+    traced, calls = Compiled(backend="eager"), []
+
+    def noting(net: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+        calls.append(tuple(x.shape))
+        return traced(net, x)
+
+    for module in (probe, queue):
+        monkeypatch.setattr(module, "compiled", lambda: noting)
+    return calls
+
+
+def test_a_compiled_probe_sees_the_same(calls: list[tuple[int, ...]]) -> None:
+    torch.manual_seed(0)
+    net, x = NET((1, 8, 8), 3), torch.randn(5, 1, 8, 8)
+    with torch.no_grad():
+        fast, slow = Probe(net, compile=True)(x), Probe(net)(x)
+    torch.testing.assert_close(fast.embedding, slow.embedding)
+    torch.testing.assert_close(fast.logits, slow.logits)
+    assert calls == [(5, 1, 8, 8)]
+
+
+def test_with_gradients_or_taps_nothing_is_compiled(calls: list[tuple[int, ...]]) -> None:
+    net, x = NET((1, 8, 8), 3), torch.randn(5, 1, 8, 8)
+    Probe(net, compile=True)(x)
+    with torch.no_grad():
+        Probe(net, ("norms",), compile=True)(x)
+    assert not calls
+
+
+@pytest.mark.parametrize("name", ["dm", "idm"])
+def test_a_method_compiled_is_the_method(
+    name: str, toy_pool: Callable[..., ClassPool], calls: list[tuple[int, ...]]
+) -> None:
+    method = {
+        "dm": methods.dm(NET, steps=3),
+        "idm": methods.idm(NET, steps=3, train_steps=2, batch_train=8, factor=1, weight=0.05),
+    }[name]
+    slow = method(toy_pool(), 1).images().x
+    assert not calls
+    fast = replace(method, compile=True)(toy_pool(), 1).images().x
+    assert calls
+    torch.testing.assert_close(fast, slow, atol=0.02, rtol=0)  # stored as 8 bits
