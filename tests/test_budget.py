@@ -180,19 +180,3 @@ def test_a_memory_in_bytes(toy_pool: MakePool, make: Callable[[], Condenser]) ->
     assert resumed.bytes_per_class == 170
     fixed_share.resize(bytes_per_class=140)
     assert fixed_share.nbytes <= 140 * 6
-
-
-def test_a_ring_buffer_in_bytes() -> None:
-    avalanche = pytest.importorskip("ddreplay.avalanche")
-    images = torch.randint(0, 256, (60, 3, 8, 8), generator=torch.Generator().manual_seed(0)).div(255)
-    data = [(x, k % 3) for k, x in enumerate(images)]
-    for given, most in (({"bytes_per_class": 600}, 1800), ({"max_bytes": 1500}, 1500)):
-        memory = avalanche.RingBuffer(codec="jpeg", **given)
-        memory.condenser = replace(memory.condenser, choose=QUICK)
-        memory.update_from_dataset(data)
-        assert 0.5 * most < memory.nbytes <= most
-        assert memory.max_size == len(memory.buffer) > 3
-        with pytest.raises(ValueError, match="in bytes"):
-            memory.resize(None, 5)
-    with pytest.raises(ValueError, match="not both"):
-        avalanche.RingBuffer(max_size=5, bytes_per_class=9)
