@@ -180,8 +180,10 @@ def _check(settings: Settings, memories: Sequence[str], budgets: Sequence[int], 
 
 def _run(settings: Settings, cells: list[Cell], workers: int) -> Iterator[list[dict[str, Any]]]:
     if workers == 1:
-        _quiet()
-        yield from (run_cell(settings, cell) for cell in cells)
+        for cell in cells:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="No loggers specified")
+                yield run_cell(settings, cell)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_quiet) as pool:
         for done in as_completed([pool.submit(run_cell, settings, cell) for cell in cells]):
@@ -189,6 +191,7 @@ def _run(settings: Settings, cells: list[Cell], workers: int) -> Iterator[list[d
 
 
 def _quiet() -> None:
+    """A worker process: one thread, no messages between those of progress."""
     torch.set_num_threads(1)
     logging.getLogger("ddreplay").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="No loggers specified")
