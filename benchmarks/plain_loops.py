@@ -38,6 +38,7 @@ class Row:
     """A method's objective in the library (``term``), and the same from its equation (``plain``).
 
     accuracy: of the network on real data. banked: the library's real side is computed once, and no part of the step.
+    compile: the library's embeddings of real images are.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Row:
     augment: Augment = identity
     accuracy: float = 0.0
     banked: bool = False
+    compile: bool = False
 
 
 def class_gradient(problem: Problem, images: Tensor, label: int, *, create_graph: bool) -> list[Tensor]:
@@ -162,5 +164,6 @@ ROWS: tuple[Row, ...] = (
 COMPILED: tuple[Row, ...] = (
     Row("dc, compiled", lambda: GradientMatching("class", compile=True), dc_step),
     Row("dcc, compiled", lambda: GradientMatching("set", compile=True), dcc_step),
+    Row("dm, compiled", MeanEmbedding, dm_step, siamese(), compile=True),
 )
 """Rows that spend tens of seconds on compiling first."""

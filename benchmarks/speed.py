@@ -129,7 +129,9 @@ def make_problem(row: Row, size: Size, dtype: torch.dtype) -> Problem:
 def ours(row: Row, problem: Problem, kept: dict[str, Any] | None = None) -> tuple[Tensor, Tensor]:
     """Loss and image gradients as the library computes them; a banked row keeps its real side in ``kept``."""
     term, net, random = row.term(), problem.net, Random(1, problem.real.device)
-    look = Look(net, Probe(net, term.taps), problem.transform, row.augment, random, accuracy=row.accuracy)
+    look = Look(
+        net, Probe(net, term.taps, compile=row.compile), problem.transform, row.augment, random, accuracy=row.accuracy
+    )
     shape = problem.real.shape[2:]
     chunk = cache_chunk((shape[0], shape[1], shape[2])) if problem.real.device.type == "cpu" else None
     classes = range(len(problem.real))
