@@ -101,9 +101,10 @@ class Shared:
         max_bytes: int | None = None,
         seed: int = 0,
     ) -> CondensedSet:
-        budget = {"bytes_per_class": bytes_per_class, "max_bytes": max_bytes}
-        key = (tuple(pool.class_ids.tolist()), pool.counts, images_per_class, *budget.values(), seed)
+        key = (tuple(pool.class_ids.tolist()), pool.counts, images_per_class, bytes_per_class, max_bytes, seed)
         if key not in self.made:
-            self.made[key] = self.condenser(pool, images_per_class, **budget, seed=seed)
+            self.made[key] = self.condenser(
+                pool, images_per_class, bytes_per_class=bytes_per_class, max_bytes=max_bytes, seed=seed
+            )
             self.seconds += float(self.made[key].provenance["seconds"])
         return self.made[key]
