@@ -173,8 +173,8 @@ def memory_in_bytes(name: str, size: Scale, data: ImageData, choose: ChooseCount
     if kind == "herding":
         found: Coreset = coresets.herding(net, epochs=5, codec=codec)
         return replace(found, choose=choose)
-    method = methods.dm(net, steps=size.steps, bank=size.bank, strategy=data.augmentation)
-    method = replace(method, optimizer=sgd(lr=0.1, per_image=True), choose=choose, codec=codec)
+    method = methods.dm(net, steps=size.steps, bank=size.bank, lr=0.1, per_image=True, strategy=data.augmentation)
+    method = replace(method, choose=choose, codec=codec)
     if "then" in name:
         return Afterwards(replace(method, codec=uint8()), codec, choose)
     if "partitioned" in name:

@@ -17,7 +17,7 @@ from ddreplay.avalanche.budget import Budget
 from ddreplay.avalanche.samples import Samples, Transform, join, memory_dataset, read
 from ddreplay.budget import check_budget
 from ddreplay.codec import Codec, avif
-from ddreplay.condense import Condenser, sgd
+from ddreplay.condense import Condenser
 from ddreplay.condensed import CondensedSet
 from ddreplay.data import ClassPool
 from ddreplay.memory import CondensedMemory
@@ -324,9 +324,8 @@ def _default(in_bytes: bool) -> Condenser:
     """Distribution matching with a bank; where bytes count, small tiles through AVIF: the best of four forms on held-out images."""
     if not in_bytes:
         return dm(bank=40, steps=1000)
-    method = dm(bank=40, steps=300)
-    form = partitioned(2, min_tile=12)
-    return replace(method, parameterize=form, optimizer=sgd(lr=0.4, per_image=True), codec=avif())
+    method = dm(bank=40, steps=300, lr=0.4, per_image=True)
+    return replace(method, parameterize=partitioned(2, min_tile=12), codec=avif())
 
 
 def _budget(

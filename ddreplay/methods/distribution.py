@@ -30,6 +30,7 @@ def dm(
     *,
     steps: int = 20000,
     lr: float = 1.0,
+    per_image: bool = False,
     batch_real: int = 256,
     strategy: str = NATURAL,
     init: Init = "real",
@@ -47,6 +48,8 @@ def dm(
     Args:
         net: makes a randomly initialised network; ``None``: the ConvNet of the paper, depth by image size.
         lr: step size on pixels in normalised space. Paper and released code: 1.0 (10 from 100 images per class on).
+        per_image: ``lr`` is multiplied by the stored images per class, for budgets in bytes, where that number is chosen later:
+            0.1 x ``factor``^2 is the paper's step at 10 images per class.
         strategy: DSA operations; without ``flip`` for digits (``ddreplay.augment.DIGITS``).
         factor: every stored image holds ``factor`` x ``factor`` smaller ones (`partitioned`).
         bank: take this many networks whose real side is computed once, instead of a new one at every step (`banked`).
@@ -62,7 +65,7 @@ def dm(
         MeanEmbedding(),
         augment=siamese(strategy),
         parameterize=_form(factor, init),
-        optimizer=sgd(lr=lr, momentum=0.5),
+        optimizer=sgd(lr=lr, momentum=0.5, per_image=per_image),
         steps=steps,
         batch_real=batch_real,
         name="dm",
