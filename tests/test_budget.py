@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddreplay import ClassPool, CondensedMemory, CondensedSet, Condenser, convnet, coresets, dm
+from ddreplay import ClassPool, CondensedMemory, CondensedSet, Condenser, Distiller, convnet, coresets, dm
 from ddreplay.budget import candidates, check_budget, fit, fixed, share_of, validated
 from ddreplay.codec import BudgetTooSmall, Codec, avif, bits, dct, float32, jpeg, uint8, webp
 from ddreplay.coded import coded
@@ -180,3 +180,11 @@ def test_a_memory_in_bytes(toy_pool: MakePool, make: Callable[[], Condenser]) ->
     assert resumed.bytes_per_class == 170
     fixed_share.resize(bytes_per_class=140)
     assert fixed_share.nbytes <= 140 * 6
+
+
+@pytest.mark.parametrize("condenser", [real(jpeg()), FORMS["pixels"]], ids=["real", "condensed"])
+def test_more_images_than_fit_become_fewer(toy_pool: MakePool, condenser: Coreset | Distiller) -> None:
+    pool = toy_pool(images_per_class=20, shape=(3, 16, 16))
+    found = replace(condenser, choose=fixed(18))(pool, bytes_per_class=75)
+    assert found.nbytes <= 225
+    assert 1 <= max(found.parts[0].counts) < 18
