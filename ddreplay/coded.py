@@ -33,7 +33,9 @@ class Coded:
     def __call__(self, pool: ClassPool, images_per_class: int, random: Random) -> CodedForm:
         form = self.parameterize(pool, images_per_class, random)
         if not isinstance(form, ImageForm):
-            raise TypeError(f"coded takes forms that store images (pixels, partitioned, frequency), got {type(form).__name__}")
+            raise TypeError(
+                f"coded takes forms that store images (pixels, partitioned, frequency), got {type(form).__name__}"
+            )
         return CodedForm(form, self, pool)
 
 

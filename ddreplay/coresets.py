@@ -149,7 +149,9 @@ def stored_by(condenser: Condenser, codec: Codec | str | None) -> Condenser:
         return condenser
     codec = codec_from_spec({"name": codec}) if isinstance(codec, str) else codec
     if not isinstance(condenser, (Distiller, Coreset)):
-        raise TypeError(f"codec can be set on a Distiller or a Coreset, got {type(condenser).__name__}; give it its codec itself")
+        raise TypeError(
+            f"codec can be set on a Distiller or a Coreset, got {type(condenser).__name__}; give it its codec itself"
+        )
     return replace(condenser, codec=codec)
 
 

@@ -56,7 +56,9 @@ def test_where_the_best_curves_cross() -> None:
     assert crossings(results[:3]) == []
 
 
-def test_it_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(SCALES, "digits", TINY)
     ran: list[tuple[str, int]] = []
     monkeypatch.setattr(

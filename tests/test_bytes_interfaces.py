@@ -55,7 +55,19 @@ def test_condense_in_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_export_writes_what_is_stored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, folder = tmp_path / "a.safetensors", tmp_path / "pictures"
-    run(capsys, "condense", "digits", "--codec", "jpeg(quality=50)", "--method", "random", "--images-per-class", 4, "--out", path)
+    run(
+        capsys,
+        "condense",
+        "digits",
+        "--codec",
+        "jpeg(quality=50)",
+        "--method",
+        "random",
+        "--images-per-class",
+        4,
+        "--out",
+        path,
+    )
     found = run(capsys, "export", path, folder)
     assert found["pictures"] == 10
     part = CondensedSet.load(path).parts[0]

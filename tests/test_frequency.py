@@ -25,7 +25,9 @@ def test_the_transform_is_the_sum_of_cosines() -> None:
     for u in range(3):
         for v in range(4):
             total = sum(
-                float(image[0, 0, x, y]) * math.cos((2 * x + 1) * u * math.pi / 6) * math.cos((2 * y + 1) * v * math.pi / 8)
+                float(image[0, 0, x, y])
+                * math.cos((2 * x + 1) * u * math.pi / 6)
+                * math.cos((2 * y + 1) * v * math.pi / 8)
                 for x in range(3)
                 for y in range(4)
             )
@@ -41,7 +43,9 @@ def test_the_selection_is_by_variance(toy_pool: MakePool) -> None:
     for k in range(3):
         found = to_frequencies(pool.of_class(k))
         variance = [
-            (sum(float(found[:, c, u, v].var(0, correction=0)) for c in range(3)), 5 * u + v) for u in range(6) for v in range(5)
+            (sum(float(found[:, c, u, v].var(0, correction=0)) for c in range(3)), 5 * u + v)
+            for u in range(6)
+            for v in range(5)
         ]
         best = [place for _, place in sorted(variance, reverse=True) if place != 0][:6]
         assert sorted(mask[k].nonzero().flatten().tolist()) == sorted([0, *best])

@@ -50,13 +50,15 @@ def _basis(size: int) -> Float[Tensor, "size size"]:
 def to_frequencies(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     """Orthonormal cosine transform of every channel."""
     rows, columns = (_basis(size).to(images) for size in images.shape[2:])
-    return rows @ images @ columns.T
+    found: Tensor = rows @ images @ columns.T
+    return found
 
 
 def from_frequencies(coefficients: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     """The inverse of `to_frequencies`."""
     rows, columns = (_basis(size).to(coefficients) for size in coefficients.shape[2:])
-    return rows.T @ coefficients @ columns
+    images: Tensor = rows.T @ coefficients @ columns
+    return images
 
 
 def _colours(channels: int) -> Float[Tensor, "channels channels"]:
@@ -64,7 +66,8 @@ def _colours(channels: int) -> Float[Tensor, "channels channels"]:
     if channels != 3:
         return torch.eye(channels, dtype=torch.float64)
     mixed = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]], dtype=torch.float64)
-    return mixed / mixed.norm(dim=1, keepdim=True)
+    colours: Tensor = mixed / mixed.norm(dim=1, keepdim=True)
+    return colours
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,9 @@ def _pack(bodies: Sequence[bytes]) -> dict[str, Tensor]:
 def _unpack(stored: Mapping[str, Tensor], classes: int) -> list[bytes]:
     sizes, data = part(stored, "sizes"), part(stored, "data")
     if sizes.dtype != torch.uint8 or data.dtype != torch.uint8 or sizes.dim() != 2 or len(sizes) != classes:
-        raise ValueError(f"stored sizes must be uint8 [{classes}, width] and data uint8, got {sizes.dtype} {sizes.shape}")
+        raise ValueError(
+            f"stored sizes must be uint8 [{classes}, width] and data uint8, got {sizes.dtype} {sizes.shape}"
+        )
     lengths = [int.from_bytes(bytes(row.tolist()), "little") for row in sizes]
     if sum(lengths) != data.numel():
         raise ValueError(f"stored data is damaged: {data.numel()} bytes where the sizes add up to {sum(lengths)}")
