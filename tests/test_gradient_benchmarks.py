@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from benchmarks import speed as speed_module
+from benchmarks.__main__ import main
 from benchmarks.fine_grained import CONTRASTS, Settings, condenser, fine_grained, pools
 from benchmarks.fine_grained import table as fine_grained_table
 from benchmarks.plain_loops import ROWS, Row
@@ -199,3 +200,22 @@ def test_task_incremental_records_every_memory(data: Path, tmp_path: Path, capsy
     assert ring["nbytes"] == dsac["nbytes"]
     assert record.results[0]["accuracies"][0] == ring["accuracies"][0]  # nothing is stored yet: the same network
     assert "dsac - ring at the end" in capsys.readouterr().out
+
+
+# ---- the command line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "fine-grained --dataset DATA --group-size 3 --groups 0 1 --images-per-class 1 --methods random --seeds 1 --nets 1 --epochs 1",
+        "task-incremental --dataset DATA --memories none ring --images-per-class 1 --epochs 1 --seeds 1",
+        "speed --methods epoch --image 1 8 8 --classes 2 --images-per-class 1 --repeats 1",
+    ],
+    ids=lambda text: text.partition(" ")[0],
+)
+def test_commands(arguments: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [str(data) if word == "DATA" else word for word in arguments.split()]
+    assert main([*words, "--net", "convnet(width=4)", "--device", "cpu", "--out", str(tmp_path / "out")]) == 0
+    assert len(list((tmp_path / "out").glob("*.json"))) == 1
+    assert "record: " in capsys.readouterr().out
