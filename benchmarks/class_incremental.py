@@ -157,9 +157,9 @@ def class_incremental(
         for results in _run(settings, cells, workers or cores):
             for result in results:
                 recording.add(**result)
-            progress.advance(note=f"{results[0]['memory']}, {budget_of(results[0])}")
+            progress.advance(note=f"{results[0]['memory']} {budget_of(results[0])}")
+            write(recording.finish(), path)  # what is done survives an interruption
     record = recording.finish()
-    write(record, path)
     print(table(record.results))
     picture = draw(record.results, path.with_suffix(".png"), dataset)
     print(f"record: {path}" + (f"   picture: {picture}" if picture else "   no picture: matplotlib is not installed"))
