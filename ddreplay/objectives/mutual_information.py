@@ -52,8 +52,10 @@ class MutualInformation(Term):
     Raises:
         ValueError: for arguments out of range.
     Departures: the printed loss (Eq. 2.17) adds what must be maximised to what is minimised; here it has a minus sign. The paper
-        leaves open the temperature, the embedding's width and length, its optimiser, and which networks are fed: here both sides
-        are seen by the network that the method shows (an expert's weights in MTT, a fresh network in DM and BPTT). Pooled
+        leaves open the temperature, the embedding's width and length, its optimiser, and which networks are fed. The temperature is
+        the best of 0.1, 0.5 and 1 for DM on held-out training images of the digits (87.4, 89.2 and 89.3 %, three seeds, reduced
+        scale; 0.5 and 1 do not differ by more than seeds do). Width 128 and length 1 are those of related work, untried here. Both
+        sides are seen by the network that the method shows (an expert's weights in MTT, a fresh network in DM and BPTT). Pooled
         maps and a subset of the real batch keep critics and statistics small. In steps per class each class's share counts 1/C,
         so that one round over the classes weighs as much as one step of all.
     Reference: Shang et al., "MIM4DD: Mutual Information Maximization for Dataset Distillation", NeurIPS 2023, Eq. 2.15-2.17.
@@ -73,7 +75,7 @@ class MutualInformation(Term):
         *,
         depth: int = 1,
         width: int = 128,
-        temperature: float = 0.5,
+        temperature: float = 1.0,
         beta: float = 2.0,
         normalise: bool = True,
         images: int | None = 64,
