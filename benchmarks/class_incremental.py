@@ -87,6 +87,7 @@ def class_incremental(
     batch_size: int = 10,
     lr: float = 0.02,
     per_class: int | None = None,
+    bounds: bool = True,
     validation: bool = False,
     workers: int = 0,
     device: str = "cpu",
@@ -115,6 +116,7 @@ def class_incremental(
         batch_size: of new images, and as many of the memory.
         lr: SGD with momentum 0.9 and weight decay 5e-4.
         per_class: at most this many training images of every class.
+        bounds: run finetuning and joint training too.
         validation: test on held-out training images instead of test images: for choosing settings.
         workers: processes; 0: one a core.
         device: cpu or cuda.
@@ -137,7 +139,7 @@ def class_incremental(
         device=device,
     )
     _check(settings, memories, bytes_per_class or images_per_class, seeds)
-    cells = [Cell(name, seed) for seed in range(seeds) for name in BOUNDS]
+    cells = [Cell(name, seed) for seed in range(seeds) for name in BOUNDS if bounds]
     for seed, memory in itertools.product(range(seeds), memories):
         if bytes_per_class:
             cells += [Cell(memory, seed, bytes_per_class=n) for n in bytes_per_class]
