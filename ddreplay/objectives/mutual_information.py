@@ -54,7 +54,7 @@ class MutualInformation(Term):
     Departures: the printed loss (Eq. 2.17) adds what must be maximised to what is minimised; here it has a minus sign. The paper
         leaves open the temperature, the embedding's width and length, its optimiser, and which networks are fed. The temperature is
         the best of 0.1, 0.5 and 1 for DM on held-out training images of the digits (87.4, 89.2 and 89.3 %, three seeds, reduced
-        scale; 0.5 and 1 do not differ by more than seeds do). Width 128 and length 1 are those of related work, untried here. The weight 0.8
+        scale; 0.5 and 1 do not differ by more than seeds do). Width 128 and length 1 are those of related work, untried. The weight 0.8
         of the paper suits losses of the size of DM's; beside losses near 1 and large step sizes (MTT, BPTT) it outweighs the method
         (digits, one image per class: MTT falls from 92 to 32 %, BPTT from 89 to 66 %, reduced scale), and must be much smaller. Both
         sides are seen by the network that the method shows (an expert's weights in MTT, a fresh network in DM and BPTT). Pooled
