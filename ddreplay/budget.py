@@ -17,7 +17,7 @@ from ddreplay.condensed import CondensedSet, Part
 from ddreplay.data import ClassPool
 from ddreplay.evaluate import Protocol as Training
 from ddreplay.evaluate import evaluate
-from ddreplay.parameterize import to_pixels
+from ddreplay.parameterize import select_beside, to_pixels
 from ddreplay.randomness import Random
 
 __all__ = ["ChooseCount", "Validated", "check_budget", "fit", "fixed", "share_of", "total_bytes", "validated"]
@@ -83,9 +83,14 @@ def _fit(part: Part, max_bytes: int, codec: Codec | None) -> Part:
     if part.nbytes <= max_bytes:
         return part
     family = codec or part.codec
-    rest = part.nbytes - sum(tensor.nbytes for tensor in part.stored.values())
-    if part.soft_labels is not None:
-        raise BudgetTooSmall(f"a set with soft labels takes {part.nbytes} bytes of {max_bytes}; store fewer images")
+    beside = select_beside(part.layout, part.stored, range(len(part.counts)))
+    images = sum(tensor.nbytes for name, tensor in part.stored.items() if name not in beside)
+    rest = part.nbytes - images
+    if part.soft_labels is not None or "coefficients" in beside or rest >= max_bytes:
+        raise BudgetTooSmall(
+            f"the set takes {part.nbytes} bytes of {max_bytes}, {rest} of them beside its images (labels, coefficients, a whitening), "
+            "which a smaller budget cannot cut; store fewer images or raise the budget"
+        )
     blocks = part.codec.decode(part.stored, part.counts, part.shape)
     largest = max(part.counts)
     # a set that only just misses keeps its images; one that shrinks much keeps their quality
@@ -101,7 +106,7 @@ def _fit(part: Part, max_bytes: int, codec: Codec | None) -> Part:
                 raise
             limit = max(1, limit * 3 // 4)
             continue
-        return replace(part, stored=fitted.encode(kept), codec=fitted, counts=tuple(len(x) for x in kept))
+        return part.encoded_anew(fitted, limit)
 
 
 @dataclass(frozen=True)

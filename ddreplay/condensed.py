@@ -113,6 +113,25 @@ class Part:
             soft_labels=soft,
         )
 
+    def encoded_anew(self, codec: Codec, limit: int | None = None) -> Part:
+        """The first ``limit`` stored images of every class (all, if ``None``) under this codec.
+
+        Raises:
+            ValueError: when images fall away that labels or combinations need.
+        """
+        blocks = [x[:limit] for x in self.codec.decode(self.stored, self.counts, self.shape)]
+        beside = select_beside(self.layout, self.stored, range(len(blocks)))
+        soft = self.soft_labels
+        if limit is not None and limit < max(self.counts, default=0) and (soft is not None or "coefficients" in beside):
+            if soft is None or self.layout["name"] != "pixels":
+                raise ValueError(
+                    f"a set of layout {self.layout['name']!r} with labels or coefficients for every image trained on cannot be "
+                    "shortened; condense again with fewer images"
+                )
+            soft = torch.cat([block[:limit] for block in soft.split(list(self.counts))])
+        stored = {**codec.encode(blocks), **beside}
+        return replace(self, stored=stored, codec=codec, counts=tuple(len(x) for x in blocks), soft_labels=soft)
+
 
 def _float32(values: Sequence[float]) -> tuple[float, ...]:
     """As a file holds them, so that saving and loading changes nothing."""
@@ -232,7 +251,7 @@ class CondensedSet:
 
     def recode(self, codec: Codec) -> CondensedSet:
         """The same stored images under another codec."""
-        return replace(self, parts=tuple(_encode_again(part, codec, max(part.counts)) for part in self.parts))
+        return replace(self, parts=tuple(part.encoded_anew(codec) for part in self.parts))
 
     def save(self, path: str | Path) -> Path:
         """Write a safetensors file, all or nothing.
@@ -361,22 +380,7 @@ def _smallest(values: Sequence[int]) -> Tensor:
     return wide
 
 
-def _encode_again(part: Part, codec: Codec, limit: int) -> Part:
-    blocks = [x[:limit] for x in part.codec.decode(part.stored, part.counts, part.shape)]
-    kept = select_beside(part.layout, part.stored, range(len(blocks)))
-    soft = part.soft_labels
-    if limit < max(part.counts, default=0) and (soft is not None or "coefficients" in kept):
-        if soft is None or part.layout["name"] != "pixels":
-            raise ValueError(
-                f"a set of layout {part.layout['name']!r} with labels or coefficients for every image trained on cannot be "
-                "shortened; condense again with fewer images"
-            )
-        soft = torch.cat([block[:limit] for block in soft.split(list(part.counts))])
-    stored = {**codec.encode(blocks), **kept}
-    return replace(part, stored=stored, codec=codec, counts=tuple(len(x) for x in blocks), soft_labels=soft)
-
-
 def _shorten(part: Part, limit: int) -> Part:
     if max(part.counts, default=0) <= limit:
         return part
-    return _encode_again(part, part.codec, limit)
+    return part.encoded_anew(part.codec, limit)

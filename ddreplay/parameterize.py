@@ -143,7 +143,9 @@ class Partitioned:
         if min(pool.shape[1:]) < self.factor * self.min_tile:
             return replace(self, factor=1, min_tile=1)(pool, images_per_class, random)
         tiles = images_per_class * self.factor**2
-        draws = initial_images(pool, tiles, self.init, random).unflatten(0, (pool.classes, self.factor**2, images_per_class))
+        draws = initial_images(pool, tiles, self.init, random).unflatten(
+            0, (pool.classes, self.factor**2, images_per_class)
+        )
         return PartitionedForm(_tile(draws, self.factor, pool.shape), pool.classes, self.factor)
 
 

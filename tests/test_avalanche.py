@@ -89,7 +89,9 @@ def test_samples_have_the_structure_of_the_experience(stream: str) -> None:
     assert [type(part) for part in stored] == [type(part) for part in current]
     assert stored[0].shape == current[0].shape
     assert stored[0].dtype == current[0].dtype
-    loader = ReplayDataLoader(experience.dataset, memory.buffer, batch_size=4, batch_size_mem=4, oversample_small_tasks=True)
+    loader = ReplayDataLoader(
+        experience.dataset, memory.buffer, batch_size=4, batch_size_mem=4, oversample_small_tasks=True
+    )
     assert all(len(batch) == len(current) and len(batch[0]) == 8 for batch in loader)
 
 
@@ -196,7 +198,9 @@ def test_images_are_read_through_evaluation_transforms_and_not_normalised_again(
     expected = torch.stack([eval_images[k][0] for k in range(len(eval_images))])
     for view in (memory.buffer, memory.buffer.train(), memory.buffer.eval()):
         stored = torch.stack([view[k][0] for k in range(len(view))])
-        torch.testing.assert_close(stored.flatten(1).sort(0).values, expected.flatten(1).sort(0).values, rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            stored.flatten(1).sort(0).values, expected.flatten(1).sort(0).values, rtol=0, atol=1e-5
+        )
 
 
 def task_labelled_stream_of(images: Images, **how: Any) -> Any:
@@ -316,7 +320,9 @@ def test_a_pickled_group_holds_its_own_images_only() -> None:
     assert one < all_of_them / 4
 
 
-@pytest.mark.parametrize("how", [{}, {"condense_every": 2}, {"max_size": 12, "adaptive_size": True, "images_per_class": None}])
+@pytest.mark.parametrize(
+    "how", [{}, {"condense_every": 2}, {"max_size": 12, "adaptive_size": True, "images_per_class": None}]
+)
 def test_state_dict_continues_the_run(how: Any, tmp_path: Any) -> None:
     benchmark = task_labelled_stream(task_labels=True, class_ids_from_zero_in_each_exp=True)
     whole = condensed(**how)

@@ -72,7 +72,9 @@ def test_positions_of_the_arguments_are_those_of_the_stock_buffer() -> None:
     assert CondensedBuffer(20, True).adaptive_size
 
 
-@pytest.mark.parametrize("how", [{"total_num_classes": 2}, {"max_size": 2, "adaptive_size": True, "images_per_class": None}])
+@pytest.mark.parametrize(
+    "how", [{"total_num_classes": 2}, {"max_size": 2, "adaptive_size": True, "images_per_class": None}]
+)
 def test_more_classes_than_declared_are_refused_and_change_nothing(how: Any) -> None:
     memory = ring(**how)
     memory.post_adapt(None, after(plain(noisy([0, 1]))))

@@ -33,7 +33,9 @@ def base(kind: Any = Naive, **how: Any) -> Any:
 
 @pytest.mark.parametrize("stream", STREAMS)
 @pytest.mark.parametrize("drop_last", [False, True])
-@pytest.mark.parametrize(("images_per_class", "batch_size_mem", "replayed"), [(2, None, [4, 8]), (2, 3, [3, 3]), (1, 3, [2, 3])])
+@pytest.mark.parametrize(
+    ("images_per_class", "batch_size_mem", "replayed"), [(2, None, [4, 8]), (2, 3, [3, 3]), (1, 3, [2, 3])]
+)
 def test_every_step_replays_what_the_memory_has(
     stream: str, drop_last: bool, images_per_class: int, batch_size_mem: int | None, replayed: list[int]
 ) -> None:
@@ -73,7 +75,9 @@ class OldStyle(ReservoirSamplingBuffer):
         self.update_from_dataset(strategy.experience.dataset)
 
 
-@pytest.mark.parametrize("policy", [lambda: ClassBalancedBuffer(12), lambda: ReservoirSamplingBuffer(12), lambda: OldStyle(12)])
+@pytest.mark.parametrize(
+    "policy", [lambda: ClassBalancedBuffer(12), lambda: ReservoirSamplingBuffer(12), lambda: OldStyle(12)]
+)
 @pytest.mark.parametrize("plugin", [CondensedReplayPlugin, MemoryOnlyPlugin])
 def test_plugins_take_any_storage_policy(policy: Any, plugin: Any) -> None:
     strategy = base(plugins=[plugin(memory := policy())])
@@ -162,7 +166,9 @@ class LongestBatch(Seen):
         self.replayed.append(0 if loader is None else len(strategy.mb_buffer_y))
 
 
-@pytest.mark.parametrize("how", [{"total_num_classes": 6}, {"max_size": 11, "adaptive_size": True, "images_per_class": None}])
+@pytest.mark.parametrize(
+    "how", [{"total_num_classes": 6}, {"max_size": 11, "adaptive_size": True, "images_per_class": None}]
+)
 def test_er_ace_replays_from_a_memory_smaller_than_its_batch(how: Any, caplog: pytest.LogCaptureFixture) -> None:
     memory = CondensedBuffer(
         condenser=dm(convnet(width=8), bank=2, steps=2, batch_real=4),

@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from ddreplay import ClassPool, CondensedMemory, CondensedSet, Condenser, Distiller, convnet, coresets, dm
+from ddreplay.basis import basis
 from ddreplay.budget import candidates, check_budget, fit, fixed, share_of, validated
 from ddreplay.codec import BudgetTooSmall, Codec, avif, bits, dct, float32, jpeg, uint8, webp
 from ddreplay.coded import coded
 from ddreplay.coresets import Coreset, RandomRule
 from ddreplay.frequency import frequency
+from ddreplay.methods.zca import whitened
 from ddreplay.parameterize import partitioned
 
 MakePool = Callable[..., ClassPool]
@@ -188,3 +190,13 @@ def test_more_images_than_fit_become_fewer(toy_pool: MakePool, condenser: Corese
     found = replace(condenser, choose=fixed(18))(pool, bytes_per_class=75)
     assert found.nbytes <= 225
     assert 1 <= max(found.parts[0].counts) < 18
+
+
+def test_what_stands_beside_images_stays_or_is_refused(toy_pool: MakePool) -> None:
+    method = dm(convnet(width=8), steps=2)
+    pool = toy_pool(images_per_class=9)
+    combined = replace(method, parameterize=basis(2))(pool, 2)
+    with pytest.raises(BudgetTooSmall, match="beside its images"):
+        fit(combined, combined.nbytes - 1)
+    white = whitened(method, rank=2)(pool, 4)
+    assert len(fit(white, white.nbytes - 1, white.parts[0].codec).images().x) == 9

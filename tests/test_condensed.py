@@ -27,7 +27,9 @@ def test_real_uint8_images_are_stored_without_loss(toy_pool: MakePool) -> None:
     pool = toy_pool()
     x, y = coresets.random()(pool, 6).images()
     assert torch.equal(y, pool.relabel(pool.all().y))
-    torch.testing.assert_close(x.sum((1, 2, 3)).sort().values, pool.all().x.sum((1, 2, 3)).sort().values, atol=1e-3, rtol=1e-5)
+    torch.testing.assert_close(
+        x.sum((1, 2, 3)).sort().values, pool.all().x.sum((1, 2, 3)).sort().values, atol=1e-3, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("codec", [float32(), uint8(), bits(4), jpeg(quality=60)])
@@ -123,7 +125,9 @@ def test_a_partition_costs_what_it_stores_and_trains_on_what_it_decodes() -> Non
     pool = ClassPool(torch.randint(256, (4, 3, 8, 8), dtype=torch.uint8), torch.tensor([0, 0, 1, 1]), device="cpu")
     blocks = [pool.of_class(k) for k in range(2)]
     plain = Part.of_images(pool, blocks, uint8())
-    tiled = Part(**{**{k: getattr(plain, k) for k in plain.__dataclass_fields__}, "layout": {"name": "partitioned", "factor": 2}})
+    tiled = Part(
+        **{**{k: getattr(plain, k) for k in plain.__dataclass_fields__}, "layout": {"name": "partitioned", "factor": 2}}
+    )
     found = CondensedSet((tiled,))
     assert (found.stored_images, len(found), found.nbytes) == (4, 16, plain.nbytes)
     pixels = uint8().decode(plain.stored, plain.counts, plain.shape)[0]

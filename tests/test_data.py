@@ -48,8 +48,12 @@ def test_a_smaller_class_repeats_its_images_evenly() -> None:
 
 def test_uint8_is_kept_and_normalised_on_the_fly() -> None:
     images = torch.randint(256, (20, 3, 8, 8), dtype=torch.uint8)
-    pool = ClassPool(images, torch.zeros(20, dtype=torch.int64), mean=(0.1, 0.2, 0.3), std=(0.5, 0.4, 0.3), device="cpu")
-    expected = (images.double() / 255 - torch.tensor([0.1, 0.2, 0.3]).view(-1, 1, 1)) / torch.tensor([0.5, 0.4, 0.3]).view(-1, 1, 1)
+    pool = ClassPool(
+        images, torch.zeros(20, dtype=torch.int64), mean=(0.1, 0.2, 0.3), std=(0.5, 0.4, 0.3), device="cpu"
+    )
+    expected = (images.double() / 255 - torch.tensor([0.1, 0.2, 0.3]).view(-1, 1, 1)) / torch.tensor(
+        [0.5, 0.4, 0.3]
+    ).view(-1, 1, 1)
     torch.testing.assert_close(pool.all().x.double(), expected, atol=1e-5, rtol=0)
     assert pool._images.dtype == torch.uint8
 
@@ -130,7 +134,9 @@ def test_what_is_no_pool_is_refused(images: torch.Tensor, labels: torch.Tensor, 
         ClassPool(images, labels)
 
 
-@pytest.mark.parametrize("how", [{"mean": (0.5,)}, {"mean": (0.5, 0.5), "std": (1.0, 1.0)}, {"mean": (0.0,), "std": (0.0,)}])
+@pytest.mark.parametrize(
+    "how", [{"mean": (0.5,)}, {"mean": (0.5, 0.5), "std": (1.0, 1.0)}, {"mean": (0.0,), "std": (0.0,)}]
+)
 def test_constants_that_cannot_be_are_refused(how: dict[str, tuple[float, ...]]) -> None:
     with pytest.raises(ValueError, match=r"mean|std"):
         ClassPool(torch.rand(3, 1, 8, 8), torch.zeros(3, dtype=torch.int64), **how)

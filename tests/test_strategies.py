@@ -46,7 +46,12 @@ def accuracy(strategy: Any, benchmark: Any) -> float:
 
 
 def how(epochs: int) -> dict[str, Any]:
-    return {"lr": 0.05, "epochs": epochs, "batch_size": 16, "evaluator": EvaluationPlugin(accuracy_metrics(stream=True))}
+    return {
+        "lr": 0.05,
+        "epochs": epochs,
+        "batch_size": 16,
+        "evaluator": EvaluationPlugin(accuracy_metrics(stream=True)),
+    }
 
 
 def test_memory_lies_between_the_bounds(digits: Any) -> None:
@@ -76,7 +81,9 @@ def test_joint_trains_on_everything_seen_so_far(digits: Any) -> None:
         memory.resize(strategy, 10)
 
 
-@pytest.mark.parametrize("path", sorted(Path(__file__).parents[1].joinpath("strategies").glob("[a-z]*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted(Path(__file__).parents[1].joinpath("strategies").glob("[a-z]*.py")), ids=lambda p: p.stem
+)
 def test_a_strategy_is_one_short_file_with_one_function_of_its_name(path: Path) -> None:
     functions = [node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
     assert functions == [path.stem]

@@ -28,10 +28,16 @@ def use_in(strategy: Any, policy: Any) -> Any:
         TypeError: when the strategy holds no storage policy, or needs more than images and labels in it (DER: logits).
         ValueError: with ER_AML, when a class is less than a training batch: it would wait for one for ever.
     """
-    parts = [strategy, *strategy.plugins, *[part for name, part in vars(strategy).items() if name == "buffer"]]  # MER: .buffer
+    parts = [
+        strategy,
+        *strategy.plugins,
+        *[part for name, part in vars(strategy).items() if name == "buffer"],
+    ]  # MER: .buffer
     holders = [part for part in parts if "storage_policy" in vars(part)]
     if not holders:
-        raise TypeError(f"{type(strategy).__name__} holds no storage policy; add CondensedReplayPlugin(policy) to its plugins")
+        raise TypeError(
+            f"{type(strategy).__name__} holds no storage policy; add CondensedReplayPlugin(policy) to its plugins"
+        )
     if isinstance(strategy, DER):
         raise TypeError("DER replays logits, which a memory of images and labels does not have")
     if isinstance(strategy, ER_AML):

@@ -48,7 +48,9 @@ class Budget:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if adaptive_size:
             if max_size is None or total is not None or images_per_class is not None:
-                raise ValueError(f"adaptive_size=True shares max_size alone between the classes seen so far, got {numbers}")
+                raise ValueError(
+                    f"adaptive_size=True shares max_size alone between the classes seen so far, got {numbers}"
+                )
             return cls(max_size, None, None)
         if images_per_class is None:
             if max_size is None or total is None:
@@ -101,7 +103,9 @@ class Budget:
     def resized(self, max_size: int, groups: int) -> Budget:
         """The same rule under another total; ``groups`` is how many are held now."""
         if self.in_bytes:
-            raise ValueError("max_size counts images, and this memory's budget is in bytes; make one with another budget")
+            raise ValueError(
+                "max_size counts images, and this memory's budget is in bytes; make one with another budget"
+            )
         if self.images_per_class is None:
             _share(max_size, max(groups, 1))
             return replace(self, max_size=max_size)

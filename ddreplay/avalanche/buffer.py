@@ -176,9 +176,14 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         self._sample_shape = tuple(samples.x.shape[1:])
         for task in sorted({task for task, _ in groups}):
             rows = samples.task == task
-            pool = ClassPool(_as_images(samples.x[rows]), samples.y[rows], mean=self.mean, std=self.std, device=self.device)
+            pool = ClassPool(
+                _as_images(samples.x[rows]), samples.y[rows], mean=self.mean, std=self.std, device=self.device
+            )
             memory = self._memory(task, limits)
-            memory.images_per_class, memory.bytes_per_class = limits.get("images_per_class"), limits.get("bytes_per_class")
+            memory.images_per_class, memory.bytes_per_class = (
+                limits.get("images_per_class"),
+                limits.get("bytes_per_class"),
+            )
             memory.update(pool)
         for memory in self.memories.values():
             memory.resize(**limits)
@@ -288,7 +293,9 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         self.total_num_groups = self.total_num_classes = self.budget.total
         self.memories = {}
         for task, memory in state["memories"].items():
-            limits = {name: memory[name] for name in ("images_per_class", "bytes_per_class") if memory[name] is not None}
+            limits = {
+                name: memory[name] for name in ("images_per_class", "bytes_per_class") if memory[name] is not None
+            }
             self._memory(task, limits).load_state_dict(memory)
         self._keys = {(task, class_id): key for task, class_id, key in state["groups"]}
         self._staged = [Samples(**part) for part in state["staged"]]
@@ -329,7 +336,12 @@ def _default(in_bytes: bool) -> Condenser:
 
 
 def _budget(
-    max_size: int | None, adaptive: bool, total: int | None, images: int | None, per_class: int | float | None, in_all: int | None
+    max_size: int | None,
+    adaptive: bool,
+    total: int | None,
+    images: int | None,
+    per_class: int | float | None,
+    in_all: int | None,
 ) -> Budget:
     if per_class is None and in_all is None:
         return Budget.of(max_size, adaptive, total, images)

@@ -22,7 +22,6 @@ Statistic = tuple[Any, ...]
 """What a term keeps of the real side: tensors whose first axis is the class, in nested tuples."""
 
 
-
 class Shared(tuple[Any, ...]):
     """A part of a statistic that belongs to all classes together: every class's step sees all of it."""
 
