@@ -83,7 +83,7 @@ def class_incremental(
     seeds: int = 5,
     net: str = "convnet(width=32)",
     epochs: int = 5,
-    gdumb_steps: int = 150,
+    gdumb_steps: int = 100,
     batch_size: int = 10,
     lr: float = 0.02,
     per_class: int | None = None,
