@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -28,9 +27,10 @@ from ddreplay.networks import NetworkSource, Setting
 from ddreplay.networks.bank import Bank, Banked
 from ddreplay.objectives.term import Look, Side, Statistic, Sum, Term, pick_classes
 from ddreplay.parameterize import Form, Parameterize, pixels
+from ddreplay.provenance import describe, provenance
 from ddreplay.randomness import Random
 
-__all__ = ["SGD", "Condenser", "Distiller", "OnStep", "describe", "sgd"]
+__all__ = ["SGD", "Condenser", "Distiller", "OnStep", "sgd"]
 
 OnStep = Callable[[int, Tensor], None]
 """Called after every image step with the number of steps done and the loss (a detached scalar, still on the device)."""
@@ -186,19 +186,10 @@ class Distiller:
         if small:
             kept = pool.select(small)
             parts.append(Part.of_images(kept, [kept.of_class(k) for k in range(kept.classes)], uint8()))
-        provenance = {
-            "method": self.name,
-            "images_per_class": images_per_class,
-            "seed": seed,
-            "steps_done": done,
-            "seconds": round(time.perf_counter() - started, 3),
-            "normalisation": pool.normalization,
-            "settings": describe(self),
-            "versions": versions(),
-            "device": str(pool.device),
-            **({"learned": learned} if learned else {}),
-        }
-        return CondensedSet(tuple(parts), provenance)
+        extras = {"learned": learned} if learned else {}
+        return CondensedSet(
+            tuple(parts), provenance(self, pool, images_per_class, seed, started, steps_done=done, **extras)
+        )
 
     def _in_bytes(self, pool: ClassPool, total: int, seed: int, *how: Any) -> CondensedSet:
         form = self.parameterize
@@ -374,31 +365,6 @@ class _Checkpoint:
 def cache_chunk(shape: tuple[int, int, int]) -> int:
     """Images of this shape in one forward on a CPU: 8 to 128, measured on 8x8 to 32x32 images and widths 32 to 128."""
     return min(128, max(8, CACHE_PIXELS // (shape[1] * shape[2])))
-
-
-def describe(value: Any) -> Any:
-    """Any part of a method as JSON: names and hyper-parameters."""
-    if isinstance(value, Term):
-        return describe(value.describe())
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"is": type(value).__name__, **fields}
-    if isinstance(value, Mapping):
-        return {str(k): describe(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [describe(v) for v in value]
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, nn.Module):
-        return type(value).__qualname__
-    return getattr(value, "__qualname__", None) or repr(value)
-
-
-def versions() -> dict[str, str]:
-    """Versions that a result depends on."""
-    from importlib.metadata import version
-
-    return {"ddreplay": version("ddreplay"), "torch": str(torch.__version__)}
 
 
 def _mixes_images(net: nn.Module) -> bool:

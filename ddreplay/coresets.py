@@ -15,11 +15,12 @@ from ddreplay.backbones import Net, Probe, as_factory, convnet
 from ddreplay.budget import ChooseCount, Validated, check_budget, share_of, total_bytes
 from ddreplay.clustering import representatives
 from ddreplay.codec import BudgetTooSmall, Codec, codec_from_spec, fit_quality, float32, uint8
-from ddreplay.condense import Condenser, Distiller, describe, versions
+from ddreplay.condense import Condenser, Distiller
 from ddreplay.condensed import CondensedSet, Part
 from ddreplay.data import ClassPool
 from ddreplay.evaluate import PROTOCOLS, predict, train
 from ddreplay.parameterize import to_pixels
+from ddreplay.provenance import provenance
 from ddreplay.randomness import Random
 
 __all__ = ["Coreset", "el2n", "embed", "forgetting", "grand", "herding", "k_center", "k_means", "random"]
@@ -61,18 +62,8 @@ class Coreset:
             part = self._part(pool, self.rule(pool, images_per_class, Random(seed, pool.device)), self.codec)
         else:
             images_per_class, part = self._in_bytes(pool, total / pool.classes, seed)
-        provenance = {
-            "method": self.name,
-            "images_per_class": images_per_class,
-            **({"max_bytes": total} if total else {}),
-            "seed": seed,
-            "seconds": round(time.perf_counter() - started, 3),
-            "normalisation": pool.normalization,
-            "settings": describe(self),
-            "versions": versions(),
-            "device": str(pool.device),
-        }
-        return CondensedSet((part,), provenance)
+        more = {"max_bytes": total} if total else {}
+        return CondensedSet((part,), provenance(self, pool, images_per_class, seed, started, **more))
 
     def _part(self, pool: ClassPool, chosen: list[Tensor], codec: Codec) -> Part:
         images = [pool.of_class(k)[rows.to(pool.device)] for k, rows in enumerate(chosen)]

@@ -7,9 +7,10 @@ from typing import Any
 
 from ddreplay.budget import check_budget
 from ddreplay.codec import uint8
-from ddreplay.condense import Condenser, describe
+from ddreplay.condense import Condenser
 from ddreplay.condensed import CondensedSet, Part
 from ddreplay.data import ClassPool
+from ddreplay.provenance import describe
 from ddreplay.whitening import Whitening
 
 __all__ = ["Whitened", "whitened"]
