@@ -38,10 +38,11 @@ class Scale:
     bank: int
     visits: int
     tries: int
+    compile: bool = False
 
 
 SCALES = {
-    "digits": Scale("convnet(width=32)", (64, 128, 256, 512), 3, 100, 20, 5000, 120),
+    "digits": Scale("convnet(width=32)", (64, 128, 256, 512), 3, 100, 20, 25000, 600),
     "small": Scale("convnet(width=32)", (500, 1000, 2000, 4000, 8000), 2, 150, 20, 24000, 300),
     "full": Scale("convnet(width=128)", (500, 1000, 2000, 4000, 8000, 16000, 32000), 5, 4000, 200, 500000, 4000),
 }
@@ -95,6 +96,7 @@ def bytes_curve(
     seeds: int | None = None,
     validation: bool = False,
     device: str = "cpu",
+    compile: bool = False,
     out: Path = Path("results"),
 ) -> None:
     """Compare real and condensed images at equal bytes.
@@ -112,6 +114,7 @@ def bytes_curve(
         seeds: of selection, condensing and training; default: those of the scale.
         validation: test on held-out training images instead of test images.
         device: cpu or cuda.
+        compile: run networks through torch.compile where that can be done: faster after tens of seconds.
         out: folder for the record (JSON) and the picture (PNG).
     """
     data = load(dataset, root=None if root is None else str(root), download=download)
@@ -119,10 +122,10 @@ def bytes_curve(
     tiny = data.shape[1] < 16
     scale = scale or ("digits" if tiny else "small")
     size = SCALES[scale]
-    size = replace(size, budgets=bytes_per_class or size.budgets, seeds=seeds or size.seeds)
+    size = replace(size, budgets=bytes_per_class or size.budgets, seeds=seeds or size.seeds, compile=compile)
     memories = memories or tuple(m for m in (*REAL, *SYNTHETIC) if tiny or "bits" not in m)
     protocol = {"dataset": dataset, "scale": scale, "reduced": scale != "full", "validation": validation}
-    protocol |= {k: getattr(size, k) for k in ("net", "steps", "bank", "visits", "tries")}
+    protocol |= {k: getattr(size, k) for k in ("net", "steps", "bank", "visits", "tries", "compile")}
     protocol |= {"mean": list(data.mean), "std": list(data.std)}
     path = out / f"bytes_{Path(dataset).stem}.json"
     recording = _resume(path, protocol, device)
@@ -174,7 +177,7 @@ def memory_in_bytes(name: str, size: Scale, data: ImageData, choose: ChooseCount
         found: Coreset = coresets.herding(net, epochs=5, codec=codec)
         return replace(found, choose=choose)
     method = methods.dm(net, steps=size.steps, bank=size.bank, lr=0.1, per_image=True, strategy=data.augmentation)
-    method = replace(method, choose=choose, codec=codec)
+    method = replace(method, choose=choose, codec=codec, compile=size.compile)
     if "then" in name:
         return Afterwards(replace(method, codec=uint8()), codec, choose)
     if "partitioned" in name:
@@ -204,7 +207,7 @@ def run_cell(
         raise RuntimeError(f"{memory} takes {condensed.nbytes} bytes where {budget * pool.classes} are allowed")
     epochs = max(1, size.visits // len(condensed))
     training = Protocol(f"{size.visits} visits", epochs=epochs - 1, augment=data.augmentation, batch_size=64)
-    found = evaluate(condensed, test, make_net(size.net), protocol=training, seeds=1, seed=seed)
+    found = evaluate(condensed, test, make_net(size.net), protocol=training, seeds=1, seed=seed, compile=size.compile)
     part = condensed.parts[0]
     return {
         **cell,

@@ -37,6 +37,7 @@ def compare(
     root: Path | None = None,
     download: bool = False,
     device: str = "auto",
+    compile: bool = False,
     name: str = "compare",
     out: Path = Path("results"),
 ) -> None:
@@ -57,6 +58,7 @@ def compare(
         root: where torchvision's files are.
         download: fetch missing files of a named data set.
         device: auto, cpu or cuda.
+        compile: run networks through torch.compile where that can be done: faster after tens of seconds.
         name: of the record's file.
         out: folder for the record (JSON).
     """
@@ -67,13 +69,14 @@ def compare(
     data = _reduced(data, train_per_class, test_per_class)
     pool, test = data.pool("train", device=device), data.pool("test", device=device)
     chosen = PROTOCOLS[protocol].on(data.augmentation).scaled(PROTOCOLS[protocol].epochs if epochs is None else epochs)
-    condensers = {text: memory_condenser(text, net, data.augmentation) for text in methods}
+    condensers = {text: memory_condenser(text, net, data.augmentation, compile=compile) for text in methods}
     settings = {
         "dataset": data.name,
         "normalization": data.normalization,
         "methods": methods,
         "images_per_class": images_per_class,
         "net": net,
+        "compile": compile,
         "evaluation": chosen.name,
         "networks": networks,
         "train": f"{len(pool)} images",
@@ -89,7 +92,9 @@ def compare(
             started = time.perf_counter()
             condensed = condensers[text](pool, count, seed=seed)
             seconds = time.perf_counter() - started
-            found = evaluate(condensed, test, make_net(net), protocol=chosen, seeds=networks, seed=1000 + seed)
+            found = evaluate(
+                condensed, test, make_net(net), protocol=chosen, seeds=networks, seed=1000 + seed, compile=compile
+            )
             recording.add(
                 method=text,
                 images_per_class=count,

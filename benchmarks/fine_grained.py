@@ -54,6 +54,7 @@ class Settings:
     batch_size: int
     validation: bool
     device: str
+    compile: bool = False
 
     def data(self) -> ImageData:
         """The data; for tuning with held-out training images in the place of the test images."""
@@ -86,6 +87,7 @@ def fine_grained(
     epochs: int = 40,
     batch_size: int = 32,
     validation: bool = False,
+    compile: bool = False,
     device: str = "auto",
     out: Path = Path("results"),
 ) -> None:
@@ -115,6 +117,7 @@ def fine_grained(
         epochs: of evaluation; dsa and dsac with augmentation, the others without, as in the paper.
         batch_size: of evaluation.
         validation: test on a fifth of the training images, which condensing does not see: for choosing settings.
+        compile: run networks through torch.compile where that can be done: faster after tens of seconds.
         device: auto, cpu or cuda.
         out: folder for the record.
     """
@@ -168,6 +171,7 @@ def condenser(settings: Settings, method: str) -> Condenser:
         lr_net=settings.lr_net,
         batch_real=settings.batch_real,
         init="real",
+        compile=settings.compile,
         **how,
     )
     return made
@@ -180,7 +184,8 @@ def run(settings: Settings, data: ImageData, group: int, method: str, seed: int)
     condensed = condenser(settings, method)(train, settings.images_per_class, seed=seed)
     seconds = time.perf_counter() - started
     net = make_net(settings.net)
-    found = evaluate(condensed, test, net, protocol=settings.protocol(method), seeds=settings.nets, seed=seed)
+    how: dict[str, Any] = {"seeds": settings.nets, "seed": seed, "compile": settings.compile}
+    found = evaluate(condensed, test, net, protocol=settings.protocol(method), **how)
     result = {
         "method": method,
         "group": group,
@@ -193,7 +198,7 @@ def run(settings: Settings, data: ImageData, group: int, method: str, seed: int)
         "nbytes": found.nbytes,
     }
     if method == "random":  # what augmented training alone gives
-        augmented = evaluate(condensed, test, net, protocol=settings.protocol("dsa"), seeds=settings.nets, seed=seed)
+        augmented = evaluate(condensed, test, net, protocol=settings.protocol("dsa"), **how)
         result["augmented"] = list(augmented.accuracies)
     return result
 

@@ -14,11 +14,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from benchmarks.memories import compiled
 from benchmarks.progress import Progress
 from benchmarks.records import begin, write
 from benchmarks.tables import format_bytes, format_number, format_summary, summary, text_table
 from ddreplay import CondensedMemory, Condenser
-from ddreplay.cli import METHODS, build, make_net, options_of
+from ddreplay.cli import METHODS, make_net, options_of
 from ddreplay.datasets import ImageData, load
 from ddreplay.evaluate import PROTOCOLS, Protocol, accuracy, train
 from ddreplay.randomness import Random
@@ -123,6 +124,7 @@ class Stream:
     steps: int
     scale: Scale
     device: str
+    compile: bool = False
 
     def data(self) -> ImageData:
         return load(self.dataset, root=self.root, download=self.download)
@@ -149,6 +151,7 @@ def gdumb(
     download: bool = False,
     workers: int = 0,
     device: str = "auto",
+    compile: bool = False,
     out: Path = Path("results"),
 ) -> None:
     """Continual learning as DM, IDM and DDM ran it: a stream of new classes, and a network trained on nothing but the memory.
@@ -174,6 +177,7 @@ def gdumb(
         download: fetch missing files of a named data set.
         workers: processes; 0: one a core.
         device: auto, cpu or cuda.
+        compile: run networks through torch.compile where that can be done: faster after tens of seconds.
         out: folder for the record (JSON).
     """
     given: dict[str, Any] = {
@@ -185,7 +189,7 @@ def gdumb(
         "net": net,
     }
     settings = replace(SCALES[scale], **{k: v for k, v in given.items() if v is not None})
-    stream = Stream(dataset, None if root is None else str(root), download, steps, settings, device)
+    stream = Stream(dataset, None if root is None else str(root), download, steps, settings, device, compile)
     data = stream.data()
     class_order(data.classes, steps, settings.classes_per_step, 0)
     for memory in memories:
@@ -198,6 +202,7 @@ def gdumb(
         "scale": scale,
         "evaluation": stream.protocol(data).name,
         "memories": memories,
+        "compile": compile,
         **asdict(settings),
     }
     recording = begin("gdumb", protocol, device="cpu" if device == "auto" and not torch.cuda.is_available() else device)
@@ -238,7 +243,7 @@ def condenser(memory: str, stream: Stream, data: ImageData) -> tuple[Condenser, 
         raise ValueError(f"memories must be methods of ddreplay condense ({', '.join(METHODS)}), got {memory!r}")
     if "strategy" in options_of(method):
         options.append(f"strategy={data.augmentation}")
-    return build(method, stream.scale.net, tuple(options)), int(times or 1)
+    return compiled(method, stream.scale.net, tuple(options), compile=stream.compile), int(times or 1)
 
 
 def _run(stream: Stream, cells: Sequence[Cell], workers: int) -> Iterator[dict[str, Any]]:
@@ -274,8 +279,8 @@ def run_cell(stream: Stream, cell: Cell) -> dict[str, Any]:
         for _ in range(scale.networks):
             with random.scope():
                 network = make_net(scale.net)(data.shape, data.classes).to(pool.device)
-            train(network, batch.x, batch.y, stream.protocol(data), random)
-            accuracies.append(accuracy(network, test.select(seen), columns=seen))
+            train(network, batch.x, batch.y, stream.protocol(data), random, compile=stream.compile)
+            accuracies.append(accuracy(network, test.select(seen), columns=seen, compile=stream.compile))
         found["train_seconds"].append(round(time.perf_counter() - started, 2))
         found["accuracies"].append(accuracies)
         found["accuracy"].append(sum(accuracies) / len(accuracies))

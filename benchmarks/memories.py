@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from ddreplay import ClassPool, CondensedSet, Condenser
+from ddreplay import ClassPool, CondensedSet, Condenser, Distiller
 from ddreplay.cli import build, make_codec, options_of
 from ddreplay.coresets import stored_by
 
@@ -54,8 +55,12 @@ SMALL: dict[str, tuple[str, ...]] = {
 """Settings with which a method condenses an experience of digits in about the time of training on it. Not the papers'."""
 
 
-def memory_condenser(name: str, net: str, strategy: str, codec: str | None = None) -> Condenser:
+def memory_condenser(
+    name: str, net: str, strategy: str, codec: str | None = None, *, compile: bool = False
+) -> Condenser:
     """A condenser by name, with the DSA operations that suit the data; options follow in parentheses: ``dm(steps=1000, bank=40)``.
+
+    compile: run networks through ``torch.compile`` where the method can.
 
     Raises:
         ValueError: when the name or an option is unknown.
@@ -67,8 +72,16 @@ def memory_condenser(name: str, net: str, strategy: str, codec: str | None = Non
     kept = {option.partition("=")[0]: option for option in [*options, *given] if option}
     if "strategy" in options_of(method):
         kept.setdefault("strategy", f"strategy={strategy}")
-    condenser = build(method, net, tuple(kept.values()))
+    condenser = compiled(method, net, tuple(kept.values()), compile=compile)
     return condenser if codec is None else stored_by(condenser, make_codec(codec))
+
+
+def compiled(method: str, net: str, options: tuple[str, ...], *, compile: bool) -> Condenser:
+    """A condenser of the command line, whose networks run through ``torch.compile`` if that is wanted and it has any."""
+    if compile and "compile" in options_of(method):
+        options = (*options, "compile=True")
+    made: Condenser = build(method, net, options)
+    return replace(made, compile=True) if compile and isinstance(made, Distiller) else made
 
 
 def _split(arguments: str) -> list[str]:

@@ -66,6 +66,7 @@ def mim4dd(
     root: Path | None = None,
     download: bool = False,
     device: str = "auto",
+    compile: bool = False,
     name: str = "mim4dd",
     out: Path = Path("results"),
 ) -> None:
@@ -91,6 +92,7 @@ def mim4dd(
         root: where torchvision's files are.
         download: fetch missing files of a named data set.
         device: auto, cpu or cuda.
+        compile: run networks through torch.compile where that can be done: faster after tens of seconds.
         name: of the record's file.
         out: folder for the record (JSON); experts of mtt are kept in its folder experts.
     """
@@ -99,13 +101,14 @@ def mim4dd(
     pool, test = data.pool("train", device=device), data.pool("test", device=device)
     chosen = PROTOCOLS[protocol].on(data.augmentation).scaled(PROTOCOLS[protocol].epochs if epochs is None else epochs)
     added = variants(weight, _options(term), sweep, values)
-    bases = {text: _base(text, net, data.augmentation, out / "experts") for text in methods}
+    bases = {text: _base(text, net, data.augmentation, out / "experts", compile) for text in methods}
     settings = {
         "dataset": data.name,
         "normalization": data.normalization,
         "methods": methods,
         "variants": {label: None if extra is None else str(extra) for label, extra in added.items()},
         "net": net,
+        "compile": compile,
         "evaluation": chosen.name,
         "networks": networks,
         "train": f"{len(pool)} images",
@@ -120,7 +123,9 @@ def mim4dd(
             condenser = bases[text] if extra is None else bases[text].plus(MutualInformation(**extra[1]), extra[0])
             condensed = condenser(pool, count, seed=seed)
             seconds = time.perf_counter() - started
-            found = evaluate(condensed, test, make_net(net), protocol=chosen, seeds=networks, seed=1000 + seed)
+            found = evaluate(
+                condensed, test, make_net(net), protocol=chosen, seeds=networks, seed=1000 + seed, compile=compile
+            )
             recording.add(
                 method=text,
                 variant=label,
@@ -183,12 +188,12 @@ def table(results: list[dict[str, Any]], dataset: str = "") -> str:
     return f"{text_table(header, rows)}\nmean and 95 % interval over {len({r['seed'] for r in results})} seeds"
 
 
-def _base(text: str, net: str, strategy: str, experts: Path) -> Distiller:
+def _base(text: str, net: str, strategy: str, experts: Path, compile: bool) -> Distiller:
     name, _, arguments = text.partition("(")
     if name in ("mtt", "tesla") and "folder" not in arguments:
         given = arguments.removesuffix(")")
         text = f"{name}({', '.join([*([given] if given else []), f'folder={str(experts)!r}'])})"
-    made: Condenser = memory_condenser(text, net, strategy)
+    made: Condenser = memory_condenser(text, net, strategy, compile=compile)
     if not isinstance(made, Distiller):
         raise ValueError(f"methods must descend an objective, which {name!r} does not")
     return made

@@ -16,7 +16,7 @@ import tyro
 from tqdm import tqdm
 
 from ddreplay import coresets, methods
-from ddreplay.backbones import alexnet, convnet, lenet, mlp, resnet18, vgg11
+from ddreplay.backbones import alexnet, bfloat16, convnet, lenet, mlp, resnet18, vgg11
 from ddreplay.budget import check_budget
 from ddreplay.codec import Codec, codec_from_spec
 from ddreplay.condense import Condenser, Distiller
@@ -258,8 +258,10 @@ def build(method: str, net: str, options: tuple[str, ...]) -> Condenser:
 
 
 def make_net(text: str) -> Any:
-    """A backbone from its name, with keyword arguments if any: ``convnet(width=64)``."""
+    """A backbone from its name, with keyword arguments if any: ``convnet(width=64)``, ``bfloat16(convnet(width=64))``."""
     name, _, arguments = text.partition("(")
+    if name == "bfloat16":
+        return bfloat16(make_net(arguments.strip().removesuffix(")")))
     if name not in NETS:
         raise ValueError(f"net must be one of {', '.join(NETS)}, with arguments if any, got {text!r}")
     try:

@@ -15,6 +15,8 @@ __all__ = ["Compiled", "Forward", "compiled", "plain"]
 Forward = Callable[[nn.Module, Tensor], Tensor]
 """(network, images) -> logits."""
 
+RECOMPILE_LIMIT = 64
+
 log = logging.getLogger(__name__)
 
 
@@ -43,7 +45,9 @@ class Compiled:
     def __call__(self, net: nn.Module, x: Tensor) -> Tensor:
         if self.works:
             try:
-                return self._function(net, x)
+                # every shape and every kind of network is compiled once; beyond the default limit they would silently not be
+                with torch._dynamo.config.patch(recompile_limit=RECOMPILE_LIMIT):
+                    return self._function(net, x)
             except Exception as error:
                 out = plain(net, x)  # a mistake of the caller's is raised here, as it would be without compiling
                 self.works = False

@@ -116,7 +116,8 @@ class Distiller:
         draw: which real images (`ddreplay.drawing`): uniformly, or those that represent their class.
         step_per: ``"set"``: one image step for all classes; ``"class"``: one per class, in order (IDM's released code).
         codec: how the result is stored.
-        compile: run the embeddings of real images, and the training of a queue's networks, through ``torch.compile``.
+        compile: run networks through ``torch.compile``: embeddings, their gradients to the images, and the training of a queue's
+            networks; not what is differentiated twice, nor networks whose maps a term reads.
         choose: with a budget in bytes, how many images it is spent on; their quality follows, and the images are condensed through
             the codec (`ddreplay.coded`).
         name: of the method, for provenance.

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ddreplay.augment import NATURAL, Augment, composed, identity, siamese
 from ddreplay.backbones import Net, as_factory, convnet
+from ddreplay.compiling import compiled, plain
 from ddreplay.condensed import CondensedSet
 from ddreplay.data import Batch, ClassPool, Shape
 from ddreplay.mixing import cutmix
@@ -156,9 +157,11 @@ def train(
     protocol: Protocol,
     random: Random,
     *,
+    compile: bool = False,
     on_epoch: Callable[[int], None] | None = None,
 ) -> nn.Module:
     """Train a network on images and labels (int64 [n], or soft [n, classes]) under a protocol; returns it."""
+    forward = compiled() if compile else plain
     augment, shape = protocol.augmentation(), (x.shape[1], x.shape[2], x.shape[3])
     if protocol.lr == "learned":
         raise ValueError(f"protocol {protocol.name} wants a learned step size: train(..., protocol.of(condensed), ...)")
@@ -173,7 +176,7 @@ def train(
                 if protocol.mix:
                     classes = y.shape[1] if y.dim() == 2 else int(y.max()) + 1
                     batch = mix.draw(shape, random, n=len(rows)).mix(batch, classes)
-                loss = F.cross_entropy(net(batch.x), batch.y)
+                loss = F.cross_entropy(forward(net, batch.x), batch.y)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
@@ -191,25 +194,26 @@ def _optimizer(net: nn.Module, protocol: Protocol, lr: float) -> torch.optim.Opt
 
 
 @torch.no_grad()
-def predict(net: nn.Module, test: ClassPool, *, chunk: int | None = None) -> Int64[Tensor, " n"]:
+def predict(net: nn.Module, test: ClassPool, *, chunk: int | None = None, compile: bool = False) -> Int64[Tensor, " n"]:
     """The most likely output column for every image of a pool, in its class-major order; the network is in eval mode during it."""
-    was_training = net.training
+    was_training, forward = net.training, compiled() if compile else plain
     net.eval()
-    chunk = chunk or (64 if test.device.type == "cpu" else 4096)
-    rows = torch.arange(len(test), device=test.device)
-    found = torch.cat([net(test.rows(part)).argmax(1) for part in rows.split(chunk)])
+    chunk = min(len(test), chunk or (64 if test.device.type == "cpu" else 4096))
+    # the last chunk starts anew where the pool ends, so that all are of one size
+    rows = torch.arange(math.ceil(len(test) / chunk) * chunk, device=test.device) % len(test)
+    found = torch.cat([forward(net, test.rows(part)).argmax(1) for part in rows.split(chunk)])
     net.train(was_training)
-    return found
+    return found[: len(test)]
 
 
-def accuracy(net: nn.Module, test: ClassPool, columns: Sequence[int] | None = None) -> float:
+def accuracy(net: nn.Module, test: ClassPool, columns: Sequence[int] | None = None, *, compile: bool = False) -> float:
     """Percent of a pool's images that a network names rightly; ``columns``: the output column of each of the pool's classes."""
-    return statistics.fmean(_hits(net, test, columns).tolist()) * 100
+    return statistics.fmean(_hits(net, test, columns, compile).tolist()) * 100
 
 
-def _hits(net: nn.Module, test: ClassPool, columns: Sequence[int] | None) -> Tensor:
+def _hits(net: nn.Module, test: ClassPool, columns: Sequence[int] | None, compile: bool) -> Tensor:
     truth = test.all_labels() if columns is None else torch.tensor(columns, device=test.device)[test.all_labels()]
-    return (predict(net, test) == truth).float()
+    return (predict(net, test, compile=compile) == truth).float()
 
 
 def evaluate(
@@ -220,6 +224,7 @@ def evaluate(
     protocol: Literal["dc2021", "dm2023", "mtt2022", "idc2022"] | Protocol = "dm2023",
     seeds: int = 20,
     seed: int = 0,
+    compile: bool = False,
     on_epoch: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Train ``seeds`` fresh networks on a set and test each on a pool of real images.
@@ -230,6 +235,7 @@ def evaluate(
     Args:
         protocol: a name of `PROTOCOLS` or your own `Protocol`.
         seed: of the first network; network k starts from its own seed derived from this one.
+        compile: train and test through ``torch.compile``: worth its tens of seconds from some minutes of training on.
         on_epoch: called with (number of the network, epoch).
     Raises:
         ValueError: when the pool has classes that the set lacks, another image shape or another normalisation; when the protocol
@@ -251,8 +257,8 @@ def evaluate(
         with random.scope():
             model = factory(test.shape, len(ids)).to(test.device)
         hook = None if on_epoch is None else _numbered(on_epoch, k)
-        train(model, batch.x.to(test.device), y.to(test.device), protocol, random, on_epoch=hook)
-        hits.append(_hits(model, test, columns))
+        train(model, batch.x.to(test.device), y.to(test.device), protocol, random, compile=compile, on_epoch=hook)
+        hits.append(_hits(model, test, columns, compile))
     per_class = torch.stack(hits).mean(0).split(list(test.counts))
     return Evaluation(
         accuracies=tuple(float(h.double().mean()) * 100 for h in hits),

@@ -62,7 +62,7 @@ def test_a_memory_sees_the_classes_of_its_step_alone(monkeypatch: pytest.MonkeyP
 def test_a_network_is_tested_on_seen_classes_with_all_outputs_open(monkeypatch: pytest.MonkeyPatch) -> None:
     tested: list[tuple[int, list[int], list[int]]] = []
 
-    def spy(net: Any, test: ClassPool, columns: list[int]) -> float:
+    def spy(net: Any, test: ClassPool, columns: list[int], **how: object) -> float:
         tested.append((net.classifier.out_features, test.class_ids.tolist(), columns))
         return 0.0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ddreplay.backbones.factory import Net, NetFactory, as_factory
 from ddreplay.backbones.families import MLP, VGG11, AlexNet, ConvNet, LeNet, ResNet18
 from ddreplay.backbones.layers import AvgPool2x2, Network
+from ddreplay.backbones.precision import bfloat16
 from ddreplay.backbones.probe import Activations, Probe, find_classifier, has_batchnorm, settle_batchnorm
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Probe",
     "alexnet",
     "as_factory",
+    "bfloat16",
     "convnet",
     "find_classifier",
     "has_batchnorm",

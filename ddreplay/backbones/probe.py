@@ -48,8 +48,8 @@ class Probe:
             several times gives its last output; an output that a later layer overwrites in place is seen overwritten.
             Groups serve any backbone: ``"layers"`` (convolutional and linear), ``"convolutions"``, ``"norms"``, ``"poolings"``, or a
             pattern such as ``"blocks.*.act"``.
-        compile: compute embeddings without gradients through ``torch.compile``, where the network is one of this package and no
-            maps are asked for.
+        compile: compute embeddings through ``torch.compile``, where the network is one of this package and no maps are asked for.
+        twice: gradients will be differentiated once more, which compiled code cannot: then only what needs none is compiled.
     Raises:
         ValueError: for a tap that the network does not have; when called, if no ``nn.Linear`` runs, or a tap does not.
     Example:
@@ -59,9 +59,10 @@ class Probe:
         (torch.Size([2, 5]), torch.Size([2, 144]), torch.Size([2, 4, 6, 6]))
     """
 
-    def __init__(self, net: nn.Module, taps: Sequence[str] = (), *, compile: bool = False) -> None:
+    def __init__(self, net: nn.Module, taps: Sequence[str] = (), *, compile: bool = False, twice: bool = False) -> None:
         self.net = net
         self.compile = compile and not taps
+        self.twice = twice
         self.taps = tuple(taps)
         modules = dict(net.named_modules())
         self._tapped: dict[str, nn.Module] = {}
@@ -83,7 +84,8 @@ class Probe:
         Works inside ``torch.func`` transforms: ``torch.func.vmap(lambda p: probe(x, p))(stacked)`` shows a batch to
         many networks of one architecture.
         """
-        if self.compile and type(self.net) is Network and parameters is None and not torch.is_grad_enabled():
+        once = not (self.twice and torch.is_grad_enabled())
+        if self.compile and isinstance(self.net, Network) and parameters is None and once:
             embedding = compiled()(self.net.blocks, x).flatten(1)
             return Activations(self.net.classifier(embedding), embedding, {})
         caught: dict[str, Tensor] = {}
@@ -142,7 +144,7 @@ def _before(module: nn.Module, inputs: list[Tensor]) -> Iterator[None]:
 @contextmanager
 def _after(module: nn.Module, name: str, caught: dict[str, Tensor]) -> Iterator[None]:
     def hook(_: nn.Module, __: Any, output: Tensor) -> None:
-        caught[name] = output
+        caught[name] = output.float() if output.dtype == torch.bfloat16 else output
 
     with module.register_forward_hook(hook):
         yield

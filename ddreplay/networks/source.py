@@ -27,7 +27,7 @@ class Setting:
     images_per_class: the budget.
     chunk: images in one forward where no gradient is needed.
     drawer: draws the real images of a statistic; ``None``: uniformly.
-    compile: run networks on real images through ``torch.compile``.
+    compile: run networks through ``torch.compile`` where that can be done.
     """
 
     pool: ClassPool
@@ -51,7 +51,8 @@ class Setting:
         """One augmentation draw for this network."""
         random = random or self.random
         transform = self.augment.draw(self.pool.shape, random)
-        probe = Probe(net, self.objective.taps, compile=self.compile)
+        twice = self.objective.weight_gradients
+        probe = Probe(net, self.objective.taps, compile=self.compile, twice=twice)
         return Look(net=net, probe=probe, transform=transform, augment=self.augment, random=random, **more)
 
     def statistic(self, look: Look, images: int | None = None, random: Random | None = None) -> Statistic:

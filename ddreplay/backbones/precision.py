@@ -1,0 +1,57 @@
+"""Networks that compute in bfloat16."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ddreplay.backbones.factory import Net, as_factory
+from ddreplay.backbones.layers import Network, Shape
+
+__all__ = ["InBfloat16", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class InBfloat16:
+    """See `bfloat16`."""
+
+    net: Net
+
+    def __call__(self, shape: Shape, classes: int) -> nn.Module:
+        made = as_factory(self.net)(shape, classes)
+        if not isinstance(made, Network):
+            raise TypeError(
+                f"bfloat16 takes the networks of this package (convnet, resnet18, ...), not {type(made).__name__}; "
+                "put torch.autocast into its forward instead"
+            )
+        made.blocks = Autocast(OrderedDict(made.blocks.named_children()))
+        return made
+
+
+def bfloat16(net: Net) -> InBfloat16:
+    """A network of this package whose blocks compute in bfloat16; weights, embeddings, classifier and losses stay float32.
+
+    What it is worth depends on the processor: one with bfloat16 matrix instructions (AMX, a GPU) gains, another loses.
+    benchmarks/records/precision*.json has times and accuracies beside each other.
+
+    Example:
+        >>> from ddreplay import convnet
+        >>> bfloat16(convnet(width=8))((1, 8, 8), 3).embed(torch.zeros(2, 1, 8, 8)).dtype
+        torch.float32
+    """
+    return InBfloat16(net)
+
+
+class Autocast(nn.Sequential):
+    """A sequence that computes in bfloat16, from and to the precision of its input."""
+
+    def forward(self, input: Float[Tensor, "n c h w"]) -> Tensor:
+        out: Tensor = input
+        with torch.autocast(input.device.type, dtype=torch.bfloat16):
+            for module in self:
+                out = module(out)
+        return out.to(input.dtype)
