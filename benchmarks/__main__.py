@@ -40,8 +40,8 @@ COMMANDS: dict[str, Command] = {
         "benchmarks.unrolling:unrolling", "memory and seconds of gradients through inner training, by its ways"
     ),
     "speed": Command("benchmarks.speed:speed", "seconds and peak memory of the condensers, part by part"),
+    "precision": Command("benchmarks.precision:precision", "bfloat16, compiling, channels-last: seconds and accuracy"),
     "bytes": Command("benchmarks.bytes_curve:bytes_curve", "accuracy against bytes a class, real and condensed images"),
-    "tables": Command("benchmarks.paper_tables:paper_tables", "rows of the papers' tables, their numbers beside ours"),
 }
 
 

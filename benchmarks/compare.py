@@ -19,7 +19,7 @@ from ddreplay.cli import make_net
 from ddreplay.datasets import ImageData, load
 from ddreplay.evaluate import PROTOCOLS, evaluate
 
-__all__ = ["compare", "first_rows", "table"]
+__all__ = ["compare", "first_rows", "reduced", "table"]
 
 
 def compare(
@@ -66,7 +66,7 @@ def compare(
         raise ValueError(f"protocol must be one of {sorted(PROTOCOLS)}, got {protocol!r}")
     data = load(dataset, root=root, download=download)
     data = data.for_tuning() if validation else data
-    data = _reduced(data, train_per_class, test_per_class)
+    data = reduced(data, train_per_class, test_per_class)
     pool, test = data.pool("train", device=device), data.pool("test", device=device)
     chosen = PROTOCOLS[protocol].on(data.augmentation).scaled(PROTOCOLS[protocol].epochs if epochs is None else epochs)
     condensers = {text: memory_condenser(text, net, data.augmentation, compile=compile) for text in methods}
@@ -113,7 +113,8 @@ def compare(
     print(f"record: {out / name}.json")
 
 
-def _reduced(data: ImageData, train_per_class: int | None, test_per_class: int | None) -> ImageData:
+def reduced(data: ImageData, train_per_class: int | None, test_per_class: int | None) -> ImageData:
+    """The first so many images of every class alone; ``None``: all."""
     train, test = first_rows(data.train_labels, train_per_class), first_rows(data.test_labels, test_per_class)
     return replace(
         data,

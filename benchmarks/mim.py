@@ -5,18 +5,17 @@ from __future__ import annotations
 import ast
 import itertools
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.compare import first_rows
+from benchmarks.compare import reduced
 from benchmarks.memories import memory_condenser
 from benchmarks.progress import Progress
 from benchmarks.records import begin, write
 from benchmarks.tables import format_number, format_summary, paired, summary, text_table
 from ddreplay import Condenser, Distiller
 from ddreplay.cli import make_net
-from ddreplay.datasets import ImageData, load
+from ddreplay.datasets import load
 from ddreplay.evaluate import PROTOCOLS, evaluate
 from ddreplay.objectives import MutualInformation
 
@@ -97,7 +96,7 @@ def mim4dd(
         out: folder for the record (JSON); experts of mtt are kept in its folder experts.
     """
     data = load(dataset, root=root, download=download)
-    data = _reduced(data.for_tuning() if validation else data, train_per_class, test_per_class)
+    data = reduced(data.for_tuning() if validation else data, train_per_class, test_per_class)
     pool, test = data.pool("train", device=device), data.pool("test", device=device)
     chosen = PROTOCOLS[protocol].on(data.augmentation).scaled(PROTOCOLS[protocol].epochs if epochs is None else epochs)
     added = variants(weight, _options(term), sweep, values)
@@ -201,14 +200,3 @@ def _base(text: str, net: str, strategy: str, experts: Path, compile: bool) -> D
 
 def _options(term: tuple[str, ...]) -> dict[str, Any]:
     return {name: ast.literal_eval(value) for name, _, value in (text.partition("=") for text in term)}
-
-
-def _reduced(data: ImageData, train_per_class: int | None, test_per_class: int | None) -> ImageData:
-    train, test = first_rows(data.train_labels, train_per_class), first_rows(data.test_labels, test_per_class)
-    return replace(
-        data,
-        train_images=data.train_images[train],
-        train_labels=data.train_labels[train],
-        test_images=data.test_images[test],
-        test_labels=data.test_labels[test],
-    )

@@ -171,12 +171,25 @@ def test_factories_are_values_and_seeded_by_the_scope(factory):
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 8, 8), (1, 1, 9, 7), (3, 2, 2, 5)])
-def test_pooling_gives_the_same_with_and_without_a_graph(shape):
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(2))
-    wanted = F.avg_pool2d(x, 2)
-    assert torch.equal(AvgPool2x2()(x.requires_grad_()), wanted)
-    with torch.no_grad():
-        torch.testing.assert_close(AvgPool2x2()(x), wanted, atol=1e-6, rtol=0)
+def test_pooling_is_that_of_torch(shape):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(F.avg_pool2d(x, 2).shape, dtype=torch.float64)
+    first, second = [], []
+    for pool in (AvgPool2x2(), lambda x: F.avg_pool2d(x, 2)):
+        out = pool(x)
+        (gradient,) = torch.autograd.grad((weight * out.square()).sum(), x, create_graph=True)
+        first.append((out, gradient))
+        second.append(torch.autograd.grad(gradient.pow(3).sum(), x)[0])
+    torch.testing.assert_close(first[0], first[1])
+    torch.testing.assert_close(second[0], second[1])
+
+
+def test_pooling_under_vmap_is_pooling_of_every_part():
+    x = torch.randn(4, 2, 3, 6, 8, dtype=torch.float64)
+    pool, loss = AvgPool2x2(), lambda x: AvgPool2x2()(x).pow(3).sum()
+    torch.testing.assert_close(torch.vmap(pool, in_dims=1)(x), torch.stack([pool(part) for part in x.unbind(1)]))
+    mapped = torch.vmap(torch.func.grad(loss))(x)
+    torch.testing.assert_close(mapped, torch.stack([torch.func.grad(loss)(part) for part in x]))
 
 
 class Forked(nn.Module):

@@ -36,10 +36,10 @@ def test_values_and_gradients_are_close_but_not_equal() -> None:
     x = torch.randn(6, *SHAPE, requires_grad=True)
     values = [Probe(net)(x).embedding for net in (plain, low)]
     gradients = [torch.autograd.grad(v.square().sum(), x)[0] for v in values]
-    for a, b in (values, gradients):
+    for (a, b), most in ((values, 0.02), (gradients, 0.2)):  # gradients carry the rounding of every layer
         assert b.dtype == torch.float32
         assert not torch.equal(a, b)
-        assert float((a - b).detach().norm() / a.detach().norm()) < 0.05
+        assert float((a - b).detach().norm() / a.detach().norm()) < most
 
 
 def test_maps_are_float32_for_the_terms_that_read_them() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,13 +23,64 @@ class AvgPool2x2(nn.Module):
     """Mean over 2x2 pixels, stride 2; a last odd row or column is left out: ``F.avg_pool2d(x, 2)``, up to rounding."""
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
-        if x.device.type != "cpu" or (torch.is_grad_enabled() and not torch.compiler.is_compiling()):
+        if x.device.type != "cpu":
             return F.avg_pool2d(x, 2)
-        # on the CPU sums of strided views take a third of the time without a graph (and more with one), and a compiler
-        # can fuse them with what is before; whole rows first, because those are vectorised
-        height, width = x.shape[2] // 2 * 2, x.shape[3] // 2 * 2
-        rows = x[:, :, 0:height:2, :width] + x[:, :, 1:height:2, :width]
-        return (rows[..., 0::2] + rows[..., 1::2]) * 0.25
+        x = x[:, :, : x.shape[2] // 2 * 2, : x.shape[3] // 2 * 2]
+        if torch.compiler.is_compiling():
+            return _mean2x2(x)
+        out: Tensor = _Mean2x2.apply(x)
+        return out
+
+
+def _mean2x2(x: Tensor) -> Tensor:
+    """Sums of strided views: several times as fast as ``F.avg_pool2d`` on a CPU, and a compiler can fuse them with what is before.
+    Whole rows first, because those are vectorised."""
+    rows = x[..., 0::2, :] + x[..., 1::2, :]
+    return (rows[..., 0::2] + rows[..., 1::2]) * 0.25
+
+
+class _LastTwo(torch.autograd.Function):
+    """A linear function of the last two axes: whatever is before them, a mapped axis too, only goes along."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Linear: nothing is kept."""
+
+    @classmethod
+    def vmap(cls, info: Any, in_dims: tuple[int], x: Tensor) -> tuple[Tensor, int]:
+        return cls.apply(x.movedim(in_dims[0], 0)), 0
+
+
+class _Mean2x2(_LastTwo):
+    """`_mean2x2` with a gradient that writes every pixel once; its own gradient is the mean again."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return _mean2x2(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        spread: Tensor = _Spread2x2.apply(grad)
+        return spread
+
+
+class _Spread2x2(_LastTwo):
+    """A quarter of every value to each of its 2x2 pixels."""
+
+    @staticmethod
+    def forward(grad: Tensor) -> Tensor:
+        *rest, height, width = grad.shape
+        quarter = grad * 0.25
+        row = grad.new_empty(*rest, height, width, 2)
+        row[..., 0], row[..., 1] = quarter, quarter
+        out = grad.new_empty(*rest, height, 2, 2 * width)
+        out[..., 0, :] = out[..., 1, :] = row.view(*rest, height, 2 * width)
+        return out.view(*rest, 2 * height, 2 * width)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        mean: Tensor = _Mean2x2.apply(grad)
+        return mean
 
 
 class Network(nn.Module):
