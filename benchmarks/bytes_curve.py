@@ -42,8 +42,8 @@ class Scale:
 
 
 SCALES = {
-    "digits": Scale("convnet(width=32)", (64, 128, 256, 512), 3, 100, 20, 25000, 600),
-    "small": Scale("convnet(width=32)", (500, 1000, 2000, 4000, 8000), 2, 150, 20, 24000, 300),
+    "digits": Scale("convnet(width=32)", (64, 128, 256, 512), 3, 100, 20, 16000, 400),
+    "small": Scale("bfloat16(convnet(width=32))", (1000, 2000, 4000, 8000), 3, 400, 20, 100000, 2000),
     "full": Scale("convnet(width=128)", (500, 1000, 2000, 4000, 8000, 16000, 32000), 5, 4000, 200, 500000, 4000),
 }
 REAL = ("random uint8", "random bits", "random jpeg", "random avif", "herding jpeg", "herding avif")

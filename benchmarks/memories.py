@@ -29,8 +29,8 @@ SMALL: dict[str, tuple[str, ...]] = {
     "dm": ("bank=40", "steps=200"),
     "idm": ("steps=400", "train_steps=5", "batch_train=128", "batch_real=64", "queue_size=20", "push_interval=10"),
     "ddm": ("bank=40", "steps=400", "gram=2500.0"),  # for networks 32 wide
-    "m3d": ("bank=40", "steps=400"),
-    "ncfm": ("bank=40", "steps=400"),
+    "m3d": ("bank=40", "steps=400", "lr=5.0"),
+    "ncfm": ("bank=40", "steps=400", "lr=5.0"),
     "dc": ("rounds=40", "loops=(1, 1)", "init='real'", "batch_real=64"),
     "dsa": ("rounds=40", "loops=(1, 1)", "batch_real=64"),
     "dcc": ("rounds=100", "loops=(1, 1)", "batch_real=64"),

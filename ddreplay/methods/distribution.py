@@ -217,7 +217,7 @@ def m3d(
     net: Net | None = None,
     *,
     steps: int = 20000,
-    lr: float = 50.0,
+    lr: float = 300.0,
     scales: Sequence[float] = (0.25, 0.5, 1.0, 2.0, 4.0),
     batch_real: int = 256,
     strategy: str = NATURAL,
