@@ -20,7 +20,7 @@ from benchmarks.memories import Shared, memory_condenser
 from benchmarks.progress import Progress
 from benchmarks.records import begin, write
 from benchmarks.streams import average_accuracy, backward_transfer, class_incremental_stream, forgetting
-from benchmarks.tables import format_bytes, format_summary, summary, text_table
+from benchmarks.tables import format_bytes, format_number, format_summary, summary, text_table
 from ddreplay.cli import make_net
 from ddreplay.datasets import ImageData, load
 from ddreplay.randomness import Random
@@ -48,6 +48,7 @@ class Settings:
     validation: bool
     codec: str | None
     device: str
+    compile: bool = False
 
     def data(self) -> ImageData:
         """The data; for tuning with held-out training images in the place of the test images."""
@@ -91,6 +92,7 @@ def class_incremental(
     validation: bool = False,
     workers: int = 0,
     device: str = "cpu",
+    compile: bool = False,
     out: Path = Path("results"),
 ) -> None:
     """Compare memories on class-incremental streams.
@@ -120,6 +122,7 @@ def class_incremental(
         validation: test on held-out training images instead of test images: for choosing settings.
         workers: processes; 0: one a core.
         device: cpu or cuda.
+        compile: condense through torch.compile where that can be done: faster after tens of seconds.
         out: folder for the record (JSON) and the picture (PNG).
     """
     settings = Settings(
@@ -137,6 +140,7 @@ def class_incremental(
         validation=validation,
         codec=codec,
         device=device,
+        compile=compile,
     )
     _check(settings, memories, bytes_per_class or images_per_class, seeds)
     cells = [Cell(name, seed) for seed in range(seeds) for name in BOUNDS if bounds]
@@ -208,7 +212,7 @@ def run_cell(settings: Settings, cell: Cell) -> list[dict[str, Any]]:
     shared = None
     if cell.memory not in BOUNDS:
         codec = settings.codec or ("avif" if cell.bytes_per_class else None)
-        shared = Shared(memory_condenser(cell.memory, settings.net, data.augmentation, codec))
+        shared = Shared(memory_condenser(cell.memory, settings.net, data.augmentation, codec, compile=settings.compile))
     names = (cell.memory,) if shared is None else settings.strategies
     results = []
     for name in names:
@@ -323,6 +327,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         "bytes",
         "condense s",
         "train s",
+        "ratio",
     ]
     rows = []
     for (strategy, _, memory), group in grouped(results).items():
@@ -343,11 +348,19 @@ def table(results: Sequence[dict[str, Any]]) -> str:
                 "-" if bound else format_bytes(summary([r["nbytes"] for r in group]).mean),
                 "-" if bound else stats["condense_seconds"],
                 stats["train_seconds"],
+                "-" if bound else format_number(_share_of_time(group), 2),
             ]
         )
     seeds = len({r["seed"] for r in results})
-    note = f"mean and 95 % interval over {seeds} seeds; accuracy: mean over all experiences after the last one"
+    note = (
+        f"mean and 95 % interval over {seeds} seeds; accuracy: mean over all experiences after the last one; "
+        "ratio: seconds of condensing over seconds of training"
+    )
     return f"{text_table(header, rows)}\n{note}"
+
+
+def _share_of_time(group: Sequence[dict[str, Any]]) -> float:
+    return float(sum(r["condense_seconds"] for r in group) / sum(r["train_seconds"] for r in group))
 
 
 def draw(results: Sequence[dict[str, Any]], path: Path, dataset: str) -> Path | None:

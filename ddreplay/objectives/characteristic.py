@@ -74,7 +74,7 @@ class CharacteristicFunction(MeanTerm):
     Reference: Wang et al., "Dataset Distillation with Neural Characteristic Function: A Minmax Perspective", CVPR 2025, Eq. 5-7.
     """
 
-    def __init__(self, frequencies: int = 1024, *, spread: float = 4.0, amplitude: float = 0.5) -> None:
+    def __init__(self, frequencies: int = 1024, *, spread: float = 1.0, amplitude: float = 0.5) -> None:
         super().__init__()
         if frequencies < 1 or spread <= 0:
             raise ValueError(f"frequencies and spread must be positive, got {frequencies} and {spread}")
