@@ -43,7 +43,7 @@ class Scale:
 
 SCALES = {
     "digits": Scale("convnet(width=32)", (64, 128, 256, 512), 3, 100, 20, 16000, 400),
-    "small": Scale("bfloat16(convnet(width=32))", (1000, 2000, 4000, 8000), 3, 400, 20, 100000, 2000),
+    "small": Scale("bfloat16(convnet(width=32))", (1000, 2000, 4000, 8000), 3, 400, 20, 100000, 800),
     "full": Scale("convnet(width=128)", (500, 1000, 2000, 4000, 8000, 16000, 32000), 5, 4000, 200, 500000, 4000),
 }
 REAL = ("random uint8", "random bits", "random jpeg", "random avif", "herding jpeg", "herding avif")
@@ -93,6 +93,9 @@ def bytes_curve(
     scale: Literal["digits", "small", "full"] | None = None,
     bytes_per_class: tuple[int, ...] = (),
     memories: tuple[str, ...] = (),
+    images: tuple[int, ...] = (),
+    net: str | None = None,
+    steps: int | None = None,
     seeds: int | None = None,
     validation: bool = False,
     device: str = "cpu",
@@ -111,6 +114,9 @@ def bytes_curve(
         scale: digits (minutes), small (32x32 images, within an hour on two cores) or full (an accelerator); default: by image size.
         bytes_per_class: budgets; default: those of the scale. Labels, numbers and normalisation are charged.
         memories: which curves; default: all that suit the images.
+        images: stored images of a class, a number for every memory in their order, instead of choosing them.
+        net: the backbone that condenses, chooses and is trained; default: that of the scale.
+        steps: image steps of condensing; default: those of the scale.
         seeds: of selection, condensing and training; default: those of the scale.
         validation: test on held-out training images instead of test images.
         device: cpu or cuda.
@@ -122,9 +128,19 @@ def bytes_curve(
     tiny = data.shape[1] < 16
     scale = scale or ("digits" if tiny else "small")
     size = SCALES[scale]
-    size = replace(size, budgets=bytes_per_class or size.budgets, seeds=seeds or size.seeds, compile=compile)
+    given: dict[str, Any] = {"budgets": bytes_per_class or None, "seeds": seeds, "net": net, "steps": steps}
+    size = replace(size, compile=compile, **{name: value for name, value in given.items() if value is not None})
     memories = memories or tuple(m for m in (*REAL, *SYNTHETIC) if tiny or "bits" not in m)
-    protocol = {"dataset": dataset, "scale": scale, "reduced": scale != "full", "validation": validation}
+    if images and len(images) != len(memories):
+        raise ValueError(f"images must have a number for every one of {len(memories)} memories, got {len(images)}")
+    counts = dict(zip(memories, images, strict=False))
+    protocol = {
+        "dataset": dataset,
+        "images": images,
+        "scale": scale,
+        "reduced": scale != "full",
+        "validation": validation,
+    }
     protocol |= {k: getattr(size, k) for k in ("net", "steps", "bank", "visits", "tries", "compile")}
     protocol |= {"mean": list(data.mean), "std": list(data.std)}
     path = out / f"bytes_{Path(dataset).stem}.json"
@@ -137,6 +153,7 @@ def bytes_curve(
             # herding looks at all data anew for every number it tries: it takes that of random images in the same codec
             alike = (memory, memory.replace("herding", "random"))
             known = [r["images"] for r in recording.results if r["memory"] in alike and r["bytes_per_class"] == budget]
+            known = [counts[memory]] if memory in counts else known
             choose = fixed(known[0]) if known and known[0] else validated(make_net(size.net), visits=size.tries)
             condenser = memory_in_bytes(memory, size, data, choose)
             recording.add(**run_cell(condenser, pool, test, size, data, memory, budget, seed))

@@ -56,6 +56,17 @@ def test_where_the_best_curves_cross() -> None:
     assert crossings(results[:3]) == []
 
 
+def test_numbers_of_images_can_be_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(bench.SCALES, "digits", TINY)
+    how: dict[str, Any] = {"memories": ("random jpeg", "random bits"), "out": tmp_path, "net": "convnet(width=4)"}
+    bytes_curve(images=(4, 2), **how)
+    record = json.loads(next(tmp_path.glob("*.json")).read_text())
+    assert [r["images"] for r in record["results"]] == [4, 2]
+    assert record["protocol"]["net"] == "convnet(width=4)"
+    with pytest.raises(ValueError, match="images must have a number"):
+        bytes_curve(images=(4,), **how)
+
+
 def test_it_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
