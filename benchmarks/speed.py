@@ -29,8 +29,9 @@ from ddreplay.randomness import Random
 
 __all__ = ["check", "ours", "speed"]
 
-TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-3}
-"""The largest difference allowed, relative to the largest entry: of the loss, the image gradients, the trained weights."""
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 5e-3}
+"""The largest difference allowed, relative to the largest entry: of the loss, the image gradients, the trained weights. In float32 the
+image gradients of a plain gradient-matching loop on 32x32 images are themselves about 1e-2 from those in float64."""
 
 
 @dataclass(frozen=True)

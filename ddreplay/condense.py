@@ -220,7 +220,7 @@ def _shorter(method: Distiller) -> Distiller:
     source = networks.source if isinstance(networks, Bank) else networks
     if isinstance(source, Banked):
         source = replace(source, size=max(1, source.size // 4))
-    return replace(method, steps=fewer, networks=source)
+    return replace(method, steps=fewer, networks=source, compile=False)  # every number of images would compile anew
 
 
 class _Run:

@@ -1,0 +1,281 @@
+"""``python -m benchmarks analyses``: what condensed sets look like from inside networks, beside random real images."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.compare import reduced
+from benchmarks.memories import memory_condenser
+from benchmarks.progress import Progress
+from benchmarks.records import begin, write
+from benchmarks.tables import format_summary, summary, text_table
+from ddreplay import ClassPool, CondensedSet, Distiller, analysis
+from ddreplay.analysis.figure import save_figure
+from ddreplay.backbones import Net, Probe, as_factory
+from ddreplay.cli import make_net
+from ddreplay.datasets import load
+from ddreplay.evaluate import PROTOCOLS, Protocol, evaluate, train
+from ddreplay.networks import Networks, NetworkSource, Setting
+from ddreplay.objectives.term import Look, Statistic
+from ddreplay.randomness import Random
+
+__all__ = ["Watched", "analyses", "table"]
+
+MEASURES = ("alignment", "uniformity", "diversity", "style distance", "consistency", "CKA", "accuracy %")
+
+
+@dataclass
+class Watched:
+    """A network source that hands every network it shows, before the images move, to ``see``."""
+
+    source: NetworkSource
+    see: Any
+
+    @property
+    def net(self) -> Net:
+        return self.source.net
+
+    def start(self, setting: Setting) -> Networks:
+        return _Watching(self.source.start(setting), self.see)
+
+
+class _Watching:
+    def __init__(self, networks: Networks, see: Any) -> None:
+        self.networks, self.see = networks, see
+        self.moved, self.state_dict = networks.moved, networks.state_dict
+        self.load_state_dict = networks.load_state_dict
+
+    def show(self) -> tuple[Look, Statistic]:
+        look, statistic = self.networks.show()
+        self.see(look.net)
+        return look, statistic
+
+
+def analyses(
+    dataset: str = "digits",
+    methods: tuple[str, ...] = ("random", "dm", "ddm", "dc(loops=(10, 5), rounds=5)", "dcc(loops=(10, 5), rounds=5)"),
+    images_per_class: int = 10,
+    net: str = "convnet(width=32)",
+    architectures: tuple[str, ...] = ("convnet(width=32)", "convnet(width=32, norm='batch')", "mlp"),
+    networks: int = 3,
+    seeds: int = 3,
+    epochs: int = 100,
+    reference_epochs: int = 10,
+    train_per_class: int | None = None,
+    test_per_class: int | None = 30,
+    device: str = "cpu",
+    out: Path = Path("results"),
+) -> None:
+    """Alignment, uniformity, diversity, style, consistency, CKA, kernel velocity and transfer of condensed sets.
+
+    Features are those of networks trained on the real data. Alignment and uniformity: of a set's images (DCC, Fig. 6; lower is closer,
+    lower is more even). Diversity: mean distance within a class. Style distance: of the first norm's maps to those of real images
+    (DDM, Fig. 1 and 4). Consistency: share of same-class images among the 10 nearest real ones (IDM, Fig. 4). CKA: mean over layers
+    between a network trained on real data and one trained on the set, both shown the test images (MIM4DD, Fig. 5). Kernel velocity:
+    how fast the neural tangent kernel of the networks that look turns between image steps (DCC, Fig. 4), in the picture. Last, networks
+    of other architectures trained on the same sets (DCC, Tab. 3).
+
+    Args:
+        dataset: as in ddreplay condense.
+        methods: of ddreplay condense, with options if any; others are those for small machines.
+        images_per_class: of the sets; at least 2.
+        net: the backbone that condenses and looks.
+        architectures: trained on the first set of every method; none: no table of them.
+        networks: trained on the real data.
+        seeds: sets of every method.
+        epochs: of training on a set.
+        reference_epochs: of training on the real data.
+        train_per_class, test_per_class: use the first so many images of every class alone.
+        device: cpu or cuda.
+        out: folder for the record (JSON) and the pictures (PNG).
+    """
+    if images_per_class < 2:
+        raise ValueError("alignment and diversity need images_per_class of 2 or more")
+    data = reduced(load(dataset), train_per_class, test_per_class)
+    pool, test = data.pool("train", device=device), data.pool("test", device=device)
+    protocol = PROTOCOLS["dm2023"].on(data.augmentation).scaled(epochs)
+    settings = {"dataset": data.name, "methods": methods, "images_per_class": images_per_class, "net": net}
+    settings |= {"architectures": architectures, "networks": networks, "seeds": seeds, "evaluation": protocol.name}
+    settings |= {"train": f"{len(pool)} images", "test": f"{len(test)} images", "scale": "reduced"}
+    recording = begin("analyses", settings, device=pool.device)
+    full = replace(protocol.scaled(reference_epochs), batch_size=64)
+    references = [trained(pool.all().x, pool.all_labels(), pool, net, full, k) for k in range(networks)]
+    path = out / f"analyses_{data.name}.json"
+    out.mkdir(parents=True, exist_ok=True)
+    velocities: dict[str, list[float]] = {}
+    firsts: dict[str, CondensedSet] = {}
+    with Progress(seeds * len(methods), "analyses", unit="sets") as progress:
+        for seed in range(seeds):
+            for text in methods:
+                condensed, speeds = condense(text, net, data.augmentation, pool, test, images_per_class, seed)
+                if seed == 0:
+                    firsts[text] = condensed
+                    velocities |= {text: speeds} if speeds else {}
+                    draw_cka(condensed, pool, test, net, protocol, references[0], out, text)
+                for k, reference in enumerate(references):
+                    recording.add(
+                        method=text, seed=seed, network=k, **measure(condensed, pool, test, net, protocol, reference, k)
+                    )
+                write(recording.finish(), path)
+                progress.advance(note=text)
+    print(table(recording.results))
+    if architectures:
+        rows = {
+            text: analysis.cross_architecture(
+                firsts[text],
+                test,
+                {a: make_net(a) for a in architectures},
+                evaluate=evaluate,
+                protocol=protocol,
+                seeds=2,
+            )
+            for text in methods
+        }
+        for text, found in rows.items():
+            recording.add(method=text, architectures={name: list(e.accuracies) for name, e in found.items()})
+        print(analysis.cross_architecture_table(rows, percent=False))
+    draw_features(firsts, pool, references[0], out / f"analyses_{data.name}_tsne.png")
+    draw_velocities(velocities, out / f"analyses_{data.name}_velocity.png")
+    write(recording.finish(), path)
+    print(f"record: {path}; pictures beside it")
+
+
+def trained(x: Tensor, y: Tensor, pool: ClassPool, net: str, protocol: Protocol, seed: int) -> nn.Module:
+    """A network trained on images and labels."""
+    random = Random(seed, x.device)
+    with random.scope():
+        model = as_factory(make_net(net))(pool.shape, pool.classes).to(x.device)
+    return train(model, x, y, protocol, random).eval()
+
+
+def condense(
+    text: str, net: str, strategy: str, pool: ClassPool, test: ClassPool, images_per_class: int, seed: int
+) -> tuple[CondensedSet, list[float]]:
+    """A set, and the kernel velocities of the networks that looked where the method trains those on the set."""
+    condenser = memory_condenser(text, net, strategy)
+    velocity = analysis.KernelVelocity()
+    few = test.rows(torch.arange(0, len(test), max(1, len(test) // 8), device=test.device))[:8]
+    if isinstance(condenser, Distiller) and condenser.objective.weight_gradients and not seed:
+
+        def see(model: nn.Module) -> None:
+            velocity.observe(analysis.projected_ntk(model, few, directions=64, outputs="trace"))
+
+        condenser = replace(condenser, networks=Watched(condenser.networks, see))
+    return condenser(pool, images_per_class, seed=seed), velocity.velocities
+
+
+def measure(
+    condensed: CondensedSet,
+    pool: ClassPool,
+    test: ClassPool,
+    net: str,
+    protocol: Protocol,
+    reference: nn.Module,
+    k: int,
+) -> dict[str, float]:
+    """Every measure of one set under one network trained on real data."""
+    batch = condensed.images()
+    probe = Probe(reference, ("norms",))
+    with torch.no_grad():
+        syn, real = probe(batch.x), probe(pool.all().x)
+    first = probe.names("norms")[0]
+    nearest = analysis.consistency_ratio(syn.embedding, batch.y, real.embedding, pool.all_labels(), neighbours=(10,))
+    tested = evaluate(condensed, test, make_net(net), protocol=protocol, seeds=1, seed=k)
+    matrix = cka(condensed, pool, test, net, protocol, reference, k)
+    values: tuple[Tensor | float, ...] = (
+        analysis.alignment(syn.embedding, batch.y),
+        analysis.uniformity(syn.embedding),
+        analysis.intra_class_diversity(syn.embedding, batch.y).mean(),
+        analysis.style_distance(real.maps[first], syn.maps[first]),
+        nearest[0] * 100,
+        matrix.diagonal().mean(),
+        tested.mean,
+    )
+    return {name: float(value) for name, value in zip(MEASURES, values, strict=True)}
+
+
+def cka(
+    condensed: CondensedSet,
+    pool: ClassPool,
+    test: ClassPool,
+    net: str,
+    protocol: Protocol,
+    reference: nn.Module,
+    k: int,
+) -> Tensor:
+    """Linear CKA of the layers of both networks."""
+    batch = condensed.images()
+    model = trained(batch.x, batch.y, pool, net, protocol, k)
+    outputs = [analysis.layer_outputs(n, test.all().x, layers_of(n)) for n in (reference, model)]
+    return analysis.cka_matrix(*outputs)
+
+
+def layers_of(net: nn.Module) -> list[str]:
+    """Convolutional and linear layers, by name."""
+    return [name for name, module in net.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
+
+
+def draw_cka(
+    condensed: CondensedSet,
+    pool: ClassPool,
+    test: ClassPool,
+    net: str,
+    protocol: Protocol,
+    reference: nn.Module,
+    out: Path,
+    text: str,
+) -> None:
+    """The heat map of one set."""
+    names = layers_of(reference)
+    name = text.partition("(")[0]
+    matrix = cka(condensed, pool, test, net, protocol, reference, 0)
+    analysis.cka_picture(
+        out / f"cka_{name}.png", matrix, rows=names, columns=names, title=f"real (rows), {name} (columns)"
+    )
+
+
+def draw_features(sets: dict[str, CondensedSet], pool: ClassPool, reference: nn.Module, path: Path) -> None:
+    """t-SNE of real images and all sets."""
+    probe = Probe(reference)
+    every = max(1, len(pool) // 500)
+    with torch.no_grad():
+        features = {"real": probe(pool.rows(torch.arange(0, len(pool), every, device=pool.device))).embedding}
+        features |= {text.partition("(")[0]: probe(condensed.images().x).embedding for text, condensed in sets.items()}
+    analysis.tsne_picture(path, features)
+
+
+def draw_velocities(velocities: dict[str, list[float]], path: Path) -> None:
+    """Kernel velocity over image steps."""
+    if not velocities:
+        return
+    with save_figure(path, width=7.5, height=3.0) as (axis,):
+        for text, values in velocities.items():
+            axis.plot(range(1, len(values) + 1), values, label=text.partition("(")[0], linewidth=1)
+        axis.set_xlabel("image steps")
+        axis.set_ylabel("kernel velocity")
+        axis.set_yscale("log")
+        axis.legend()
+
+
+def table(results: Sequence[dict[str, Any]]) -> str:
+    """A row a method: means over sets and networks; the interval is over sets."""
+    measured = [r for r in results if "seed" in r]
+    rows = []
+    for text in dict.fromkeys(r["method"] for r in measured):
+        own = [r for r in measured if r["method"] == text]
+        row = [text]
+        for name in MEASURES:
+            by_set = [
+                statistics.fmean(r[name] for r in own if r["seed"] == seed) for seed in sorted({r["seed"] for r in own})
+            ]
+            row.append(format_summary(summary(by_set), scale=1, digits=1 if abs(by_set[0]) > 10 else 3))
+        rows.append(row)
+    sets = len({r["seed"] for r in measured})
+    return f"{text_table(['method', *MEASURES], rows)}\nmean and 95 % interval over {sets} sets"
