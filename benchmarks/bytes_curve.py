@@ -43,7 +43,7 @@ class Scale:
 
 SCALES = {
     "digits": Scale("convnet(width=32)", (64, 128, 256, 512), 3, 100, 20, 16000, 400),
-    "small": Scale("bfloat16(convnet(width=32))", (1000, 2000, 4000, 8000), 3, 400, 20, 100000, 800),
+    "small": Scale("convnet(width=32)", (1000, 2000, 4000, 8000), 3, 400, 20, 100000, 800),
     "full": Scale("convnet(width=128)", (500, 1000, 2000, 4000, 8000, 16000, 32000), 5, 4000, 200, 500000, 4000),
 }
 REAL = ("random uint8", "random bits", "random jpeg", "random avif", "herding jpeg", "herding avif")
