@@ -114,7 +114,7 @@ def bytes_curve(
         scale: digits (minutes), small (32x32 images, within an hour on two cores) or full (an accelerator); default: by image size.
         bytes_per_class: budgets; default: those of the scale. Labels, numbers and normalisation are charged.
         memories: which curves; default: all that suit the images.
-        images: stored images of a class, a number for every memory in their order, instead of choosing them.
+        images: stored images of a class, a number for every memory in their order, instead of choosing them; 0: choose.
         net: the backbone that condenses, chooses and is trained; default: that of the scale.
         steps: image steps of condensing; default: those of the scale.
         seeds: of selection, condensing and training; default: those of the scale.
@@ -136,7 +136,6 @@ def bytes_curve(
     counts = dict(zip(memories, images, strict=False))
     protocol = {
         "dataset": dataset,
-        "images": images,
         "scale": scale,
         "reduced": scale != "full",
         "validation": validation,
@@ -153,10 +152,11 @@ def bytes_curve(
             # herding looks at all data anew for every number it tries: it takes that of random images in the same codec
             alike = (memory, memory.replace("herding", "random"))
             known = [r["images"] for r in recording.results if r["memory"] in alike and r["bytes_per_class"] == budget]
-            known = [counts[memory]] if memory in counts else known
+            known = [counts[memory]] if counts.get(memory) else known
             choose = fixed(known[0]) if known and known[0] else validated(make_net(size.net), visits=size.tries)
             condenser = memory_in_bytes(memory, size, data, choose)
-            recording.add(**run_cell(condenser, pool, test, size, data, memory, budget, seed))
+            cell = run_cell(condenser, pool, test, size, data, memory, budget, seed)
+            recording.add(**cell, images_given=bool(counts.get(memory)))
             write(recording.finish(), path)
             progress.advance(note=f"{memory}, {budget} bytes, seed {seed}")
     results = [r for r in recording.results if r["memory"] in memories and r["bytes_per_class"] in size.budgets]
