@@ -163,7 +163,7 @@ def bytes_curve(
     print(table(results))
     for line in crossings(results):
         print(line)
-    picture = draw(results, path.with_suffix(".png"), f"{dataset}, {size.net}")
+    picture = draw(results, path.with_suffix(".png"), f"{Path(dataset).stem}, {size.net}")
     print(f"record: {path}" + (f"   picture: {picture}" if picture else "   no picture: matplotlib is not installed"))
 
 

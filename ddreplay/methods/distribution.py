@@ -238,7 +238,8 @@ def m3d(
         factor: every stored image holds ``factor`` x ``factor`` smaller ones (`partitioned`).
         bank: take this many networks whose real side (the embeddings of ``batch_real`` images a class) is computed once (`banked`).
         refresh: with ``bank``: replace an entry every so many steps.
-    Departures: only the objective is M3D's. Networks, augmentation and steps are those of `dm`, and the step size is our choice.
+    Departures: only the objective is M3D's. Networks, augmentation and steps are those of `dm`. The step size is
+        our choice, on held-out images of CIFAR-10 (300 to 3000 did alike; 8x8 digits want 5).
     Reference: Zhang et al., "M3D: Dataset Condensation by Minimizing Maximum Mean Discrepancy", AAAI 2024.
     Example:
         >>> m3d(convnet(width=8), steps=2)(toy_pool(), 1).images().x.shape
@@ -287,7 +288,8 @@ def ncfm(
         refresh: with ``bank``: replace an entry every so many steps.
     Departures: only the objective is NCFM's, without the network that learns frequencies, as in its released configuration. Networks,
         augmentation and steps are those of `dm`; the paper matches several layers of trained networks and calibrates with their
-        labels. The step size is our choice.
+        labels. Step size and spread are our choice, on held-out images of CIFAR-10: a spread of 4, with any step size, gained nothing over
+        real images; 0.3 and 1 did.
     Reference: Wang et al., "Dataset Distillation with Neural Characteristic Function: A Minmax Perspective", CVPR 2025.
     Example:
         >>> ncfm(convnet(width=8), steps=2)(toy_pool(), 1).images().x.shape
