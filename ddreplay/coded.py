@@ -26,9 +26,9 @@ class Coded:
 
     codec: Codec
     parameterize: Parameterize = pixels()
-    every: int = 5
+    every: int = 10
     bytes_per_class: int | float | None = None
-    refit: int = 50
+    refit: int = 100
 
     def __call__(self, pool: ClassPool, images_per_class: int, random: Random) -> CodedForm:
         form = self.parameterize(pool, images_per_class, random)
@@ -43,9 +43,9 @@ def coded(
     codec: Codec,
     parameterize: Parameterize | None = None,
     *,
-    every: int = 5,
+    every: int = 10,
     bytes_per_class: int | float | None = None,
-    refit: int = 50,
+    refit: int = 100,
 ) -> Coded:
     """The networks see what storage will give back; the gradient passes straight through the codec.
 
