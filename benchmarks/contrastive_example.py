@@ -45,7 +45,7 @@ def contrastive_example(
     images_per_class: int = 10,
     rounds: int = 20,
     width: int = 32,
-    folder: Path = Path("results"),
+    out: Path = Path("results"),
 ) -> None:
     """The motivating example of DCC (Sec. 3.2): two classes with a shared feature, one synthetic point a class.
 
@@ -68,10 +68,10 @@ def contrastive_example(
         images_per_class: condensed digits a class. Paper: 10.
         rounds: networks per condensation of digits, 10 image steps each. Paper: 1000.
         width: filters of the ConvNet. Paper: 128.
-        folder: where the record and the pictures go.
+        out: where the record and the pictures go.
     """
     _check(alphas, betas, seeds, samples, capacity)
-    protocol = {name: value for name, value in locals().items() if name not in ("mnist", "folder")}
+    protocol = {name: value for name, value in locals().items() if name not in ("mnist", "out")}
     recording = begin("contrastive-example", {**protocol, "mnist": mnist is not None})
     grid = _solve_grid(alphas, betas, seeds, samples, capacity, penalty, steps)
     for problem, solved in zip(grid.problems, grid.rows(), strict=True):
@@ -80,18 +80,18 @@ def contrastive_example(
     for row in _uniqueness(seeds, samples, capacity, steps):
         recording.add(part="uniqueness", **row)
     print(_uniqueness_table(recording.results))
-    _draw_gaussians(folder / "contrastive_gaussians.png", grid, alphas, betas)
-    write(recording.finish(), folder / "contrastive_example.json")
+    _draw_gaussians(out / "contrastive_gaussians.png", grid, alphas, betas)
+    write(recording.finish(), out / "contrastive_example.json")
     if digits:
         from benchmarks.contrastive_digits import condense_digits, digits_table
 
         print(f"\nDigits 3 and 8, {rounds} networks a condensation ...", flush=True)
-        path = folder / "contrastive_digits.png"
+        path = out / "contrastive_digits.png"
         rows = condense_digits(mnist, images_per_class=images_per_class, rounds=rounds, width=width, picture=path)
         for row in rows:
             recording.add(part="digits", **row)
         print(digits_table(rows))
-        write(recording.finish(), folder / "contrastive_example.json")
+        write(recording.finish(), out / "contrastive_example.json")
 
 
 def _check(alphas: Sequence[float], betas: Sequence[float], seeds: int, samples: int, capacity: float) -> None:

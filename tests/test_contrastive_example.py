@@ -121,9 +121,7 @@ def test_without_a_binding_capacity_a_common_shift_of_both_points_costs_nothing(
 def test_the_benchmark_prints_the_table_and_writes_record_and_picture(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    contrastive_example(
-        alphas=(1.0,), betas=(0.0, 2.0), seeds=2, samples=20_000, steps=100, digits=False, folder=tmp_path
-    )
+    contrastive_example(alphas=(1.0,), betas=(0.0, 2.0), seeds=2, samples=20_000, steps=100, digits=False, out=tmp_path)
     table = capsys.readouterr().out
     assert "| 1 | 2 |" in table
     assert "0.3333" in table
