@@ -195,7 +195,7 @@ def memory_in_bytes(name: str, size: Scale, data: ImageData, choose: ChooseCount
     if kind == "herding":
         found: Coreset = coresets.herding(net, epochs=5 if data.shape[1] < 16 else 1, codec=codec)
         return replace(found, choose=choose)
-    method = methods.dm(net, steps=size.steps, bank=size.bank, lr=0.1, per_image=True, strategy=data.augmentation)
+    method = methods.dm(net, steps=size.steps, bank=size.bank, lr=0.4, per_image=True, strategy=data.augmentation)
     method = replace(method, choose=choose, codec=codec, compile=size.compile)
     if "then" in name:
         return Afterwards(replace(method, codec=uint8()), codec, choose)
