@@ -216,7 +216,10 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(distiller: Distiller, toy_p
 
 
 def test_the_objective_goes_down(distiller: Distiller, toy_pool: MakePool) -> None:
-    longer = Distiller(**{**vars(distiller), "steps": 60, "optimizer": type(distiller.optimizer)(lr=0.05)})
+    lr = (
+        5.0 if distiller.name == "ncfm" else 0.05
+    )  # its gradients are that much smaller: roots, of embeddings of unit length
+    longer = Distiller(**{**vars(distiller), "steps": 60, "optimizer": type(distiller.optimizer)(lr=lr)})
     losses: list[float] = []
     longer(toy_pool(images_per_class=12), 2, on_step=lambda _, loss: losses.append(float(loss)))
     assert len(losses) == 60
