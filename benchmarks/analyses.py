@@ -118,11 +118,15 @@ def analyses(
                 if seed == 0:
                     firsts[text] = condensed
                     velocities |= {text: speeds} if speeds else {}
-                    draw_cka(condensed, pool, test, net, protocol, references[0], out, text)
+                batch = condensed.images()
                 for k, reference in enumerate(references):
-                    recording.add(
-                        method=text, seed=seed, network=k, **measure(condensed, pool, test, net, protocol, reference, k)
-                    )
+                    model = trained(batch.x, batch.y, pool, net, protocol, k)
+                    found, matrix = measure(condensed, pool, test, reference, model)
+                    tested = evaluate(condensed, test, make_net(net), protocol=protocol, seeds=1, seed=k)
+                    found[MEASURES[-1]] = tested.mean  # whitening and soft labels included
+                    recording.add(method=text, seed=seed, network=k, **found)
+                    if seed == k == 0:
+                        draw_cka(matrix, layers_of(reference), out, text)
                 write(recording.finish(), path)
                 progress.advance(note=text)
     print(table(recording.results))
@@ -138,8 +142,8 @@ def analyses(
             )
             for text in methods
         }
-        for text, found in rows.items():
-            recording.add(method=text, architectures={name: list(e.accuracies) for name, e in found.items()})
+        for text, row in rows.items():
+            recording.add(method=text, architectures={name: list(e.accuracies) for name, e in row.items()})
         print(analysis.cross_architecture_table(rows, percent=False))
     draw_features(firsts, pool, references[0], out / f"analyses_{data.name}_tsne.png")
     draw_velocities(velocities, out / f"analyses_{data.name}_velocity.png")
@@ -172,23 +176,16 @@ def condense(
 
 
 def measure(
-    condensed: CondensedSet,
-    pool: ClassPool,
-    test: ClassPool,
-    net: str,
-    protocol: Protocol,
-    reference: nn.Module,
-    k: int,
-) -> dict[str, float]:
-    """Every measure of one set under one network trained on real data."""
+    condensed: CondensedSet, pool: ClassPool, test: ClassPool, reference: nn.Module, model: nn.Module
+) -> tuple[dict[str, float], Tensor]:
+    """Every measure of one set but accuracy, under networks trained on real data and on the set; and the CKA of their layers."""
     batch = condensed.images()
     probe = Probe(reference, ("norms",))
     with torch.no_grad():
         syn, real = probe(batch.x), probe(pool.all().x)
     first = probe.names("norms")[0]
     nearest = analysis.consistency_ratio(syn.embedding, batch.y, real.embedding, pool.all_labels(), neighbours=(10,))
-    tested = evaluate(condensed, test, make_net(net), protocol=protocol, seeds=1, seed=k)
-    matrix = cka(condensed, pool, test, net, protocol, reference, k)
+    matrix = analysis.cka_matrix(*(analysis.layer_outputs(n, test.all().x, layers_of(n)) for n in (reference, model)))
     values: tuple[Tensor | float, ...] = (
         analysis.alignment(syn.embedding, batch.y),
         analysis.uniformity(syn.embedding),
@@ -196,25 +193,8 @@ def measure(
         analysis.style_distance(real.maps[first], syn.maps[first]),
         nearest[0] * 100,
         matrix.diagonal().mean(),
-        tested.mean,
     )
-    return {name: float(value) for name, value in zip(MEASURES, values, strict=True)}
-
-
-def cka(
-    condensed: CondensedSet,
-    pool: ClassPool,
-    test: ClassPool,
-    net: str,
-    protocol: Protocol,
-    reference: nn.Module,
-    k: int,
-) -> Tensor:
-    """Linear CKA of the layers of both networks."""
-    batch = condensed.images()
-    model = trained(batch.x, batch.y, pool, net, protocol, k)
-    outputs = [analysis.layer_outputs(n, test.all().x, layers_of(n)) for n in (reference, model)]
-    return analysis.cka_matrix(*outputs)
+    return {name: float(value) for name, value in zip(MEASURES[:-1], values, strict=True)}, matrix
 
 
 def layers_of(net: nn.Module) -> list[str]:
@@ -222,23 +202,11 @@ def layers_of(net: nn.Module) -> list[str]:
     return [name for name, module in net.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
 
 
-def draw_cka(
-    condensed: CondensedSet,
-    pool: ClassPool,
-    test: ClassPool,
-    net: str,
-    protocol: Protocol,
-    reference: nn.Module,
-    out: Path,
-    text: str,
-) -> None:
+def draw_cka(matrix: Tensor, layers: list[str], out: Path, text: str) -> None:
     """The heat map of one set."""
-    names = layers_of(reference)
     name = text.partition("(")[0]
-    matrix = cka(condensed, pool, test, net, protocol, reference, 0)
-    analysis.cka_picture(
-        out / f"cka_{name}.png", matrix, rows=names, columns=names, title=f"real (rows), {name} (columns)"
-    )
+    title = f"real (rows), {name} (columns)"
+    analysis.cka_picture(out / f"cka_{name}.png", matrix, rows=layers, columns=layers, title=title)
 
 
 def draw_features(sets: dict[str, CondensedSet], pool: ClassPool, reference: nn.Module, path: Path) -> None:
