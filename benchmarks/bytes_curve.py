@@ -29,7 +29,8 @@ __all__ = ["bytes_curve"]
 
 @dataclass(frozen=True)
 class Scale:
-    """What a run costs. visits: images that a tested network is trained on, repetitions included. tries: of a trial's images a class."""
+    """What a run costs. visits: images that a tested network is trained on, repetitions included. tries: of a trial's images a class.
+    trained: steps that the bank's networks are trained on real images for, at most."""
 
     net: str
     budgets: tuple[int, ...]
@@ -38,13 +39,14 @@ class Scale:
     bank: int
     visits: int
     tries: int
+    trained: int = 0
     compile: bool = False
 
 
 SCALES = {
     "digits": Scale("convnet(width=32)", (64, 128, 256, 512), 3, 100, 20, 16000, 400),
-    "small": Scale("convnet(width=32)", (1000, 2000, 4000, 8000), 3, 400, 20, 100000, 800),
-    "full": Scale("convnet(width=128)", (500, 1000, 2000, 4000, 8000, 16000, 32000), 5, 4000, 200, 500000, 4000),
+    "small": Scale("convnet(width=32)", (1000, 2000, 4000, 8000), 3, 400, 20, 100000, 800, 300),
+    "full": Scale("convnet(width=128)", (500, 1000, 2000, 4000, 8000, 16000, 32000), 5, 4000, 200, 500000, 4000, 300),
 }
 REAL = ("random uint8", "random bits", "random jpeg", "random avif", "herding jpeg", "herding avif")
 SYNTHETIC = (
@@ -140,7 +142,7 @@ def bytes_curve(
         "reduced": scale != "full",
         "validation": validation,
     }
-    protocol |= {k: getattr(size, k) for k in ("net", "steps", "bank", "visits", "tries", "compile")}
+    protocol |= {k: getattr(size, k) for k in ("net", "steps", "bank", "trained", "visits", "tries", "compile")}
     protocol |= {"mean": list(data.mean), "std": list(data.std)}
     path = out / f"bytes_{Path(dataset).stem}.json"
     recording = _resume(path, protocol, device)
@@ -195,7 +197,9 @@ def memory_in_bytes(name: str, size: Scale, data: ImageData, choose: ChooseCount
     if kind == "herding":
         found: Coreset = coresets.herding(net, epochs=5 if data.shape[1] < 16 else 1, codec=codec)
         return replace(found, choose=choose)
-    method = methods.dm(net, steps=size.steps, bank=size.bank, lr=0.4, per_image=True, strategy=data.augmentation)
+    method = methods.dm(
+        net, steps=size.steps, bank=size.bank, trained=size.trained, lr=0.4, per_image=True, strategy=data.augmentation
+    )
     method = replace(method, choose=choose, codec=codec, compile=size.compile)
     if "then" in name:
         return Afterwards(replace(method, codec=uint8()), codec, choose)

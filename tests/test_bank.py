@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -126,3 +127,39 @@ def test_what_cannot_be_banked_says_so(toy_pool: MakePool) -> None:
 def test_gradients_can_be_banked(toy_pool: MakePool) -> None:
     method = replace(dc(NET, rounds=3, loops=(1, 0)), networks=banked(NET, 2))
     assert torch.isfinite(method(toy_pool(), 1).images().x).all()
+
+
+def test_a_trained_bank_knows_the_real_images_at_different_ages(toy_pool: MakePool) -> None:
+    pool = toy_pool(images_per_class=20)
+
+    def losses(trained: int) -> torch.Tensor:
+        context = replace(setting(pool, 3), augment=identity)
+        bank = banked(NET, 6, trained=trained).build(context).fill()
+        nets = [bank.entry(k)[0].net for k in range(6)]
+        assert not any(p.requires_grad or p.grad is not None for net in nets for p in net.parameters())
+        everything = pool.all()
+        with torch.no_grad():
+            return torch.stack([torch.nn.functional.cross_entropy(net(everything.x), everything.y) for net in nets])
+
+    new, known, again = losses(0), losses(200), losses(200)
+    assert torch.equal(known, again)
+    assert known.median() < 0.5 * new.median()
+    assert known.max() > 2 * known.min()  # ages differ
+    with pytest.raises(ValueError, match="trained"):
+        banked(NET, trained=-1)
+    with pytest.raises(ValueError, match="trained"):
+        dm(NET, trained=10)
+
+
+def test_a_trained_bank_goes_on_from_a_checkpoint(toy_pool: MakePool, tmp_path: Path) -> None:
+    pool, file = toy_pool(), tmp_path / "run.pt"
+    whole = dm(NET, steps=6, bank=2, refresh=2, trained=5)(pool, 1)
+
+    def stop(step: int, loss: torch.Tensor) -> None:
+        if step == 3:
+            raise KeyboardInterrupt
+
+    method = dm(NET, steps=6, bank=2, refresh=2, trained=5)
+    with pytest.raises(KeyboardInterrupt):
+        method(pool, 1, checkpoint=file, checkpoint_every=1, on_step=stop)
+    assert torch.equal(whole.images().x, method(pool, 1, checkpoint=file, checkpoint_every=1).images().x)

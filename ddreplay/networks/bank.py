@@ -1,13 +1,16 @@
-"""A bank of random networks whose real side is paid once."""
+"""A bank of networks whose real side is paid once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from ddreplay.backbones import Net
+from ddreplay.compiling import compiled, plain
 from ddreplay.networks.source import Networks, Setting
 from ddreplay.objectives.term import Look, Statistic
 from ddreplay.randomness import Random
@@ -23,6 +26,7 @@ class Banked:
     size: int = 40
     images: int | None = 512
     refresh: int | None = None
+    trained: int = 0
 
     def start(self, setting: Setting) -> Networks:
         return self.build(setting).start(setting)
@@ -37,23 +41,30 @@ class Banked:
         return Bank(self, setting, [setting.random.seed() for _ in range(self.size)])
 
 
-def banked(net: Net, size: int = 40, *, images: int | None = 512, refresh: int | None = None) -> Banked:
-    """A bank of random networks whose real side is paid once (Ours; the idea: `fresh` needs new networks, not new statistics).
+def banked(
+    net: Net, size: int = 40, *, images: int | None = 512, refresh: int | None = None, trained: int = 0
+) -> Banked:
+    """A bank of networks whose real side is paid once (Ours; the idea: `fresh` needs new networks, not new statistics).
 
     Every entry holds a freshly initialised network, one augmentation draw and the objective's statistic of real images under
-    both. An image step picks an entry and touches synthetic images only.
+    both. An image step picks an entry and touches synthetic images only. With ``trained``, entries are of different ages, as the
+    networks of `model_queue` are: each was trained on the pool's real images, augmented, before it was looked at.
 
     Args:
         size: entries. Memory: size x (weights + statistic), see `Bank.nbytes`.
         images: real images per class in an entry's statistic; ``None`` for all of them.
         refresh: every ``refresh`` steps the oldest entry is replaced by a new one, which is shown at that step; ``refresh=1``
             shows a new network at every step, as `fresh` does. ``None``: never.
+        trained: steps of SGD (batches of 64, learning rate 0.01, momentum 0.9) on real images that an entry's network has had at
+            most; their number is drawn uniformly from 0 to this.
     """
     if size < 1:
         raise ValueError(f"size must be at least 1, got {size}")
     if refresh is not None and refresh < 1:
         raise ValueError(f"refresh must be at least 1 or None, got {refresh}")
-    return Banked(net, size, images, refresh)
+    if trained < 0:
+        raise ValueError(f"trained must be at least 0 steps, got {trained}")
+    return Banked(net, size, images, refresh, trained)
 
 
 class Bank:
@@ -76,7 +87,10 @@ class Bank:
         seed = self.seeds[position]
         if seed not in self._entries:
             setting, random = self.setting, Random(seed, self.setting.pool.device)
-            look = setting.look(setting.network(self.source.net, random), random)
+            net = setting.network(self.source.net, random)
+            if self.source.trained:
+                _train(net, setting, random.integer(self.source.trained + 1), random)
+            look = setting.look(net, random)
             images = max(setting.pool.counts) if self.source.images is None else self.source.images
             self._entries[seed] = look, setting.statistic(look, images, random)
         return self._entries[seed]
@@ -102,6 +116,21 @@ class Bank:
     def nbytes(self) -> int:
         """Bytes of all weights and statistics computed so far."""
         return sum(_nbytes(s) + _nbytes(tuple(look.net.state_dict().values())) for look, s in self._entries.values())
+
+
+def _train(net: nn.Module, setting: Setting, steps: int, random: Random) -> None:
+    pool, labels = setting.pool, setting.pool.all_labels()
+    forward = compiled() if setting.compile else plain
+    net.requires_grad_(True)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+    for _ in range(steps):
+        rows = torch.randint(len(pool), (64,), generator=random.device, device=pool.device)
+        x = setting.augment.draw(pool.shape, random, n=len(rows))(pool.rows(rows))
+        optimizer.zero_grad(set_to_none=True)
+        F.cross_entropy(forward(net, x), labels[rows]).backward()
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    net.requires_grad_(setting.objective.weight_gradients)
 
 
 def _nbytes(value: Any) -> int:
