@@ -11,9 +11,10 @@ import torch
 
 from ddreplay import ClassPool, CondensedMemory, CondensedSet, Condenser, Distiller, convnet, coresets, dm
 from ddreplay.basis import basis
-from ddreplay.budget import candidates, check_budget, fit, fixed, share_of, validated
+from ddreplay.budget import at_quality, candidates, check_budget, fit, fixed, share_of, validated
 from ddreplay.codec import BudgetTooSmall, Codec, avif, bits, dct, float32, jpeg, uint8, webp
 from ddreplay.coded import coded
+from ddreplay.condensed import Part
 from ddreplay.coresets import Coreset, RandomRule
 from ddreplay.frequency import frequency
 from ddreplay.methods.zca import whitened
@@ -123,6 +124,28 @@ def test_the_best_number_of_images_is_taken(toy_pool: MakePool, monkeypatch: pyt
     found = Coreset(RandomRule(), jpeg(), choose=rule)(pool, bytes_per_class=150)
     assert found.parts[0].counts == (target,) * 3
     assert len(tried) == len(set(tried))
+
+
+@pytest.mark.parametrize("codec", [jpeg(), webp()], ids=lambda c: c.name)
+def test_as_many_images_as_fit_at_a_quality(toy_pool: MakePool, codec: Codec) -> None:
+    pool, counts = toy_pool(images_per_class=60), []
+    family = codec.qualities()
+    for share in (0.0, 0.3, 1.0):
+        n = at_quality(share)(pool, codec, 150, lambda pool, n: pytest.fail("no trial is made"), 0)
+        wanted = family[round(share * (len(family) - 1))]
+        sizes = [Part.of_images(pool, [pool.of_class(k)[:m] for k in range(3)], wanted).nbytes for m in (n, n + 1)]
+        assert sizes[0] <= 450
+        assert n == 60 or sizes[1] > 450
+        counts.append(n)
+    assert counts == sorted(counts, reverse=True)
+    assert counts[-1] < 60
+    assert at_quality()(pool, codec, 1e6, lambda pool, n: pytest.fail("no trial is made"), 0) == 60
+    found = replace(FORMS["pixels"], codec=codec, choose=at_quality())(pool, bytes_per_class=150)
+    assert found.nbytes <= 450
+    with pytest.raises(BudgetTooSmall):
+        replace(FORMS["pixels"], codec=codec, choose=at_quality())(pool, bytes_per_class=20)
+    with pytest.raises(ValueError, match="share"):
+        at_quality(1.5)
 
 
 def test_candidates_end_where_nothing_fits_and_begin_where_all_fits(toy_pool: MakePool) -> None:

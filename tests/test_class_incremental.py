@@ -11,7 +11,8 @@ from benchmarks.class_incremental import class_incremental
 from benchmarks.memories import Shared, memory_condenser
 from benchmarks.records import read
 from benchmarks.streams import average_accuracy, backward_transfer, class_incremental_stream, forgetting
-from ddreplay import coresets
+from ddreplay import Distiller, coresets
+from ddreplay.avalanche import CondensedBuffer
 from ddreplay.datasets import load
 
 TABLE = [[90.0, 0.0, 0.0], [60.0, 80.0, 0.0], [70.0, 50.0, 95.0]]
@@ -46,6 +47,16 @@ def test_options_of_a_memory_are_read_with_their_brackets() -> None:
     assert made.networks.loops(1) == (2, 1)  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="NAME among"):
         memory_condenser("dm(speed=1)", "convnet(width=8)", "flip")
+
+
+def test_the_default_memory_is_the_one_of_the_buffer() -> None:
+    made = memory_condenser("default", "convnet(width=8)", "flip", "webp", compile=True)
+    assert isinstance(made, Distiller)
+    buffer = CondensedBuffer(bytes_per_class=500).condenser
+    assert isinstance(buffer, Distiller)
+    assert (made.choose, made.steps, made.optimizer) == (buffer.choose, buffer.steps, buffer.optimizer)
+    assert (made.codec.name, buffer.codec.name, made.compile) == ("webp", "avif", True)
+    assert memory_condenser("default tiles", "convnet(width=8)", "flip").parameterize != made.parameterize  # type: ignore[union-attr]
 
 
 def test_strategies_share_a_memory() -> None:

@@ -13,18 +13,19 @@ from avalanche.training.storage_policy import BalancedExemplarsBuffer, Exemplars
 from torch import Tensor
 
 from ddreplay import coresets
+from ddreplay.augment import NATURAL
 from ddreplay.avalanche.budget import Budget
 from ddreplay.avalanche.samples import Samples, Transform, join, memory_dataset, read
-from ddreplay.budget import check_budget
+from ddreplay.backbones import Net
+from ddreplay.budget import at_quality, check_budget
 from ddreplay.codec import Codec, avif
-from ddreplay.condense import Condenser
+from ddreplay.condense import Condenser, Distiller
 from ddreplay.condensed import CondensedSet
 from ddreplay.data import ClassPool
 from ddreplay.memory import CondensedMemory
 from ddreplay.methods import dm
-from ddreplay.parameterize import partitioned
 
-__all__ = ["ClassGroup", "CondensedBuffer", "RingBuffer"]
+__all__ = ["ClassGroup", "CondensedBuffer", "RingBuffer", "default_condenser"]
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +73,7 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         adaptive_size: ``max_size`` is shared, rounded down, by the classes seen so far. When new ones come, old ones keep their
             first images, since the real data are gone.
         total_num_classes: how many groups the stream has; each gets ``max_size // total_num_classes``.
-        condenser: any of ``ddreplay.methods`` or ``ddreplay.coresets``; ``None``: ``dm(bank=40, steps=1000)``, and with a budget in
-            bytes the same in 300 steps, as tiles through AVIF.
+        condenser: any of ``ddreplay.methods`` or ``ddreplay.coresets``; ``None``: see `default_condenser`.
         images_per_class: stored images of every group. With ``total_num_classes`` it sets ``max_size``, with ``max_size`` it sets
             ``total_num_classes``; alone, ``max_size`` grows with the classes seen.
         bytes_per_class, max_bytes: a budget in bytes instead: of every group, or in all, shared by the groups seen so far (with
@@ -124,7 +124,7 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         super().__init__(self.budget.size(0), adaptive_size=True)  # the rules of sizes are those of `Budget`
         self.adaptive_size = adaptive_size
         self.total_num_groups = self.total_num_classes = self.budget.total
-        self.condenser = coresets.stored_by(condenser or _default(self.budget.in_bytes), codec)
+        self.condenser = coresets.stored_by(condenser or default_condenser(self.budget.in_bytes), codec)
         self.seed, self.mean, self.std = seed, mean, std
         self.task_labels, self.device, self.replay_transform = task_labels, device, replay_transform
         self.condense_every = condense_every
@@ -327,12 +327,20 @@ def RingBuffer(
     return CondensedBuffer(max_size, adaptive_size, total_num_classes, condenser=condenser, **more)
 
 
-def _default(in_bytes: bool) -> Condenser:
-    """Distribution matching with a bank; where bytes count, small tiles through AVIF: the best of four forms on held-out images."""
+def default_condenser(in_bytes: bool, net: Net | None = None, *, strategy: str = NATURAL) -> Distiller:
+    """What a `CondensedBuffer` condenses with where none is given.
+
+    Distribution matching with a bank. Where bytes count: a small bank of networks trained on real images, whole images through
+    AVIF, as many as fit at a low quality; each of these was best on held-out images (docs/results.md).
+
+    Args:
+        net: looks at the images; ``None``: the ConvNet of the papers.
+        strategy: DSA operations.
+    """
     if not in_bytes:
-        return dm(bank=40, steps=1000)
-    method = dm(bank=40, steps=300, lr=0.4, per_image=True)
-    return replace(method, parameterize=partitioned(2, min_tile=12), codec=avif())
+        return dm(net, bank=40, steps=1000, strategy=strategy)
+    method = dm(net, bank=10, trained=100, steps=200, lr=0.4, per_image=True, strategy=strategy)
+    return replace(method, codec=avif(), choose=at_quality())
 
 
 def _budget(
