@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ddreplay.augment import Augment, identity
-from ddreplay.backbones import has_batchnorm
+from ddreplay.backbones import mixes_images
 from ddreplay.budget import ChooseCount, Validated, check_budget, fit, total_bytes
 from ddreplay.class_sweep import can_sweep, sweep_classes
 from ddreplay.codec import Codec, uint8
@@ -291,7 +291,7 @@ class _Run:
         return self.objective.distance(statistic, syn)
 
     def _step_by_class(self, look: Look, statistic: Statistic) -> Tensor:
-        if self.form.by_class and self.objective.additive and can_sweep(self.optimizer) and not _mixes_images(look.net):
+        if self.form.by_class and self.objective.additive and can_sweep(self.optimizer) and not mixes_images(look.net):
             return sweep_classes(self.optimizer, self.pool.classes, lambda: self._distance(look, statistic))
         total = torch.zeros((), device=self.pool.device)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -366,11 +366,6 @@ class _Checkpoint:
 def cache_chunk(shape: tuple[int, int, int]) -> int:
     """Images of this shape in one forward on a CPU: 8 to 128, measured on 8x8 to 32x32 images and widths 32 to 128."""
     return min(128, max(8, CACHE_PIXELS // (shape[1] * shape[2])))
-
-
-def _mixes_images(net: nn.Module) -> bool:
-    """Whether a class's activations depend on the other classes in the batch."""
-    return net.training and has_batchnorm(net)
 
 
 def _fingerprint(pool: ClassPool) -> str:

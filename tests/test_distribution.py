@@ -250,6 +250,36 @@ def test_chunks_change_nothing() -> None:
     torch.testing.assert_close(found[0], found[1])
 
 
+def test_pieces_change_neither_distance_nor_gradient() -> None:
+    term = Sum([t for t, _ in TERMS.values()])
+    seen, real = look(TAPS, accuracy=0.5), images(REAL, 1)
+    found = []
+    for chunk in (None, 2):
+        batches: list[int] = []
+        watched = seen.net.register_forward_pre_hook(lambda _, x, batches=batches: batches.append(len(x[0])))
+        syn = images(SYN, 2).requires_grad_(True)
+        with torch.no_grad():
+            statistic = term.summarise(Side(seen, real, range(CLASSES)))
+        batches.clear()
+        value = term.distance(statistic, Side(seen, syn, range(CLASSES), chunk=chunk))
+        (gradient,) = torch.autograd.grad(value, syn)
+        watched.remove()
+        assert batches == ([12] if chunk is None else [8, 4])
+        found.append((value.detach(), gradient))
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_networks_that_mix_a_batch_see_it_whole() -> None:
+    net = convnet(width=3, depth=2, norm="batch")((2, 8, 8), CLASSES).double()
+    seen = Look(net, Probe(net, ()), identity.draw((2, 8, 8), Random(0)), identity, Random(0))
+    syn = images(SYN, 2).requires_grad_(True)
+    whole = Side(seen, syn, range(CLASSES)).activations.embedding
+    assert torch.equal(whole, Side(seen, syn, range(CLASSES), chunk=2).activations.embedding)
+    net.eval()
+    apart = Side(seen, syn, range(CLASSES), chunk=2).activations.embedding
+    torch.testing.assert_close(apart, net.embed(syn))
+
+
 def test_frequencies_stay_with_a_look_and_differ_between_looks() -> None:
     term, real, syn = CharacteristicFunction(8), images(REAL, 1), images(SYN, 2)
     seen = look(())

@@ -6,7 +6,14 @@ from ddreplay.backbones.factory import Net, NetFactory, as_factory
 from ddreplay.backbones.families import MLP, VGG11, AlexNet, ConvNet, LeNet, ResNet18
 from ddreplay.backbones.layers import AvgPool2x2, Network
 from ddreplay.backbones.precision import bfloat16
-from ddreplay.backbones.probe import Activations, Probe, find_classifier, has_batchnorm, settle_batchnorm
+from ddreplay.backbones.probe import (
+    Activations,
+    Probe,
+    find_classifier,
+    has_batchnorm,
+    mixes_images,
+    settle_batchnorm,
+)
 
 __all__ = [
     "Activations",
@@ -21,6 +28,7 @@ __all__ = [
     "convnet",
     "find_classifier",
     "has_batchnorm",
+    "mixes_images",
     "lenet",
     "mlp",
     "resnet18",

@@ -179,6 +179,11 @@ def has_batchnorm(net: nn.Module) -> bool:
     return any(isinstance(module, _BATCH_NORMS) for module in net.modules())
 
 
+def mixes_images(net: nn.Module) -> bool:
+    """Whether what an image becomes depends, as the network is now, on the other images of its batch."""
+    return net.training and has_batchnorm(net)
+
+
 def settle_batchnorm(net: nn.Module, x: Float[Tensor, "n c h w"]) -> None:
     """Refresh running statistics on ``x``, then freeze them: the network trains on, its batch norms are in eval mode.
 

@@ -25,7 +25,7 @@ class Setting:
 
     batch_real: real images per class in one statistic. syn: the synthetic images as they are now, decoded, without a graph.
     images_per_class: the budget.
-    chunk: images in one forward where no gradient is needed.
+    chunk: images in one forward where no gradient is needed (`ddreplay.objectives.term.Side`).
     drawer: draws the real images of a statistic; ``None``: uniformly.
     compile: run networks through ``torch.compile`` where that can be done.
     """

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from ddreplay.augment import Augment, Transform
-from ddreplay.backbones import Activations, Probe
+from ddreplay.backbones import Activations, Probe, mixes_images
 from ddreplay.randomness import Random
 
 __all__ = ["Look", "MeanTerm", "PerImage", "Shared", "Side", "Statistic", "Sum", "Term", "pick_classes"]
@@ -27,6 +27,9 @@ class Shared(tuple[Any, ...]):
 
 
 PerImage = Callable[[Activations], Tensor]
+
+PIECE = 4
+"""Chunks in one forward and backward pass: 1,600 images of 32x32 in pieces take 0.5 to 0.6 of the time of all at once."""
 
 
 @dataclass
@@ -63,7 +66,7 @@ class Side:
     Args:
         images: before augmentation, [len(positions) * n, c, h, w].
         positions: the class of every block of n images.
-        chunk: images in one forward where no gradient is needed (``None``: all at once).
+        chunk: images in one forward where no gradient is needed; with one, `PIECE` times as many (``None``: all at once).
     """
 
     def __init__(
@@ -97,8 +100,13 @@ class Side:
 
     @cached_property
     def activations(self) -> Activations:
-        """Of all images in one forward."""
-        return self.look.probe(self.x)
+        """Of all images; with gradients in pieces of `PIECE` chunks, unless the network mixes the images of a batch."""
+        probe, size = self.look.probe, PIECE * (self.chunk or len(self.x))
+        if not torch.is_grad_enabled() or len(self.x) <= size or mixes_images(self.look.net):
+            return probe(self.x)
+        seen = [probe(x) for x in self.x.split(size)]
+        maps = {name: torch.cat([part.maps[name] for part in seen]) for name in seen[0].maps}
+        return Activations(torch.cat([s.logits for s in seen]), torch.cat([s.embedding for s in seen]), maps)
 
     @cached_property
     def embedding(self) -> Float[Tensor, "n d"]:
