@@ -14,7 +14,7 @@ from benchmarks.progress import Progress
 from benchmarks.records import Recording, begin, read, write
 from benchmarks.tables import format_bytes, format_summary, summary, text_table
 from ddreplay import ClassPool, CondensedSet, Condenser, Distiller, coresets, methods
-from ddreplay.budget import ChooseCount, fit, fixed, validated
+from ddreplay.budget import ChooseCount, at_quality, fit, fixed, validated
 from ddreplay.cli import make_net
 from ddreplay.codec import BudgetTooSmall, Codec, avif, bits, jpeg, uint8
 from ddreplay.condense import sgd
@@ -106,8 +106,9 @@ def bytes_curve(
 ) -> None:
     """Compare real and condensed images at equal bytes.
 
-    Every memory chooses by itself, on images held out of the training data, how many images a budget is spent on; their quality is
-    the highest that fits. Finished cells are in the record at once, and a run with the same settings goes on from it.
+    Every memory chooses by itself how many images a budget is spent on: on images held out of the training data, or, for whole
+    images of 16 pixels and more that are condensed through a picture codec, as many as fit at a low quality. Their quality is the
+    highest that fits. Finished cells are in the record at once, and a run with the same settings goes on from it.
 
     Args:
         dataset: digits, mnist, cifar10, ..., an .npz file in MedMNIST's layout, or a folder of class folders.
@@ -155,7 +156,11 @@ def bytes_curve(
             alike = (memory, memory.replace("herding", "random"))
             known = [r["images"] for r in recording.results if r["memory"] in alike and r["bytes_per_class"] == budget]
             known = [counts[memory]] if counts.get(memory) else known
-            choose = fixed(known[0]) if known and known[0] else validated(make_net(size.net), visits=size.tries)
+            choose: ChooseCount = validated(make_net(size.net), visits=size.tries)
+            if known and known[0]:
+                choose = fixed(known[0])
+            elif not tiny and memory in ("dm through avif", "dm through jpeg"):
+                choose = at_quality(0.03)
             condenser = memory_in_bytes(memory, size, data, choose)
             cell = run_cell(condenser, pool, test, size, data, memory, budget, seed)
             recording.add(**cell, images_given=bool(counts.get(memory)))
