@@ -8,7 +8,6 @@ from typing import Any
 from ddreplay import ClassPool, CondensedSet, Condenser, Distiller
 from ddreplay.cli import build, make_codec, make_net, options_of
 from ddreplay.coresets import stored_by
-from ddreplay.parameterize import partitioned, pixels
 
 __all__ = ["SMALL", "Shared", "memory_condenser"]
 
@@ -61,19 +60,20 @@ def memory_condenser(
 ) -> Condenser:
     """A condenser by name, with the DSA operations that suit the data; options follow in parentheses: ``dm(steps=1000, bank=40)``.
 
-    ``default``: what `CondensedBuffer` condenses with for a budget in bytes; ``default tiles``: the same in four tiles an image.
+    ``default``: what `CondensedBuffer` condenses with for a budget in bytes.
 
     compile: run networks through ``torch.compile`` where the method can.
 
     Raises:
         ValueError: when the name or an option is unknown.
     """
-    if name in ("default", "default tiles"):
+    if name == "default":
         from ddreplay.avalanche.buffer import default_condenser  # needs Avalanche, which not every benchmark does
 
-        found = default_condenser(True, make_net(net), strategy=strategy)
-        found = replace(found, compile=compile, parameterize=partitioned(2) if "tiles" in name else pixels())
-        return stored_by(found, None if codec is None else make_codec(codec))
+        made = default_condenser(
+            True, make_net(net), codec=None if codec is None else make_codec(codec), strategy=strategy
+        )
+        return replace(made, compile=compile)
     method, _, arguments = name.partition("(")
     method = "random" if method == "ring" else method
     options = list(SMALL.get(method, ()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -24,6 +24,8 @@ from ddreplay.provenance import provenance
 from ddreplay.randomness import Random
 
 __all__ = ["Coreset", "el2n", "embed", "forgetting", "grand", "herding", "k_center", "k_means", "random"]
+
+SomeCondenser = TypeVar("SomeCondenser", bound=Condenser)
 
 Rule = Callable[[ClassPool, int, Random], list[Tensor]]
 """A pool and a budget -> for every class, the rows chosen inside the class, best first."""
@@ -130,7 +132,7 @@ def herding(net: Net | None = None, *, epochs: int = 10, codec: Codec | None = N
     return Coreset(HerdingRule(net or convnet(), epochs), codec or uint8(), "herding")
 
 
-def stored_by(condenser: Condenser, codec: Codec | str | None) -> Condenser:
+def stored_by(condenser: SomeCondenser, codec: Codec | str | None) -> SomeCondenser:
     """The same coreset or distiller with another codec, or name of one; ``None``: as it is.
 
     Raises:

@@ -13,6 +13,7 @@ from benchmarks.records import read
 from benchmarks.streams import average_accuracy, backward_transfer, class_incremental_stream, forgetting
 from ddreplay import Distiller, coresets
 from ddreplay.avalanche import CondensedBuffer
+from ddreplay.budget import Validated
 from ddreplay.datasets import load
 
 TABLE = [[90.0, 0.0, 0.0], [60.0, 80.0, 0.0], [70.0, 50.0, 95.0]]
@@ -56,7 +57,9 @@ def test_the_default_memory_is_the_one_of_the_buffer() -> None:
     assert isinstance(buffer, Distiller)
     assert (made.choose, made.steps, made.optimizer) == (buffer.choose, buffer.steps, buffer.optimizer)
     assert (made.codec.name, buffer.codec.name, made.compile) == ("webp", "avif", True)
-    assert memory_condenser("default tiles", "convnet(width=8)", "flip").parameterize != made.parameterize  # type: ignore[union-attr]
+    counted = CondensedBuffer(bytes_per_class=500, codec="bits").condenser
+    assert isinstance(counted, Distiller)
+    assert isinstance(counted.choose, Validated)  # the lowest of seven bit depths is not a low quality but none
 
 
 def test_strategies_share_a_memory() -> None:

@@ -19,6 +19,7 @@ from ddreplay.avalanche.samples import Samples, Transform, join, memory_dataset,
 from ddreplay.backbones import Net
 from ddreplay.budget import at_quality, check_budget
 from ddreplay.codec import Codec, avif
+from ddreplay.codecs.sheets import Pictures
 from ddreplay.condense import Condenser, Distiller
 from ddreplay.condensed import CondensedSet
 from ddreplay.data import ClassPool
@@ -124,7 +125,11 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         super().__init__(self.budget.size(0), adaptive_size=True)  # the rules of sizes are those of `Budget`
         self.adaptive_size = adaptive_size
         self.total_num_groups = self.total_num_classes = self.budget.total
-        self.condenser = coresets.stored_by(condenser or default_condenser(self.budget.in_bytes), codec)
+        self.condenser = (
+            default_condenser(self.budget.in_bytes, codec=codec)
+            if condenser is None
+            else coresets.stored_by(condenser, codec)
+        )
         self.seed, self.mean, self.std = seed, mean, std
         self.task_labels, self.device, self.replay_transform = task_labels, device, replay_transform
         self.condense_every = condense_every
@@ -327,20 +332,24 @@ def RingBuffer(
     return CondensedBuffer(max_size, adaptive_size, total_num_classes, condenser=condenser, **more)
 
 
-def default_condenser(in_bytes: bool, net: Net | None = None, *, strategy: str = NATURAL) -> Distiller:
+def default_condenser(
+    in_bytes: bool, net: Net | None = None, *, codec: Codec | str | None = None, strategy: str = NATURAL
+) -> Distiller:
     """What a `CondensedBuffer` condenses with where none is given.
 
     Distribution matching with a bank. Where bytes count: a small bank of networks trained on real images, whole images through
-    AVIF, as many as fit at a low quality; each of these was best on held-out images (docs/results.md).
+    AVIF, as many as fit at a low quality, which trials on held-out images of CIFAR-10 preferred (docs/results.md).
 
     Args:
         net: looks at the images; ``None``: the ConvNet of the papers.
+        codec: instead of AVIF or, for a number of images, uint8. Where it makes no pictures, trials choose how many images.
         strategy: DSA operations.
     """
     if not in_bytes:
-        return dm(net, bank=40, steps=1000, strategy=strategy)
+        return coresets.stored_by(dm(net, bank=40, steps=1000, strategy=strategy), codec)
     method = dm(net, bank=10, trained=100, steps=200, lr=0.4, per_image=True, strategy=strategy)
-    return replace(method, codec=avif(), choose=at_quality())
+    stored = coresets.stored_by(replace(method, codec=avif()), codec)
+    return replace(stored, choose=at_quality()) if isinstance(stored.codec, Pictures) else stored
 
 
 def _budget(
