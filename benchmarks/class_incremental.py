@@ -109,7 +109,8 @@ def class_incremental(
         images_per_class: budgets to compare.
         bytes_per_class: budgets in bytes instead; every memory chooses by itself how many images at which quality.
         codec: how images are stored, such as uint8 or "jpeg(quality=30)"; default: uint8, and avif for budgets in bytes.
-        memories: ring (random real images), herding, or any method of ddreplay condense, with options if any: "dm(steps=1000)".
+        memories: ring (random real images), herding, default (what CondensedBuffer takes for a budget in bytes), or any method of
+            ddreplay condense, with options if any: "dm(steps=1000)".
         strategies: gdumb, er.
         seeds: class order, memory and network are drawn anew for each.
         net: the network trained, and that condensers look with.
