@@ -14,6 +14,7 @@ from torch import Tensor
 from ddreplay import ClassPool, convnet, methods
 from ddreplay.augment import identity
 from ddreplay.backbones import Probe, resnet18, vgg11
+from ddreplay.compiling import plain
 from ddreplay.networks import Pretrained, banked
 from ddreplay.objectives import (
     CharacteristicFunction,
@@ -266,6 +267,25 @@ def test_pieces_change_neither_distance_nor_gradient() -> None:
         watched.remove()
         assert batches == ([12] if chunk is None else [8, 4])
         found.append((value.detach(), gradient))
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_compiled_pieces_are_of_one_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, sizes = look(()), []
+
+    class Watched(Probe):
+        def __call__(self, x: Tensor, parameters: Any = None) -> Any:
+            sizes.append(len(x))
+            return super().__call__(x, parameters)
+
+    monkeypatch.setattr("ddreplay.backbones.probe.compiled", lambda: plain)
+    found = []
+    for compile in (False, True):
+        seen.probe = Watched(seen.net, (), compile=compile)
+        syn = images(SYN, 2).requires_grad_(True)
+        value = Side(seen, syn, range(CLASSES), chunk=2).activations.embedding.square().mean()
+        found.append((value.detach(), *torch.autograd.grad(value, syn)))
+    assert sizes == [8, 4, 8, 8]
     torch.testing.assert_close(found[0], found[1])
 
 

@@ -104,7 +104,12 @@ class Side:
         probe, size = self.look.probe, PIECE * (self.chunk or len(self.x))
         if not torch.is_grad_enabled() or len(self.x) <= size or mixes_images(self.look.net):
             return probe(self.x)
-        seen = [probe(x) for x in self.x.split(size)]
+        *full, last = self.x.split(size)
+        seen = [probe(x) for x in full]
+        if probe.compile and len(last) < size:  # a size of its own would be compiled for tens of seconds
+            seen.append(_last(probe(self.x[-size:]), len(last)))
+        else:
+            seen.append(probe(last))
         maps = {name: torch.cat([part.maps[name] for part in seen]) for name in seen[0].maps}
         return Activations(torch.cat([s.logits for s in seen]), torch.cat([s.embedding for s in seen]), maps)
 
@@ -136,6 +141,10 @@ class Side:
             for total, value in zip(sums, values, strict=True):
                 total.index_add_(0, block, value)
         return [total / self.per_class for total in sums]
+
+
+def _last(seen: Activations, n: int) -> Activations:
+    return Activations(seen.logits[-n:], seen.embedding[-n:], {name: values[-n:] for name, values in seen.maps.items()})
 
 
 class Term(nn.Module, abc.ABC):
