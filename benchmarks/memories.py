@@ -68,7 +68,7 @@ def memory_condenser(
         ValueError: when the name or an option is unknown.
     """
     if name == "default":
-        from ddreplay.avalanche.buffer import default_condenser  # needs Avalanche, which not every benchmark does
+        from ddreplay.avalanche import default_condenser  # needs Avalanche, which not every benchmark does
 
         made = default_condenser(
             True, make_net(net), codec=None if codec is None else make_codec(codec), strategy=strategy

@@ -8,7 +8,7 @@ The only part of the package that imports Avalanche.
 
 from ddreplay.avalanche.adopt import use_in
 from ddreplay.avalanche.budget import Budget
-from ddreplay.avalanche.buffer import ClassGroup, CondensedBuffer, RingBuffer
+from ddreplay.avalanche.buffer import ClassGroup, CondensedBuffer, RingBuffer, default_condenser
 from ddreplay.avalanche.plugins import CondensedReplayPlugin, MemoryOnlyPlugin
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "CondensedReplayPlugin",
     "MemoryOnlyPlugin",
     "RingBuffer",
+    "default_condenser",
     "use_in",
 ]
