@@ -131,7 +131,8 @@ class CodedForm(Form):
     def _fitted(self) -> Codec:
         """The highest quality within the budget; the lowest of all where none is."""
         try:
-            return fit_quality(self.how.codec, self._blocks(), max_bytes=self.max_bytes)
+            near = self.codec if self.quality >= 0 else None
+            return fit_quality(self.how.codec, self._blocks(), max_bytes=self.max_bytes, near=near)
         except BudgetTooSmall:
             return self.how.codec.qualities()[0]
 
