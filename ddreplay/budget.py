@@ -13,6 +13,7 @@ from torch import Tensor
 from ddreplay.augment import DIGITS
 from ddreplay.backbones import Net, convnet
 from ddreplay.codec import BudgetTooSmall, Codec, fit_quality, float32, nbytes
+from ddreplay.codecs.sheets import Pictures
 from ddreplay.condensed import CondensedSet, Part
 from ddreplay.data import ClassPool
 from ddreplay.evaluate import Protocol as Training
@@ -22,9 +23,11 @@ from ddreplay.randomness import Random
 
 __all__ = [
     "AtQuality",
+    "ByCodec",
     "ChooseCount",
     "Validated",
     "at_quality",
+    "by_codec",
     "check_budget",
     "fit",
     "fixed",
@@ -140,11 +143,12 @@ def fixed(images_per_class: int) -> Fixed:
 class AtQuality:
     """See `at_quality`."""
 
-    share: float = 0.05
+    share: float | None = None
 
     def __call__(self, pool: ClassPool, codec: Codec, bytes_per_class: int | float, make: Make, seed: int) -> int:
         family = codec.qualities()
-        wanted = family[round(self.share * (len(family) - 1))]
+        share = 1.5 / max(2, min(pool.shape[1:])) if self.share is None else self.share
+        wanted = family[round(share * (len(family) - 1))]
         most = max(pool.counts)
         fitting, beyond = 0, 1
         while beyond <= most and _fits(pool, wanted, beyond, bytes_per_class):
@@ -156,16 +160,17 @@ class AtQuality:
         return fitting or 1
 
 
-def at_quality(share: float = 0.05) -> AtQuality:
+def at_quality(share: float | None = None) -> AtQuality:
     """As many images a class, to 3 %, as the pool's first real ones fit at a low quality: no trial, seconds instead of minutes.
 
     Args:
-        share: that quality's place among those of the codec, from 0 (fewest bytes) to 1.
-    Reference: Ours, from trials on held-out images (docs/results.md): CIFAR-10 prefers more images of lower quality, 8 x 8 digits
-        somewhat fewer.
+        share: that quality's place among those of the codec, from 0 (fewest bytes) to 1. ``None``: 1.5 over the shorter side in
+            pixels, because small images have little that can be left out.
+    Reference: Ours, from trials on held-out images (docs/results.md): 0.03 to 0.05 on CIFAR-10, real and condensed images alike, 0.1 to
+        0.4 on 8 x 8 digits.
     """
-    if not 0 <= share <= 1:
-        raise ValueError(f"share must lie in [0, 1], got {share}")
+    if share is not None and not 0 <= share <= 1:
+        raise ValueError(f"share must lie in [0, 1] or be None, got {share}")
     return AtQuality(share)
 
 
@@ -174,13 +179,12 @@ class Validated:
     """See `validated`."""
 
     net: Net | None = None
-    visits: int = 600
+    visits: int = 1200
     fraction: float = 0.2
-    pixels_per_byte: float = 16.0
 
     def __call__(self, pool: ClassPool, codec: Codec, bytes_per_class: int | float, make: Make, seed: int) -> int:
         counts = candidates(pool, codec, bytes_per_class)
-        guess = bytes_per_class * self.pixels_per_byte / (pool.shape[1] * pool.shape[2])
+        guess = bytes_per_class / min(pool.shape[1:])
         at = min(range(len(counts)), key=lambda k: abs(counts[k] - guess))
         kept, held = _split(pool, self.fraction, Random(seed))
         if held is None or len(counts) == 1:
@@ -208,24 +212,38 @@ class Validated:
 
 
 def validated(
-    net: Net | None = None, *, visits: int = 600, fraction: float = 0.2, pixels_per_byte: float = 16.0
+    net: Net | None = None, *, visits: int = 1200, fraction: float = 0.2
 ) -> Validated:
     """The number of images a class whose set teaches a network most, by held-out images of the pool.
 
-    Numbers grow by a factor of about 1.4; the search goes uphill from a first guess, three numbers at a stride, then one. Where nothing
-    can be held out or there is one class, the guess is taken.
+    Numbers grow by a factor of about 1.4; the search goes uphill, three numbers at a stride, then one, from a first guess: an image
+    takes as many bytes as its side has pixels. Where nothing can be held out or there is one class, the guess is taken.
 
     Args:
         net: trained on every candidate; ``None``: a ConvNet of width 32.
-        visits: images a class that it is trained on, repetitions included.
+        visits: images a class that it is trained on, repetitions included. Too few favour few images.
         fraction: of every class that is held out.
-        pixels_per_byte: the first guess.
     """
-    if visits < 1 or not 0 < fraction < 1 or pixels_per_byte <= 0:
-        raise ValueError(
-            f"visits, fraction (below 1) and pixels_per_byte must be positive, got {visits}, {fraction}, {pixels_per_byte}"
-        )
-    return Validated(net, visits, fraction, pixels_per_byte)
+    if visits < 1 or not 0 < fraction < 1:
+        raise ValueError(f"visits and fraction (below 1) must be positive, got {visits} and {fraction}")
+    return Validated(net, visits, fraction)
+
+
+@dataclass(frozen=True)
+class ByCodec:
+    """See `by_codec`."""
+
+    pictures: ChooseCount = AtQuality()
+    others: ChooseCount = Validated()
+
+    def __call__(self, pool: ClassPool, codec: Codec, bytes_per_class: int | float, make: Make, seed: int) -> int:
+        rule = self.pictures if isinstance(codec, Pictures) else self.others
+        return rule(pool, codec, bytes_per_class, make, seed)
+
+
+def by_codec() -> ByCodec:
+    """`at_quality` where images are stored as pictures, whose low qualities keep most of what teaches; else `validated`."""
+    return ByCodec()
 
 
 def candidates(pool: ClassPool, codec: Codec, bytes_per_class: int | float) -> list[int]:

@@ -135,7 +135,7 @@ class Distiller:
     codec: Codec = uint8()
     compile: bool = False
     name: str = "distiller"
-    choose: ChooseCount = Validated(pixels_per_byte=8.0)
+    choose: ChooseCount = Validated()
 
     def __call__(
         self,

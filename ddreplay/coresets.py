@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from ddreplay.backbones import Net, Probe, as_factory, convnet
-from ddreplay.budget import ChooseCount, Validated, check_budget, share_of, total_bytes
+from ddreplay.budget import ChooseCount, by_codec, check_budget, share_of, total_bytes
 from ddreplay.clustering import representatives
 from ddreplay.codec import BudgetTooSmall, Codec, codec_from_spec, fit_quality, float32, uint8
 from ddreplay.condense import Condenser, Distiller
@@ -41,7 +41,7 @@ class Coreset:
     rule: Rule
     codec: Codec = uint8()
     name: str = "coreset"
-    choose: ChooseCount = Validated(pixels_per_byte=18.0)
+    choose: ChooseCount = by_codec()
 
     def __call__(
         self,

@@ -111,7 +111,7 @@ def test_exactly_one_budget(toy_pool: MakePool) -> None:
 
 def test_the_best_number_of_images_is_taken(toy_pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
     pool, tried = toy_pool(images_per_class=30), []
-    rule = validated(pixels_per_byte=3.0)
+    rule = validated()
     counts = candidates(pool, jpeg(), 150)
     target = counts[len(counts) // 2]
 

@@ -17,9 +17,8 @@ from ddreplay.augment import NATURAL
 from ddreplay.avalanche.budget import Budget
 from ddreplay.avalanche.samples import Samples, Transform, join, memory_dataset, read
 from ddreplay.backbones import Net
-from ddreplay.budget import at_quality, check_budget
+from ddreplay.budget import by_codec, check_budget
 from ddreplay.codec import Codec, avif
-from ddreplay.codecs.sheets import Pictures
 from ddreplay.condense import Condenser, Distiller
 from ddreplay.condensed import CondensedSet
 from ddreplay.data import ClassPool
@@ -347,9 +346,8 @@ def default_condenser(
     """
     if not in_bytes:
         return coresets.stored_by(dm(net, bank=40, steps=1000, strategy=strategy), codec)
-    method = dm(net, bank=10, trained=100, steps=200, lr=0.4, per_image=True, strategy=strategy)
-    stored = coresets.stored_by(replace(method, codec=avif()), codec)
-    return replace(stored, choose=at_quality()) if isinstance(stored.codec, Pictures) else stored
+    method = dm(net, bank=10, trained=100, steps=100, lr=0.4, per_image=True, strategy=strategy)
+    return coresets.stored_by(replace(method, codec=avif(), choose=by_codec()), codec)
 
 
 def _budget(
