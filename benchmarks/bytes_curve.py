@@ -47,7 +47,9 @@ class Scale:
 SCALES = {
     "digits": Scale("convnet(width=32)", (64, 128, 256, 512), 3, 100, 20, 16000, 1200, 100),
     "small": Scale("convnet(width=32)", (1000, 2000, 4000, 8000), 3, 400, 20, 100000, 1200, 300, 0.03),
-    "full": Scale("convnet(width=128)", (500, 1000, 2000, 4000, 8000, 16000, 32000), 5, 4000, 200, 500000, 4000, 300, 0.03),
+    "full": Scale(
+        "convnet(width=128)", (500, 1000, 2000, 4000, 8000, 16000, 32000), 5, 4000, 200, 500000, 4000, 300, 0.03
+    ),
 }
 REAL = ("random uint8", "random bits", "random jpeg", "random avif", "herding jpeg", "herding avif")
 SYNTHETIC = (
@@ -144,7 +146,9 @@ def bytes_curve(
         "reduced": scale != "full",
         "validation": validation,
     }
-    protocol |= {k: getattr(size, k) for k in ("net", "steps", "bank", "trained", "visits", "tries", "share", "compile")}
+    protocol |= {
+        k: getattr(size, k) for k in ("net", "steps", "bank", "trained", "visits", "tries", "share", "compile")
+    }
     protocol |= {"mean": list(data.mean), "std": list(data.std)}
     path = out / f"bytes_{Path(dataset).stem}.json"
     recording = _resume(path, protocol, device)

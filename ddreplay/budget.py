@@ -211,9 +211,7 @@ class Validated:
         return evaluate(condensed, held, self.net or convnet(width=32), protocol=training, seeds=1, seed=seed).mean
 
 
-def validated(
-    net: Net | None = None, *, visits: int = 1200, fraction: float = 0.2
-) -> Validated:
+def validated(net: Net | None = None, *, visits: int = 1200, fraction: float = 0.2) -> Validated:
     """The number of images a class whose set teaches a network most, by held-out images of the pool.
 
     Numbers grow by a factor of about 1.4; the search goes uphill, three numbers at a stride, then one, from a first guess: an image

@@ -342,8 +342,8 @@ def fit_quality(
         classes: the images of each class, in pixel space.
         max_bytes: of the whole set.
         bytes_per_class: the same, divided by the number of classes. Give one of the two.
-        near: a member of the family to begin with, e.g. what fitted images like these. From there in growing strides, then bisection; ``None``: a tenth of
-            the way up, because low qualities are written fastest.
+        near: a member of the family to begin with, e.g. what fitted images like these: from there in growing strides, then
+            bisection. ``None``: a tenth of the way up, because low qualities are written fastest.
     Raises:
         BudgetTooSmall: if the lowest quality is already too large.
     Example:
@@ -362,7 +362,7 @@ def fit_quality(
     while beyond - fitting > 1:
         size = nbytes(members[at].encode(classes))
         fitting, beyond = (at, beyond) if size <= budget else (fitting, at)
-        if 0 <= fitting and beyond < len(members):
+        if fitting >= 0 and beyond < len(members):
             at = (fitting + beyond) // 2
         else:  # all fitted so far, or none did: outwards
             at = max(0, beyond - stride) if fitting < 0 else min(len(members) - 1, fitting + stride)

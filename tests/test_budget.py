@@ -11,7 +11,7 @@ import torch
 
 from ddreplay import ClassPool, CondensedMemory, CondensedSet, Condenser, Distiller, convnet, coresets, dm
 from ddreplay.basis import basis
-from ddreplay.budget import at_quality, candidates, check_budget, fit, fixed, share_of, validated
+from ddreplay.budget import ByCodec, at_quality, by_codec, candidates, check_budget, fit, fixed, share_of, validated
 from ddreplay.codec import BudgetTooSmall, Codec, avif, bits, dct, float32, jpeg, uint8, webp
 from ddreplay.coded import coded
 from ddreplay.condensed import Part
@@ -146,6 +146,22 @@ def test_as_many_images_as_fit_at_a_quality(toy_pool: MakePool, codec: Codec) ->
         replace(FORMS["pixels"], codec=codec, choose=at_quality())(pool, bytes_per_class=20)
     with pytest.raises(ValueError, match="share"):
         at_quality(1.5)
+
+
+def test_small_images_keep_more_of_their_quality(toy_pool: MakePool) -> None:
+    def chosen(side: int, share: float | None) -> int:
+        pool = toy_pool(images_per_class=60, shape=(1, side, side))
+        return at_quality(share)(pool, jpeg(), 150, lambda pool, n: pytest.fail("no trial is made"), 0)
+
+    assert chosen(8, None) == chosen(8, 1.5 / 8) != chosen(8, 1.5 / 16)
+    assert chosen(16, None) == chosen(16, 1.5 / 16)
+
+
+def test_only_what_is_no_picture_is_tried(toy_pool: MakePool) -> None:
+    pool = toy_pool(images_per_class=30)
+    rule = ByCodec(pictures=fixed(7), others=fixed(3))
+    assert [rule(pool, codec, 150, coresets.random(), 0) for codec in (jpeg(), webp(), bits(), uint8())] == [7, 7, 3, 3]
+    assert coresets.random().choose == by_codec()
 
 
 def test_candidates_end_where_nothing_fits_and_begin_where_all_fits(toy_pool: MakePool) -> None:

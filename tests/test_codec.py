@@ -330,6 +330,21 @@ def test_fit_quality_stays_within_the_budget(family, budget):
     assert fit_quality(family, classes, bytes_per_class=budget / 3) == codec
 
 
+@pytest.mark.parametrize("family", [bits(), uint8()])
+def test_where_the_search_begins_does_not_matter(family):
+    classes = smooth([4, 4, 3], (3, 8, 8))
+    members = family.qualities()
+    sizes = [nbytes(member.encode(classes)) for member in members]
+    for budget in (*sizes, *(size + 1 for size in sizes)):
+        expected = max(k for k, size in enumerate(sizes) if size <= budget)
+        assert [fit_quality(family, classes, max_bytes=budget, near=near) for near in members] == [
+            members[expected]
+        ] * len(members)
+    for near in members:
+        with pytest.raises(BudgetTooSmall, match="smallest of its family"):
+            fit_quality(family, classes, max_bytes=sizes[0] - 1, near=near)
+
+
 def test_fit_quality_takes_one_budget():
     with pytest.raises(ValueError, match="one of"):
         fit_quality("uint8", smooth([1], (1, 8, 8)))
