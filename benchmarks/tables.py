@@ -7,6 +7,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from ddreplay.evaluate import interval
+
 __all__ = [
     "Summary",
     "format_bytes",
@@ -21,7 +23,7 @@ __all__ = [
 
 
 class Summary(NamedTuple):
-    """Mean, sample standard deviation (n - 1), and half the width of Student's t interval; nan for one value."""
+    """Mean, sample standard deviation (n - 1), half the width of the 95 % interval (`ddreplay.evaluate.interval`); nan for one value."""
 
     mean: float
     std: float
@@ -39,31 +41,26 @@ class Summary(NamedTuple):
         return self.mean + self.half_width
 
 
-def summary(values: Sequence[float], *, confidence: float = 0.95) -> Summary:
+def summary(values: Sequence[float]) -> Summary:
     """Summarise one value per seed.
 
     Raises:
-        ValueError: if there are no values or ``confidence`` is not between 0 and 1.
+        ValueError: if there are no values.
 
     >>> found = summary([1.0, 2.0, 3.0])
     >>> found.mean, found.std, round(found.half_width, 3)
     (2.0, 1.0, 2.484)
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, both excluded, got {confidence}")
     numbers = [float(value) for value in values]
     if not numbers:
         raise ValueError("values are empty: a summary needs at least one seed")
-    if len(numbers) == 1:
-        return Summary(numbers[0], math.nan, math.nan, 1)
-    from scipy.stats import t
-
-    std = statistics.stdev(numbers) if all(map(math.isfinite, numbers)) else math.nan
-    quantile = float(t.ppf(0.5 + confidence / 2, len(numbers) - 1))
-    return Summary(math.fsum(numbers) / len(numbers), std, quantile * std / math.sqrt(len(numbers)), len(numbers))
+    mean, known = math.fsum(numbers) / len(numbers), len(numbers) > 1 and all(map(math.isfinite, numbers))
+    return Summary(
+        mean, statistics.stdev(numbers) if known else math.nan, interval(numbers) if known else math.nan, len(numbers)
+    )
 
 
-def paired(ours: Sequence[float], theirs: Sequence[float], *, confidence: float = 0.95) -> Summary:
+def paired(ours: Sequence[float], theirs: Sequence[float]) -> Summary:
     """Summary of ``ours - theirs``, seed by seed: both must list the same seeds in the same order.
 
     Raises:
@@ -71,7 +68,7 @@ def paired(ours: Sequence[float], theirs: Sequence[float], *, confidence: float 
     """
     if len(ours) != len(theirs):
         raise ValueError(f"pairs need as many values on both sides, got {len(ours)} and {len(theirs)}")
-    return summary([float(a) - float(b) for a, b in zip(ours, theirs, strict=True)], confidence=confidence)
+    return summary([float(a) - float(b) for a, b in zip(ours, theirs, strict=True)])
 
 
 def format_number(value: float | None, digits: int = 1) -> str:
