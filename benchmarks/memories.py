@@ -27,16 +27,24 @@ SMALL: dict[str, tuple[str, ...]] = {
     "random": (),
     "herding": ("epochs=10",),
     "dm": ("bank=40", "steps=200"),
-    "idm": ("steps=400", "train_steps=5", "batch_train=128", "batch_real=64", "queue_size=20", "push_interval=10"),
+    "idm": (
+        "factor=1",
+        "steps=400",
+        "train_steps=5",
+        "batch_train=128",
+        "batch_real=64",
+        "queue_size=20",
+        "push_interval=10",
+    ),
     "ddm": ("bank=40", "steps=400", "gram=2500.0"),  # for networks 32 wide
     "m3d": ("bank=40", "steps=400", "lr=5.0"),
-    "ncfm": ("bank=40", "steps=400", "lr=5.0"),
+    "ncfm": ("factor=1", "bank=40", "steps=400", "lr=5.0"),
     "dc": ("rounds=40", "loops=(1, 1)", "init='real'", "batch_real=64"),
     "dsa": ("rounds=40", "loops=(1, 1)", "batch_real=64"),
     "dcc": ("rounds=100", "loops=(1, 1)", "batch_real=64"),
     "dsac": ("rounds=100", "loops=(1, 1)", "batch_real=64"),
-    "idc": ("rounds=10", "steps=10", "images_net=256", "batch_real=32", "lr=0.03", "lr_net=0.05"),
-    "dream": ("rounds=10", "steps=10", "images_net=256", "batch_real=32", "lr=0.03", "lr_net=0.05"),
+    "idc": ("factor=1", "rounds=10", "steps=10", "images_net=256", "batch_real=32", "lr=0.03", "lr_net=0.05"),
+    "dream": ("factor=1", "rounds=10", "steps=10", "images_net=256", "batch_real=32", "lr=0.03", "lr_net=0.05"),
     "mtt": _TRAJECTORIES,
     "tesla": _TRAJECTORIES,
     "bptt": (
@@ -52,7 +60,9 @@ SMALL: dict[str, tuple[str, ...]] = {
     ),
     "dd": ("iterations=100", "steps=10", "lr=1.0", "lr_net=0.1", "batch_real=32", "init='real'", "memory='graph'"),
 }
-"""Settings with which a method condenses an experience of digits in about the time of training on it. Not the papers'."""
+"""Settings with which a method condenses an experience of digits in about the time of training on it. Not the papers'.
+
+``factor=1``: no tiles, which would have 4 x 4 pixels there."""
 
 
 def memory_condenser(

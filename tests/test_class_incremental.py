@@ -13,7 +13,7 @@ from benchmarks.records import read
 from benchmarks.streams import average_accuracy, backward_transfer, class_incremental_stream, forgetting
 from ddreplay import Distiller, coresets
 from ddreplay.avalanche import CondensedBuffer
-from ddreplay.budget import Validated
+from ddreplay.budget import by_codec
 from ddreplay.datasets import load
 
 TABLE = [[90.0, 0.0, 0.0], [60.0, 80.0, 0.0], [70.0, 50.0, 95.0]]
@@ -59,7 +59,7 @@ def test_the_default_memory_is_the_one_of_the_buffer() -> None:
     assert (made.codec.name, buffer.codec.name, made.compile) == ("webp", "avif", True)
     counted = CondensedBuffer(bytes_per_class=500, codec="bits").condenser
     assert isinstance(counted, Distiller)
-    assert isinstance(counted.choose, Validated)  # the lowest of seven bit depths is not a low quality but none
+    assert counted.choose == by_codec()  # trials: the lowest of seven bit depths is not a low quality but none
 
 
 def test_strategies_share_a_memory() -> None:
