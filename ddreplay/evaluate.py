@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
@@ -19,6 +18,7 @@ from ddreplay.backbones import Net, as_factory, convnet
 from ddreplay.compiling import compiled, plain
 from ddreplay.condensed import CondensedSet
 from ddreplay.data import Batch, ClassPool, Shape
+from ddreplay.learning import learn
 from ddreplay.mixing import cutmix
 from ddreplay.randomness import Random
 
@@ -176,10 +176,7 @@ def train(
                 if protocol.mix:
                     classes = y.shape[1] if y.dim() == 2 else int(y.max()) + 1
                     batch = mix.draw(shape, random, n=len(rows)).mix(batch, classes)
-                loss = F.cross_entropy(forward(net, batch.x), batch.y)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
+                learn(net, optimizer, batch, forward)
             for group in optimizer.param_groups if epoch + 1 in drops else []:
                 group["lr"] *= protocol.drop
             if not drops and epoch == protocol.epochs // 2 + 1:

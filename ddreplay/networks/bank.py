@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddreplay.backbones import Net
 from ddreplay.compiling import compiled, plain
+from ddreplay.data import Batch
+from ddreplay.learning import learn
 from ddreplay.networks.source import Networks, Setting
 from ddreplay.objectives.term import Look, Statistic
 from ddreplay.randomness import Random
@@ -126,9 +127,7 @@ def _train(net: nn.Module, setting: Setting, steps: int, random: Random) -> None
     for _ in range(steps):
         rows = torch.randint(len(pool), (64,), generator=random.device, device=pool.device)
         x = setting.augment.draw(pool.shape, random, n=len(rows))(pool.rows(rows))
-        optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(forward(net, x), labels[rows]).backward()
-        optimizer.step()
+        learn(net, optimizer, Batch(x, labels[rows]), forward)
     optimizer.zero_grad(set_to_none=True)
     net.requires_grad_(setting.objective.weight_gradients)
 

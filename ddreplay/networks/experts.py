@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ddreplay.augment import Augment, identity
 from ddreplay.backbones import Net
-from ddreplay.data import ClassPool
+from ddreplay.data import Batch, ClassPool
+from ddreplay.learning import learn
 from ddreplay.networks.source import Networks, Setting
 from ddreplay.objectives.term import Look, Statistic
 from ddreplay.randomness import Random
@@ -138,9 +138,7 @@ class _ExpertNetworks:
                 order = torch.randperm(len(pool), generator=random.device, device=pool.device)
                 for rows in order.split(source.batch_size):
                     x = source.augment.draw(pool.shape, random, n=len(rows))(pool.rows(rows))
-                    optimizer.zero_grad(set_to_none=True)
-                    F.cross_entropy(net(x), labels[rows]).backward()
-                    optimizer.step()
+                    learn(net, optimizer, Batch(x, labels[rows]))
                 trajectory.append(_weights(net))
         return trajectory
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Int64
 from torch import Tensor, nn
 
 from ddreplay.backbones import Net
 from ddreplay.compiling import compiled, plain
+from ddreplay.data import Batch
+from ddreplay.learning import learn
 from ddreplay.networks.source import Networks, Setting
 from ddreplay.objectives.term import Look, Statistic
 from ddreplay.randomness import Random
@@ -225,10 +226,7 @@ class QueuedNetworks:
                 )
                 drawn = drawn if rows is None else rows[drawn]
                 truth = self.labels[drawn]
-                logits = forward(net, pool.rows(drawn))
-                queued.optimizer.zero_grad(set_to_none=True)
-                F.cross_entropy(logits, truth).backward()
-                queued.optimizer.step()
+                logits = learn(net, queued.optimizer, Batch(pool.rows(drawn), truth), forward)
                 hits += (logits.argmax(1) == truth).sum()
         queued.optimizer.zero_grad(set_to_none=True)
         queued.hits = queued.hits + hits

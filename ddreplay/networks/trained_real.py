@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ddreplay.augment import Augment, identity
 from ddreplay.backbones import Net, has_batchnorm, settle_batchnorm
 from ddreplay.data import Batch
+from ddreplay.learning import learn
 from ddreplay.mixing import Mix
 from ddreplay.networks.source import Networks, Setting
 from ddreplay.networks.trained import BATCHNORM_IMAGES
@@ -112,12 +112,10 @@ class _RealNetworks:
         with random.scope():
             for rows in order.split(source.batch_size):
                 x = source.augment.draw(pool.shape, random, n=len(rows))(pool.rows(rows))
-                y = self.labels[rows]
+                batch = Batch(x, self.labels[rows])
                 if source.mix is not None:
-                    x, y = source.mix.draw(pool.shape, random, n=len(rows)).mix(Batch(x, y), pool.classes)
-                trainee.optimizer.zero_grad(set_to_none=True)
-                F.cross_entropy(net(x), y).backward()
-                trainee.optimizer.step()
+                    batch = source.mix.draw(pool.shape, random, n=len(rows)).mix(batch, pool.classes)
+                learn(net, trainee.optimizer, batch)
         trainee.optimizer.zero_grad(set_to_none=True)
         net.requires_grad_(self.setting.objective.weight_gradients)
 
