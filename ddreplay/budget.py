@@ -149,15 +149,7 @@ class AtQuality:
         family = codec.qualities()
         share = 1.5 / max(2, min(pool.shape[1:])) if self.share is None else self.share
         wanted = family[round(share * (len(family) - 1))]
-        most = max(pool.counts)
-        fitting, beyond = 0, 1
-        while beyond <= most and _fits(pool, wanted, beyond, bytes_per_class):
-            fitting, beyond = beyond, 2 * beyond
-        beyond = min(beyond, most + 1)
-        while beyond - fitting > max(1, fitting // 32):
-            middle = (fitting + beyond) // 2
-            fitting, beyond = (middle, beyond) if _fits(pool, wanted, middle, bytes_per_class) else (fitting, middle)
-        return fitting or 1
+        return _most(pool, wanted, bytes_per_class, fitting=0, tolerance=1 / 32) or 1
 
 
 def at_quality(share: float | None = None) -> AtQuality:
@@ -265,7 +257,7 @@ def candidates(pool: ClassPool, codec: Codec, bytes_per_class: int | float) -> l
             "raise the budget or use a codec of fewer bytes"
         )
     if lowest == highest:
-        return fitting[-1:] if fitting[-1] == counts[-1] else [_last(pool, lowest, fitting[-1], bytes_per_class)]
+        return [_most(pool, lowest, bytes_per_class, fitting=fitting[-1])]
     for n in fitting:
         if not _fits(pool, highest, n, bytes_per_class):
             break
@@ -273,10 +265,16 @@ def candidates(pool: ClassPool, codec: Codec, bytes_per_class: int | float) -> l
     return [n for n in fitting if n >= full]
 
 
-def _last(pool: ClassPool, codec: Codec, n: int, bytes_per_class: int | float) -> int:
-    while n < max(pool.counts) and _fits(pool, codec, n + 1, bytes_per_class):
-        n += 1
-    return n
+def _most(pool: ClassPool, codec: Codec, bytes_per_class: int | float, *, fitting: int, tolerance: float = 0.0) -> int:
+    """How many images a class fit, of a number that does and all; by doubling, then bisection."""
+    beyond, stride = max(pool.counts) + 1, max(1, fitting)
+    while fitting + stride < beyond and _fits(pool, codec, fitting + stride, bytes_per_class):
+        fitting, stride = fitting + stride, fitting + stride
+    beyond = min(beyond, fitting + stride)
+    while beyond - fitting > max(1, tolerance * fitting):
+        middle = (fitting + beyond) // 2
+        fitting, beyond = (middle, beyond) if _fits(pool, codec, middle, bytes_per_class) else (fitting, middle)
+    return fitting
 
 
 def _fits(pool: ClassPool, codec: Codec, n: int, bytes_per_class: int | float) -> bool:
