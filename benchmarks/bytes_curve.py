@@ -46,7 +46,8 @@ class Scale:
 
 SCALES = {
     "digits": Scale("convnet(width=32)", (64, 128, 256, 512), 3, 100, 20, 16000, 1200, 100),
-    "small": Scale("convnet(width=32)", (1000, 2000, 4000, 8000), 3, 400, 20, 100000, 1200, 300, 0.03),
+    "small": Scale("convnet(width=32)", (1000, 4000), 2, 100, 10, 40000, 400, 100, 0.03),
+    "medium": Scale("convnet(width=32)", (1000, 2000, 4000, 8000), 3, 400, 20, 100000, 1200, 300, 0.03),
     "full": Scale(
         "convnet(width=128)", (500, 1000, 2000, 4000, 8000, 16000, 32000), 5, 4000, 200, 500000, 4000, 300, 0.03
     ),
@@ -95,7 +96,7 @@ def bytes_curve(
     dataset: str = "digits",
     root: Path | None = None,
     download: bool = False,
-    scale: Literal["digits", "small", "full"] | None = None,
+    scale: Literal["digits", "small", "medium", "full"] | None = None,
     bytes_per_class: tuple[int, ...] = (),
     memories: tuple[str, ...] = (),
     images: tuple[int, ...] = (),
@@ -117,7 +118,8 @@ def bytes_curve(
         dataset: digits, mnist, cifar10, ..., an .npz file in MedMNIST's layout, or a folder of class folders.
         root: where torchvision's files are.
         download: fetch missing files of a named data set.
-        scale: digits (minutes), small (32x32 images, within an hour on two cores) or full (an accelerator); default: by image size.
+        scale: digits (minutes), small (32x32 images, about an hour on two cores), medium (a day) or full (an accelerator); default: by
+            image size.
         bytes_per_class: budgets; default: those of the scale. Labels, numbers and normalisation are charged.
         memories: which curves; default: all that suit the images.
         images: stored images of a class, a number for every memory in their order, instead of choosing them; 0: choose.
