@@ -49,6 +49,7 @@ class Settings:
     codec: str | None
     device: str
     compile: bool = False
+    balanced: bool = False
 
     def data(self) -> ImageData:
         """The data; for tuning with held-out training images in the place of the test images."""
@@ -86,6 +87,7 @@ def class_incremental(
     epochs: int = 5,
     gdumb_steps: int = 100,
     batch_size: int = 10,
+    balanced: bool = False,
     lr: float = 0.02,
     per_class: int | None = None,
     bounds: bool = True,
@@ -117,6 +119,7 @@ def class_incremental(
         epochs: of experience replay, finetuning and joint training on each experience.
         gdumb_steps: gradient steps of GDumb on the memory after each experience.
         batch_size: of new images, and as many of the memory.
+        balanced: experience replay takes as many images of every old class as of a new one instead.
         lr: SGD with momentum 0.9 and weight decay 5e-4.
         per_class: at most this many training images of every class.
         bounds: run finetuning and joint training too.
@@ -142,6 +145,7 @@ def class_incremental(
         codec=codec,
         device=device,
         compile=compile,
+        balanced=balanced,
     )
     _check(settings, memories, bytes_per_class or images_per_class, seeds)
     cells = [Cell(name, seed) for seed in range(seeds) for name in BOUNDS if bounds]
@@ -292,7 +296,8 @@ def _strategy(name: str, model: Any, memory: Any, settings: Settings) -> Any:
         strategy.plugins.append(_FixedSteps(settings.gdumb_steps))
         return strategy
     if name == "er":
-        return experience_replay(model, memory, epochs=settings.epochs, **how)
+        replayed: Any = "balanced" if settings.balanced else None
+        return experience_replay(model, memory, epochs=settings.epochs, batch_size_mem=replayed, **how)
     return (finetuning if name == "finetuning" else joint)(model, epochs=settings.epochs, **how)
 
 

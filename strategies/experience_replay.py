@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from avalanche.training.templates import SupervisedTemplate
@@ -20,7 +20,7 @@ def experience_replay(
     weight_decay: float = 5e-4,
     epochs: int = 1,
     batch_size: int = 32,
-    batch_size_mem: int | None = None,
+    batch_size_mem: int | Literal["balanced"] | None = None,
     evaluator: Any = None,
     device: torch.device | str = "cpu",
 ) -> Any:
@@ -29,7 +29,8 @@ def experience_replay(
     Args:
         memory: a storage policy, e.g. ``CondensedBuffer(images_per_class=10)`` or ``RingBuffer(images_per_class=10)``.
         epochs: for every experience.
-        batch_size_mem: replayed images a step, at most what the memory holds; ``None``: as many as new ones.
+        batch_size_mem: replayed images a step, at most what the memory holds; ``None``: as many as new ones; ``"balanced"``: as many
+            of every old class as of a new one.
         evaluator: Avalanche's ``EvaluationPlugin``; ``None`` measures nothing.
     """
     return SupervisedTemplate(

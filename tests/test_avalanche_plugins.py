@@ -13,6 +13,7 @@ from avalanche.evaluation.metrics import accuracy_metrics
 from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.storage_policy import ClassBalancedBuffer, ReservoirSamplingBuffer
 from avalanche.training.supervised import DER, ER_ACE, ER_AML, MER, MIR, GDumb, Naive
+from jaxtyping import TypeCheckError
 from toy_streams import MEAN, STD, Seen, label_free_stream, linear, task_labelled_stream
 
 from ddreplay import convnet, dm
@@ -52,6 +53,21 @@ def test_every_step_replays_what_the_memory_has(
         assert not drop_last or set(counts) == {expected}
         old |= {int(c) for c in experience.dataset.targets}
     assert plugin.batch_size_mem == batch_size_mem
+
+
+def test_old_classes_are_seen_as_often_as_new_ones() -> None:
+    memory = ring(images_per_class=10)
+    plugin = CondensedReplayPlugin(memory, batch_size_mem="balanced")
+    strategy = base(plugins=[plugin, seen := Seen()], train_mb_size=4)
+    old: set[int] = set()
+    for experience in STREAMS["label-free"]().train_stream:
+        strategy.train(experience, drop_last=True)
+        assert {sum(c in old for c in step) for step in seen.labels[-1]} == {2 * len(old)}
+        old |= {int(c) for c in experience.dataset.targets}
+    assert len(old) == 6
+    wrong: Any = {"batch_size_mem": "all"}
+    with pytest.raises((ValueError, TypeCheckError), match="balanced"):
+        CondensedReplayPlugin(memory, **wrong)
 
 
 def test_metrics_tell_what_the_memory_costs() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from typing import Any
+from typing import Any, Literal
 
 from avalanche.core import SupervisedPlugin
 from avalanche.evaluation.metric_results import MetricValue
@@ -30,20 +30,24 @@ class CondensedReplayPlugin(ReplayPlugin, supports_distributed=False):  # type: 
     Args:
         storage_policy: a `CondensedBuffer`, a `RingBuffer` or any policy of Avalanche.
         batch_size: new samples a step; ``None``: the strategy's ``train_mb_size``.
-        batch_size_mem: replayed samples a step; ``None``: the strategy's ``train_mb_size``.
+        batch_size_mem: replayed samples a step; ``None``: the strategy's ``train_mb_size``; ``"balanced"``: as many of every class of
+            the memory as there are of a class of the experience, ``batch_size`` x classes held / classes that are new. With the others
+            the network sees a new class ever more often than an old one.
         task_balanced_dataloader: replayed samples come in equal parts from all tasks of the memory.
     """
 
-    batch_size_mem: int | None
+    batch_size_mem: int | Literal["balanced"] | None
 
     def __init__(
         self,
         storage_policy: Any,
         *,
         batch_size: int | None = None,
-        batch_size_mem: int | None = None,
+        batch_size_mem: int | Literal["balanced"] | None = None,
         task_balanced_dataloader: bool = False,
     ) -> None:
+        if isinstance(batch_size_mem, str) and batch_size_mem != "balanced":
+            raise ValueError(f"batch_size_mem must be a number, None or 'balanced', got {batch_size_mem!r}")
         super().__init__(
             mem_size=storage_policy.max_size,
             batch_size=batch_size,
@@ -54,8 +58,13 @@ class CondensedReplayPlugin(ReplayPlugin, supports_distributed=False):  # type: 
 
     def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Install the loader of mixed batches, where the memory holds anything."""
-        wanted, held = self.batch_size_mem, len(self.storage_policy.buffer)
-        self.batch_size_mem = max(1, min(wanted or strategy.train_mb_size, held))
+        wanted, buffer = self.batch_size_mem, self.storage_policy.buffer
+        size = wanted or strategy.train_mb_size
+        if wanted == "balanced":
+            held = len(buffer.targets.uniques) if len(buffer) else 0
+            new = len(strategy.experience.dataset.targets.uniques)
+            size = round((self.batch_size or strategy.train_mb_size) * held / new)
+        self.batch_size_mem = max(1, min(size, len(buffer)))
         try:
             super().before_training_exp(strategy, *args, **kwargs)
         finally:
