@@ -14,7 +14,7 @@ from benchmarks.progress import Progress
 from benchmarks.records import Recording, begin, read, write
 from benchmarks.tables import format_bytes, format_summary, summary, text_table
 from ddreplay import ClassPool, CondensedSet, Condenser, Distiller, coresets, methods
-from ddreplay.budget import ByCodec, ChooseCount, at_quality, fit, fixed, validated
+from ddreplay.budget import ByCodec, ChooseCount, fit, fixed, validated
 from ddreplay.cli import make_net
 from ddreplay.codec import BudgetTooSmall, Codec, avif, bits, jpeg, uint8
 from ddreplay.condense import sgd
@@ -30,7 +30,7 @@ __all__ = ["bytes_curve"]
 @dataclass(frozen=True)
 class Scale:
     """What a run costs. visits: images that a tested network is trained on, repetitions included. tries: of a trial's images a class.
-    trained: steps that the bank's networks are trained on real images for, at most. share: of `at_quality`."""
+    trained: steps that the bank's networks are trained on real images for, at most."""
 
     net: str
     budgets: tuple[int, ...]
@@ -40,17 +40,14 @@ class Scale:
     visits: int
     tries: int
     trained: int = 0
-    share: float | None = None
     compile: bool = False
 
 
 SCALES = {
     "digits": Scale("convnet(width=32)", (64, 128, 256, 512), 3, 100, 20, 16000, 1200, 100),
-    "small": Scale("convnet(width=32)", (1000, 4000), 2, 100, 10, 40000, 400, 100, 0.03),
-    "medium": Scale("convnet(width=32)", (1000, 2000, 4000, 8000), 3, 400, 20, 100000, 1200, 300, 0.03),
-    "full": Scale(
-        "convnet(width=128)", (500, 1000, 2000, 4000, 8000, 16000, 32000), 5, 4000, 200, 500000, 4000, 300, 0.03
-    ),
+    "small": Scale("convnet(width=32)", (1000, 4000), 2, 100, 10, 40000, 400, 100),
+    "medium": Scale("convnet(width=32)", (1000, 2000, 4000, 8000), 3, 400, 20, 100000, 1200, 300),
+    "full": Scale("convnet(width=128)", (500, 1000, 2000, 4000, 8000, 16000, 32000), 5, 4000, 200, 500000, 4000, 300),
 }
 REAL = ("random uint8", "random bits", "random jpeg", "random avif", "herding jpeg", "herding avif")
 SYNTHETIC = (
@@ -148,9 +145,7 @@ def bytes_curve(
         "reduced": scale != "full",
         "validation": validation,
     }
-    protocol |= {
-        k: getattr(size, k) for k in ("net", "steps", "bank", "trained", "visits", "tries", "share", "compile")
-    }
+    protocol |= {k: getattr(size, k) for k in ("net", "steps", "bank", "trained", "visits", "tries", "compile")}
     protocol |= {"mean": list(data.mean), "std": list(data.std)}
     path = out / f"bytes_{Path(dataset).stem}.json"
     recording = _resume(path, protocol, device)
@@ -165,7 +160,7 @@ def bytes_curve(
             known = [counts[memory]] if counts.get(memory) else known
             trials = validated(make_net(size.net), visits=size.tries)
             # a stored image of tiles shows several: what a picture of one can lose says nothing about it
-            choose: ChooseCount = trials if "partitioned" in memory else ByCodec(at_quality(size.share), trials)
+            choose: ChooseCount = trials if "partitioned" in memory else ByCodec(others=trials)
             if known and known[0]:
                 choose = fixed(known[0])
             condenser = memory_in_bytes(memory, size, data, choose)

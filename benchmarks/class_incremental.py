@@ -21,6 +21,7 @@ from benchmarks.progress import Progress
 from benchmarks.records import begin, write
 from benchmarks.streams import average_accuracy, backward_transfer, class_incremental_stream, forgetting
 from benchmarks.tables import format_bytes, format_number, format_summary, summary, text_table
+from ddreplay.augment import siamese
 from ddreplay.cli import make_net
 from ddreplay.datasets import ImageData, load
 from ddreplay.randomness import Random
@@ -50,6 +51,7 @@ class Settings:
     device: str
     compile: bool = False
     balanced: bool = False
+    augment: bool = False
 
     def data(self) -> ImageData:
         """The data; for tuning with held-out training images in the place of the test images."""
@@ -88,6 +90,7 @@ def class_incremental(
     gdumb_steps: int = 100,
     batch_size: int = 10,
     balanced: bool = False,
+    augment: bool = False,
     lr: float = 0.02,
     per_class: int | None = None,
     bounds: bool = True,
@@ -120,6 +123,7 @@ def class_incremental(
         gdumb_steps: gradient steps of GDumb on the memory after each experience.
         batch_size: of new images, and as many of the memory.
         balanced: experience replay takes as many images of every old class as of a new one instead.
+        augment: train on augmented images, new and replayed ones, with the operations that memories are condensed under.
         lr: SGD with momentum 0.9 and weight decay 5e-4.
         per_class: at most this many training images of every class.
         bounds: run finetuning and joint training too.
@@ -146,6 +150,7 @@ def class_incremental(
         device=device,
         compile=compile,
         balanced=balanced,
+        augment=augment,
     )
     _check(settings, memories, bytes_per_class or images_per_class, seeds)
     cells = [Cell(name, seed) for seed in range(seeds) for name in BOUNDS if bounds]
@@ -225,7 +230,7 @@ def run_cell(settings: Settings, cell: Cell) -> list[dict[str, Any]]:
         with random.scope():
             model = make_net(settings.net)(data.shape, data.classes)
             memory = None if shared is None else _buffer(shared, cell, data, settings.device)
-            results.append(_train(name, model, memory, stream, settings, cell, shared))
+            results.append(_train(name, model, memory, stream, settings, cell, shared, data.augmentation))
     return results
 
 
@@ -245,9 +250,20 @@ def _buffer(shared: Shared, cell: Cell, data: Any, device: str) -> Any:
 
 
 def _train(
-    name: str, model: Any, memory: Any, stream: Any, settings: Settings, cell: Cell, shared: Shared | None
+    name: str,
+    model: Any,
+    memory: Any,
+    stream: Any,
+    settings: Settings,
+    cell: Cell,
+    shared: Shared | None,
+    operations: str,
 ) -> dict[str, Any]:
+    from ddreplay.avalanche import AugmentPlugin
+
     strategy = _strategy(name, model, memory, settings)
+    if settings.augment:
+        strategy.plugins.append(AugmentPlugin(siamese(operations), seed=cell.seed))
     found, seconds = [], 0.0
     for experience in stream.train:
         started = time.perf_counter()

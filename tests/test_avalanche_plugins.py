@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from avalanche.benchmarks.scenarios.online import split_online_stream
+from avalanche.core import SupervisedPlugin
 from avalanche.evaluation.metrics import accuracy_metrics
 from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.storage_policy import ClassBalancedBuffer, ReservoirSamplingBuffer
@@ -17,9 +18,25 @@ from jaxtyping import TypeCheckError
 from toy_streams import MEAN, STD, Seen, label_free_stream, linear, task_labelled_stream
 
 from ddreplay import convnet, dm
-from ddreplay.avalanche import CondensedBuffer, CondensedReplayPlugin, MemoryOnlyPlugin, RingBuffer, use_in
+from ddreplay.augment import siamese
+from ddreplay.avalanche import (
+    AugmentPlugin,
+    CondensedBuffer,
+    CondensedReplayPlugin,
+    MemoryOnlyPlugin,
+    RingBuffer,
+    use_in,
+)
 
 STREAMS = {"labelled": task_labelled_stream, "label-free": lambda: label_free_stream([[0, 1], [2, 3], [4, 5]])}
+
+
+class Negative:
+    """An augmentation that turns the sign."""
+
+    def draw(self, shape: Any, random: Any, *, n: int | None = None) -> Any:
+        assert n is not None
+        return torch.neg
 
 
 def ring(**how: Any) -> CondensedBuffer:
@@ -68,6 +85,48 @@ def test_old_classes_are_seen_as_often_as_new_ones() -> None:
     wrong: Any = {"batch_size_mem": "all"}
     with pytest.raises((ValueError, TypeCheckError), match="balanced"):
         CondensedReplayPlugin(memory, **wrong)
+
+
+def test_new_and_replayed_images_are_augmented_in_training_alone() -> None:
+    class Sees(SupervisedPlugin):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.given: list[torch.Tensor] = []
+            self.shown: list[torch.Tensor] = []
+
+        def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+            self.given.append(strategy.mb_x.clone())
+
+        def after_forward(self, strategy: Any, **kwargs: Any) -> None:
+            self.shown.append(strategy.mb_x.clone())
+
+        def after_eval_forward(self, strategy: Any, **kwargs: Any) -> None:
+            assert strategy.mb_x.shape[1:] == (1, 8, 8)
+            assert not any(torch.equal(x, -strategy.mb_x) for x in self.shown)
+
+    def run() -> Sees:
+        plugins = [CondensedReplayPlugin(ring()), AugmentPlugin(Negative(), seed=3), sees := Sees()]
+        strategy, stream = base(plugins=plugins), STREAMS["label-free"]()
+        for experience in stream.train_stream:
+            strategy.train(experience)
+        strategy.eval(stream.test_stream)
+        return sees
+
+    found = run()
+    assert max(map(len, found.given)) > 8  # a batch of new images and one of memory
+    for before, after in zip(found.given, found.shown, strict=True):
+        torch.testing.assert_close(after, -before)
+
+
+def test_the_drawn_operations_follow_from_the_seed() -> None:
+    def weights(seed: int) -> torch.Tensor:
+        torch.manual_seed(0)
+        strategy = base(plugins=[AugmentPlugin(siamese(), seed=seed)])
+        strategy.train(next(iter(STREAMS["label-free"]().train_stream)))
+        return torch.cat([p.detach().flatten() for p in strategy.model.parameters()])
+
+    assert torch.equal(weights(0), weights(0))
+    assert not torch.equal(weights(0), weights(1))
 
 
 def test_metrics_tell_what_the_memory_costs() -> None:

@@ -9,9 +9,10 @@ The only part of the package that imports Avalanche.
 from ddreplay.avalanche.adopt import use_in
 from ddreplay.avalanche.budget import Budget
 from ddreplay.avalanche.buffer import ClassGroup, CondensedBuffer, RingBuffer, default_condenser
-from ddreplay.avalanche.plugins import CondensedReplayPlugin, MemoryOnlyPlugin
+from ddreplay.avalanche.plugins import AugmentPlugin, CondensedReplayPlugin, MemoryOnlyPlugin
 
 __all__ = [
+    "AugmentPlugin",
     "Budget",
     "ClassGroup",
     "CondensedBuffer",

@@ -1,4 +1,4 @@
-"""Avalanche plugins: replay from a small memory, and training on the memory alone."""
+"""Avalanche plugins: replay from a small memory, training on the memory alone, and augmentation of what is trained on."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from avalanche.training.plugins import ReplayPlugin
 from avalanche.training.storage_policy import ExemplarsBuffer
 from torch import nn
 
+from ddreplay.augment import Augment
 from ddreplay.avalanche.buffer import CondensedBuffer
+from ddreplay.randomness import Random
 
-__all__ = ["CondensedReplayPlugin", "MemoryOnlyPlugin"]
+__all__ = ["AugmentPlugin", "CondensedReplayPlugin", "MemoryOnlyPlugin"]
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +121,28 @@ class MemoryOnlyPlugin(SupervisedPlugin, supports_distributed=False):  # type: i
             strategy.stop_training()
         elif kwargs.get("drop_last", False) and held < strategy.train_mb_size:
             strategy.make_train_dataloader(**{**kwargs, "drop_last": False})
+
+
+class AugmentPlugin(SupervisedPlugin, supports_distributed=False):  # type: ignore[misc, call-arg]
+    """Augment every training batch, new and replayed images alike, on the strategy's device.
+
+    Condensed images are made under an augmentation and teach most under the same one, as they are evaluated (`ddreplay.evaluate`).
+
+    Args:
+        augment: e.g. ``siamese(strategy)``; the same operations for a batch, magnitudes for each of its images.
+        seed: everything drawn follows from it.
+    """
+
+    def __init__(self, augment: Augment, *, seed: int = 0) -> None:
+        super().__init__()
+        self.augment, self.seed = augment, seed
+        self.random: Random | None = None
+
+    def before_forward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Put the augmented images in the place of the batch's."""
+        x = strategy.mb_x
+        self.random = self.random or Random(self.seed, x.device)
+        strategy.mbatch[0] = self.augment.draw(tuple(x.shape[1:]), self.random, n=len(x))(x)
 
 
 def update_and_publish(plugin: Any, policy: Any, strategy: Any) -> None:
