@@ -311,7 +311,7 @@ def draw(results: Sequence[dict[str, Any]], path: Path, title: str) -> Path | No
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axis = pyplot.subplots(figsize=(7.5, 4.8))
+    figure, axis = pyplot.subplots(figsize=(8.5, 4.8))
     shown = curves(results)
     for k, (memory, points) in enumerate(shown.items()):
         stats = [(b, summary(values)) for b, values in sorted(points.items())]
@@ -320,7 +320,8 @@ def draw(results: Sequence[dict[str, Any]], path: Path, title: str) -> Path | No
             [b * 1.02 ** (k - len(shown) / 2) for b, _ in stats],
             [s.mean for _, s in stats],
             yerr=spread,
-            fmt="o--" if memory in REAL else "o-",
+            fmt="o" if k < 10 else "s",
+            linestyle="--" if memory in REAL else "-",
             markersize=3,
             capsize=2,
             linewidth=1,
@@ -330,10 +331,12 @@ def draw(results: Sequence[dict[str, Any]], path: Path, title: str) -> Path | No
     crossed = [line for line in crossings(results) if "cross" in line]
     axis.text(0.98, 0.02, "\n".join(crossed), ha="right", va="bottom", transform=axis.transAxes, fontsize=8)
     axis.set_xscale("log", base=2)
+    budgets = sorted({b for points in shown.values() for b in points})
+    axis.set_xticks(budgets, [format_bytes(b) for b in budgets])
     axis.set_xlabel("bytes a class, everything counted")
     axis.set_ylabel("accuracy %")
     axis.set_title(title, fontsize=9)
-    axis.legend(fontsize=7)
+    axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
