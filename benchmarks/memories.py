@@ -27,24 +27,16 @@ SMALL: dict[str, tuple[str, ...]] = {
     "random": (),
     "herding": ("epochs=10",),
     "dm": ("bank=40", "steps=200"),
-    "idm": (
-        "factor=1",
-        "steps=400",
-        "train_steps=5",
-        "batch_train=128",
-        "batch_real=64",
-        "queue_size=20",
-        "push_interval=10",
-    ),
+    "idm": ("steps=400", "train_steps=5", "batch_train=128", "batch_real=64", "queue_size=20", "push_interval=10"),
     "ddm": ("bank=40", "steps=400", "gram=2500.0"),  # for networks 32 wide
     "m3d": ("bank=40", "steps=400", "lr=5.0"),
-    "ncfm": ("factor=1", "bank=40", "steps=400", "lr=5.0"),
+    "ncfm": ("bank=40", "steps=400", "lr=5.0"),
     "dc": ("rounds=40", "loops=(1, 1)", "init='real'", "batch_real=64"),
     "dsa": ("rounds=40", "loops=(1, 1)", "batch_real=64"),
     "dcc": ("rounds=100", "loops=(1, 1)", "batch_real=64"),
     "dsac": ("rounds=100", "loops=(1, 1)", "batch_real=64"),
-    "idc": ("factor=1", "rounds=10", "steps=10", "images_net=256", "batch_real=32", "lr=0.03", "lr_net=0.05"),
-    "dream": ("factor=1", "rounds=10", "steps=10", "images_net=256", "batch_real=32", "lr=0.03", "lr_net=0.05"),
+    "idc": ("rounds=10", "steps=10", "images_net=256", "batch_real=32", "lr=0.03", "lr_net=0.05"),
+    "dream": ("rounds=10", "steps=10", "images_net=256", "batch_real=32", "lr=0.03", "lr_net=0.05"),
     "mtt": _TRAJECTORIES,
     "tesla": _TRAJECTORIES,
     "bptt": (
@@ -60,18 +52,24 @@ SMALL: dict[str, tuple[str, ...]] = {
     ),
     "dd": ("iterations=100", "steps=10", "lr=1.0", "lr_net=0.1", "batch_real=32", "init='real'", "memory='graph'"),
 }
-"""Settings with which a method condenses an experience of digits in about the time of training on it. Not the papers'.
-
-``factor=1``: no tiles, which would have 4 x 4 pixels there."""
+"""Settings with which a method condenses an experience of digits in about the time of training on it. Not the papers'."""
+LEAST_SIDE = 16  # pixels of an image that is cut into tiles: smaller ones would leave fewer than 8 x 8
 
 
 def memory_condenser(
-    name: str, net: str, strategy: str, codec: str | None = None, *, compile: bool = False
+    name: str,
+    net: str,
+    strategy: str,
+    codec: str | None = None,
+    *,
+    shape: tuple[int, int, int] | None = None,
+    compile: bool = False,
 ) -> Condenser:
     """A condenser by name, with the DSA operations that suit the data; options follow in parentheses: ``dm(steps=1000, bank=40)``.
 
     ``default``: what `CondensedBuffer` condenses with for a budget in bytes.
 
+    shape: of the images. Methods that store tiles by default do not where that is below 16 pixels a side.
     compile: run networks through ``torch.compile`` where the method can.
 
     Raises:
@@ -91,6 +89,8 @@ def memory_condenser(
     kept = {option.partition("=")[0]: option for option in [*options, *given] if option}
     if "strategy" in options_of(method):
         kept.setdefault("strategy", f"strategy={strategy}")
+    if shape is not None and min(shape[1:]) < LEAST_SIDE and "factor" in options_of(method):
+        kept.setdefault("factor", "factor=1")
     condenser = compiled(method, net, tuple(kept.values()), compile=compile)
     return condenser if codec is None else stored_by(condenser, make_codec(codec))
 

@@ -50,6 +50,18 @@ def test_options_of_a_memory_are_read_with_their_brackets() -> None:
         memory_condenser("dm(speed=1)", "convnet(width=8)", "flip")
 
 
+def test_small_images_are_not_cut_into_tiles() -> None:
+    def factor(name: str, side: int) -> int:
+        made = memory_condenser(name, "convnet(width=8)", "flip", shape=(1, side, side))
+        assert isinstance(made, Distiller)
+        return getattr(made.parameterize, "factor", 1)
+
+    for name in ("idm", "ncfm", "idc", "dream"):
+        assert (factor(name, 8), factor(name, 32)) == (1, 2)
+    assert factor("idm(factor=2)", 8) == 2
+    assert factor("dm", 32) == 1
+
+
 def test_the_default_memory_is_the_one_of_the_buffer() -> None:
     made = memory_condenser("default", "convnet(width=8)", "flip", "webp", compile=True)
     assert isinstance(made, Distiller)
