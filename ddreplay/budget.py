@@ -158,8 +158,8 @@ def at_quality(share: float | None = None) -> AtQuality:
     Args:
         share: that quality's place among those of the codec, from 0 (fewest bytes) to 1. ``None``: 1.5 over the shorter side in
             pixels, because small images have little that can be left out.
-    Reference: Ours, from trials on held-out images (docs/results.md): 0.03 to 0.05 on CIFAR-10, real and condensed images alike, 0.1 to
-        0.4 on 8 x 8 digits.
+    Reference: Ours, from trials on held-out images (docs/results.md): 0.05 on CIFAR-10 for condensed images, 0.03 to 0.08 alike for real
+        ones; 0.1 to 0.4 on 8 x 8 digits.
     """
     if share is not None and not 0 <= share <= 1:
         raise ValueError(f"share must lie in [0, 1] or be None, got {share}")

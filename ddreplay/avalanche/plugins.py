@@ -61,16 +61,18 @@ class CondensedReplayPlugin(ReplayPlugin, supports_distributed=False):  # type: 
     def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Install the loader of mixed batches, where the memory holds anything."""
         wanted, buffer = self.batch_size_mem, self.storage_policy.buffer
-        size = wanted or strategy.train_mb_size
-        if wanted == "balanced":
-            held = len(buffer.targets.uniques) if len(buffer) else 0
-            new = len(strategy.experience.dataset.targets.uniques)
-            size = round((self.batch_size or strategy.train_mb_size) * held / new)
+        size = self._balanced(strategy) if wanted == "balanced" else wanted or strategy.train_mb_size
         self.batch_size_mem = max(1, min(size, len(buffer)))
         try:
             super().before_training_exp(strategy, *args, **kwargs)
         finally:
             self.batch_size_mem = wanted
+
+    def _balanced(self, strategy: Any) -> int:
+        buffer, new = self.storage_policy.buffer, len(strategy.experience.dataset.targets.uniques)
+        held = len(buffer.targets.uniques) if len(buffer) else 0
+        size: int = self.batch_size or strategy.train_mb_size
+        return round(size * held / new)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Update the memory with the experience that is over."""
