@@ -12,7 +12,7 @@ def toy_pool(
     images_per_class: int = 6, shape: tuple[int, int, int] = (1, 8, 8), classes: int = 3, seed: int = 0
 ) -> Any:
     """A pool of noise around one pattern a class; class ids 5, 2, 9, ... are not 0..C-1 and not sorted."""
-    from ddreplay.data import ClassPool
+    from ddreplay.data.pool import ClassPool
 
     generator = torch.Generator().manual_seed(seed)
     ids = torch.tensor([5, 2, 9, 26, 7, 11, 0, 3][:classes])

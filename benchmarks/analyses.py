@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks import analysis
+from benchmarks.analysis.figure import save_figure
 from benchmarks.compare import reduced
 from benchmarks.memories import memory_condenser
-from benchmarks.progress import Progress
-from benchmarks.records import begin, write
-from benchmarks.tables import format_summary, summary, text_table
-from ddreplay import ClassPool, CondensedSet, Distiller, analysis
-from ddreplay.analysis.figure import save_figure
+from benchmarks.report.progress import Progress
+from benchmarks.report.records import begin, write
+from benchmarks.report.tables import format_summary, summary, text_table
+from ddreplay import ClassPool, CondensedSet, Distiller
 from ddreplay.backbones import Net, Probe, as_factory
 from ddreplay.cli import make_net
 from ddreplay.datasets import load

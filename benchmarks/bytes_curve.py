@@ -10,19 +10,22 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.progress import Progress
-from benchmarks.records import Recording, begin, read, write
-from benchmarks.tables import format_bytes, format_summary, summary, text_table
-from ddreplay import ClassPool, CondensedSet, Condenser, Distiller, coresets, methods
-from ddreplay.budget import ByCodec, ChooseCount, fit, fixed, validated
+from benchmarks.report.progress import Progress
+from benchmarks.report.records import Recording, begin, read, write
+from benchmarks.report.tables import format_bytes, format_summary, summary, text_table
+from ddreplay import ClassPool, CondensedSet, Condenser, Distiller, methods
 from ddreplay.cli import make_net
-from ddreplay.codec import BudgetTooSmall, Codec, avif, bits, jpeg, uint8
-from ddreplay.condense import sgd
-from ddreplay.coresets import Coreset
+from ddreplay.condense.image_count import ByCodec, ChooseCount, fixed, validated
+from ddreplay.condense.optimizer import sgd
 from ddreplay.datasets import ImageData, load
 from ddreplay.evaluate import Protocol, evaluate
-from ddreplay.frequency import frequency
-from ddreplay.parameterize import partitioned
+from ddreplay.methods import selections as coresets
+from ddreplay.methods.selections import Coreset
+from ddreplay.parameterize.frequency import frequency
+from ddreplay.parameterize.partitioned import partitioned
+from ddreplay.storage.budget import fit
+from ddreplay.storage.codecs.codec import BudgetTooSmall, Codec
+from ddreplay.storage.codecs.plain import avif, bits, jpeg, uint8
 
 __all__ = ["bytes_curve"]
 

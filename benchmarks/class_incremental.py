@@ -17,11 +17,11 @@ from typing import Any
 import torch
 
 from benchmarks.memories import Shared, memory_condenser
-from benchmarks.progress import Progress
-from benchmarks.records import begin, write
-from benchmarks.stream_report import BOUNDS, budget_of, draw, table
+from benchmarks.report.progress import Progress
+from benchmarks.report.records import begin, write
+from benchmarks.report.streams import BOUNDS, budget_of, draw, table
 from benchmarks.streams import average_accuracy, backward_transfer, class_incremental_stream, forgetting
-from ddreplay.augment import siamese
+from ddreplay.augment.siamese import siamese
 from ddreplay.cli import make_net
 from ddreplay.datasets import ImageData, load
 from ddreplay.randomness import Random

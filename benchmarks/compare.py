@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.memories import memory_condenser
-from benchmarks.progress import Progress
-from benchmarks.records import begin, write
-from benchmarks.tables import format_bytes, format_summary, summary, text_table
+from benchmarks.report.progress import Progress
+from benchmarks.report.records import begin, write
+from benchmarks.report.tables import format_bytes, format_summary, summary, text_table
 from ddreplay.cli import make_net
 from ddreplay.datasets import ImageData, load
 from ddreplay.evaluate import PROTOCOLS, evaluate

@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ddreplay.analysis.figure import save_figure
+from benchmarks.analysis.figure import save_figure
 from ddreplay.backbones import convnet
-from ddreplay.codec import float32
-from ddreplay.data import ClassPool
+from ddreplay.data.pool import ClassPool
 from ddreplay.datasets import load
 from ddreplay.methods import dc
 from ddreplay.objectives import GradientMatching
+from ddreplay.storage.codecs.plain import float32
 
 __all__ = ["condense_digits", "difference_shares", "digits_table", "feature_axes", "pair_of_digits"]
 

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmarks.records import begin, write
-from ddreplay.analysis.figure import save_figure
+from benchmarks.analysis.figure import save_figure
+from benchmarks.report.records import begin, write
 from ddreplay.randomness import Random
 
 __all__ = [

@@ -10,16 +10,16 @@ from typing import Any
 
 import torch
 
-from benchmarks.progress import Progress
-from benchmarks.records import Recording, begin, read, write
-from benchmarks.tables import Summary, format_bytes, format_summary, paired, summary, text_table
+from benchmarks.report.progress import Progress
+from benchmarks.report.records import Recording, begin, read, write
+from benchmarks.report.tables import Summary, format_bytes, format_summary, paired, summary, text_table
 from ddreplay import methods as papers
 from ddreplay.cli import make_net
-from ddreplay.condense import Condenser
-from ddreplay.coresets import random
-from ddreplay.data import ClassPool
+from ddreplay.condense.condenser import Condenser
+from ddreplay.data.pool import ClassPool
 from ddreplay.datasets import ImageData, load
 from ddreplay.evaluate import PROTOCOLS, Protocol, evaluate
+from ddreplay.methods.selections import random
 
 __all__ = ["PAPER", "fine_grained"]
 

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from benchmarks.memories import compiled
-from benchmarks.progress import Progress
-from benchmarks.records import begin, write
-from benchmarks.tables import format_bytes, format_number, format_summary, summary, text_table
+from benchmarks.report.progress import Progress
+from benchmarks.report.records import begin, write
+from benchmarks.report.tables import format_bytes, format_number, format_summary, summary, text_table
 from ddreplay import CondensedMemory, Condenser
 from ddreplay.cli import METHODS, make_net, options_of
 from ddreplay.datasets import ImageData, load

@@ -7,7 +7,7 @@ from typing import Any
 
 from ddreplay import ClassPool, CondensedSet, Condenser, Distiller
 from ddreplay.cli import build, make_codec, make_net, options_of
-from ddreplay.coresets import stored_by
+from ddreplay.methods.selections import stored_by
 
 __all__ = ["SMALL", "Shared", "memory_condenser"]
 

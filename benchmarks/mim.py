@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from benchmarks.compare import reduced
 from benchmarks.memories import memory_condenser
-from benchmarks.progress import Progress
-from benchmarks.records import begin, write
-from benchmarks.tables import format_number, format_summary, paired, summary, text_table
+from benchmarks.report.progress import Progress
+from benchmarks.report.records import begin, write
+from benchmarks.report.tables import format_number, format_summary, paired, summary, text_table
 from ddreplay import Condenser, Distiller
 from ddreplay.cli import make_net
 from ddreplay.datasets import load

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddreplay.augment import Augment, Transform, identity, siamese
+from ddreplay.augment.siamese import Augment, Transform, identity, siamese
 from ddreplay.backbones import Network
 from ddreplay.objectives import ClassRegulariser, GradientMatching, GramMatching, MeanEmbedding, Sum, Term
 from ddreplay.randomness import Random

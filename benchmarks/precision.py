@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from benchmarks.compare import reduced
-from benchmarks.progress import Progress
-from benchmarks.records import begin, write
-from benchmarks.tables import format_summary, paired, summary, text_table
+from benchmarks.report.progress import Progress
+from benchmarks.report.records import begin, write
+from benchmarks.report.tables import format_summary, paired, summary, text_table
 from ddreplay import Distiller, methods
 from ddreplay.backbones import Net, as_factory, bfloat16, convnet
 from ddreplay.datasets import load

@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 from benchmarks.plain_loops import COMPILED, ROWS, Problem, Row, plain_epoch
-from benchmarks.progress import Progress
-from benchmarks.records import begin, write
-from benchmarks.tables import format_bytes, text_table
-from ddreplay.augment import identity
+from benchmarks.report.progress import Progress
+from benchmarks.report.records import begin, write
+from benchmarks.report.tables import format_bytes, text_table
+from ddreplay.augment.siamese import identity
 from ddreplay.backbones import Probe
 from ddreplay.cli import make_net
-from ddreplay.condense import cache_chunk
-from ddreplay.data import Batch, pick_device
-from ddreplay.networks.trained import train_epoch
+from ddreplay.condense.distiller import cache_chunk
+from ddreplay.data.pool import Batch, pick_device
+from ddreplay.networks.trained_on_synthetic import train_epoch
 from ddreplay.objectives import Look, Side
 from ddreplay.randomness import Random
 

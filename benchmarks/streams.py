@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ddreplay import ClassPool
-from ddreplay.data import pick_device
+from ddreplay.data.pool import pick_device
 from ddreplay.datasets import ImageData
 from ddreplay.evaluate import accuracy
 from ddreplay.randomness import Random

@@ -17,13 +17,13 @@ from avalanche.models import MultiTaskModule
 from torch import Tensor, nn
 
 from benchmarks.memories import memory_condenser
-from benchmarks.progress import Progress
-from benchmarks.records import begin, write
-from benchmarks.tables import format_bytes, format_summary, paired, summary, text_table
+from benchmarks.report.progress import Progress
+from benchmarks.report.records import begin, write
+from benchmarks.report.tables import format_bytes, format_summary, paired, summary, text_table
 from ddreplay.avalanche import CondensedBuffer
-from ddreplay.avalanche.samples import ImageLabelPairs
+from ddreplay.avalanche.datasets import ImageLabelPairs
 from ddreplay.cli import make_net
-from ddreplay.data import Batch, ClassPool
+from ddreplay.data.pool import Batch, ClassPool
 from ddreplay.datasets import load
 from ddreplay.randomness import Random
 from strategies import experience_replay, finetuning

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.records import begin, write
-from benchmarks.tables import format_bytes, text_table
-from ddreplay.augment import identity
+from benchmarks.report.records import begin, write
+from benchmarks.report.tables import format_bytes, text_table
+from ddreplay.augment.siamese import identity
 from ddreplay.cli import make_net
 from ddreplay.objectives.unrolling import Inner, InnerStep, Memory, unroll
 from ddreplay.randomness import Random

@@ -6,14 +6,31 @@ replay     a memory that grows with a stream                          CondensedM
 evaluate   fresh networks, named protocols, intervals                 evaluate(condensed, test_pool)
 """
 
-from ddreplay import codec, coresets, methods
+from ddreplay import methods
 from ddreplay.backbones import convnet
 from ddreplay.condense import Condenser, Distiller
-from ddreplay.condensed import CondensedFileError, CondensedSet
 from ddreplay.data import Batch, ClassPool
 from ddreplay.evaluate import Evaluation, Protocol, evaluate
 from ddreplay.memory import CondensedMemory
-from ddreplay.methods import dc, dm, dsa
+from ddreplay.methods import (
+    bptt,
+    dc,
+    dcc,
+    dd,
+    ddm,
+    dm,
+    dream,
+    dsa,
+    dsac,
+    idc,
+    idm,
+    m3d,
+    mtt,
+    ncfm,
+    selections,
+    tesla,
+)
+from ddreplay.storage import CondensedFileError, CondensedSet, codecs
 
 __version__ = "0.1.0"
 
@@ -27,12 +44,24 @@ __all__ = [
     "Distiller",
     "Evaluation",
     "Protocol",
-    "codec",
+    "bptt",
+    "codecs",
     "convnet",
-    "coresets",
     "dc",
+    "dcc",
+    "dd",
+    "ddm",
     "dm",
+    "dream",
     "dsa",
+    "dsac",
     "evaluate",
+    "idc",
+    "idm",
+    "m3d",
     "methods",
+    "mtt",
+    "ncfm",
+    "selections",
+    "tesla",
 ]

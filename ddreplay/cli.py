@@ -15,17 +15,20 @@ from typing import Annotated, Any
 import tyro
 from tqdm import tqdm
 
-from ddreplay import coresets, methods
+from ddreplay import methods
 from ddreplay.backbones import alexnet, bfloat16, convnet, lenet, mlp, resnet18, vgg11
-from ddreplay.budget import check_budget
-from ddreplay.codec import Codec, codec_from_spec
-from ddreplay.condense import Condenser, Distiller
-from ddreplay.condensed import CondensedSet
-from ddreplay.contact_sheet import contact_sheet
-from ddreplay.data import ClassPool
+from ddreplay.condense.condenser import Condenser
+from ddreplay.condense.distiller import Distiller
+from ddreplay.data.pool import ClassPool
 from ddreplay.datasets import ImageData, load
 from ddreplay.evaluate import PROTOCOLS
 from ddreplay.evaluate import evaluate as run_evaluation
+from ddreplay.methods import selections as coresets
+from ddreplay.storage.budget import check_budget
+from ddreplay.storage.codecs.codec import Codec
+from ddreplay.storage.codecs.known import codec_from_spec
+from ddreplay.storage.condensed_set import CondensedSet
+from ddreplay.storage.contact_sheet import contact_sheet
 
 __all__ = ["main"]
 

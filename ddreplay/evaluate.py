@@ -13,14 +13,15 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from ddreplay.augment import NATURAL, Augment, composed, identity, siamese
+from ddreplay.augment.mixing import cutmix
+from ddreplay.augment.siamese import NATURAL, Augment, composed, identity, siamese
 from ddreplay.backbones import Net, as_factory, convnet
-from ddreplay.compiling import compiled, plain
-from ddreplay.condensed import CondensedSet
-from ddreplay.data import Batch, ClassPool, Shape
-from ddreplay.learning import learn
-from ddreplay.mixing import cutmix
+from ddreplay.backbones.compiling import compiled, plain
+from ddreplay.data.pool import Batch, ClassPool
+from ddreplay.data.space import Shape
 from ddreplay.randomness import Random
+from ddreplay.storage.condensed_set import CondensedSet
+from ddreplay.training import learn
 
 __all__ = ["PROTOCOLS", "Evaluation", "Protocol", "accuracy", "evaluate", "interval", "train"]
 

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddreplay.budget import check_budget, fit
-from ddreplay.condense import Condenser
-from ddreplay.condensed import CondensedSet
-from ddreplay.data import Batch, ClassPool, concatenate
+from ddreplay.condense.condenser import Condenser
+from ddreplay.data.pool import Batch, ClassPool, concatenate
 from ddreplay.randomness import Random
+from ddreplay.storage.budget import check_budget, fit
+from ddreplay.storage.condensed_set import CondensedSet
 
 __all__ = ["CondensedMemory"]
 

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from ddreplay import CondensedSet, convnet
-from ddreplay.budget import validated
 from ddreplay.cli import main
+from ddreplay.condense.image_count import validated
 
 QUICK = validated(convnet(width=8), visits=4)
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from ddreplay import ClassPool, CondensedSet, coresets
+from ddreplay import ClassPool, CondensedSet
 from ddreplay.cli import METHODS, build, main, make_net
-from ddreplay.contact_sheet import contact_sheet
+from ddreplay.methods import selections as coresets
+from ddreplay.storage.contact_sheet import contact_sheet
 
 QUICK = ["--net", "convnet(width=8)", "--images-per-class", "1", "--json"]
 

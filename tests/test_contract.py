@@ -11,14 +11,15 @@ import pytest
 import torch
 from torch import nn
 
-from ddreplay import ClassPool, CondensedSet, Condenser, Distiller, convnet, coresets, methods
-from ddreplay.basis import basis
-from ddreplay.codec import bits
-from ddreplay.coded import coded
-from ddreplay.drawing import representative, representative_images
-from ddreplay.frequency import frequency
-from ddreplay.mixing import cutmix
+from ddreplay import ClassPool, CondensedSet, Condenser, Distiller, convnet, methods
+from ddreplay.augment.mixing import cutmix
+from ddreplay.methods import selections as coresets
+from ddreplay.networks.real_batches import representative, representative_images
 from ddreplay.objectives import MeanEmbedding, MutualInformation, warmup
+from ddreplay.parameterize.basis import basis
+from ddreplay.parameterize.coded import coded
+from ddreplay.parameterize.frequency import frequency
+from ddreplay.storage.codecs.plain import bits
 
 NET = convnet(width=8)
 CONDENSERS: dict[str, Condenser] = {

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from ddreplay import ClassPool, Protocol, convnet, coresets, evaluate
+from ddreplay import ClassPool, Protocol, convnet, evaluate
 from ddreplay.evaluate import PROTOCOLS, interval, train
+from ddreplay.methods import selections as coresets
 from ddreplay.randomness import Random
 
 MakePool = Callable[..., ClassPool]

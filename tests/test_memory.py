@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from ddreplay import ClassPool, CondensedMemory, CondensedSet, convnet, coresets, dm
+from ddreplay import ClassPool, CondensedMemory, CondensedSet, convnet, dm
+from ddreplay.methods import selections as coresets
 
 MakePool = Callable[..., ClassPool]
 

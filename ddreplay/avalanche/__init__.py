@@ -6,10 +6,10 @@
 The only part of the package that imports Avalanche.
 """
 
-from ddreplay.avalanche.adopt import use_in
 from ddreplay.avalanche.budget import Budget
-from ddreplay.avalanche.buffer import ClassGroup, CondensedBuffer, RingBuffer, default_condenser
 from ddreplay.avalanche.plugins import AugmentPlugin, CondensedReplayPlugin, MemoryOnlyPlugin
+from ddreplay.avalanche.storage_policies import ClassGroup, CondensedBuffer, RingBuffer, default_condenser
+from ddreplay.avalanche.use_in import use_in
 
 __all__ = [
     "AugmentPlugin",

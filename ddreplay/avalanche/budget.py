@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ddreplay.budget import check_budget
+from ddreplay.storage.budget import check_budget
 
 __all__ = ["Budget"]
 

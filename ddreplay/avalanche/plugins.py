@@ -13,8 +13,8 @@ from avalanche.training.plugins import ReplayPlugin
 from avalanche.training.storage_policy import ExemplarsBuffer
 from torch import nn
 
-from ddreplay.augment import Augment
-from ddreplay.avalanche.buffer import CondensedBuffer
+from ddreplay.augment.siamese import Augment
+from ddreplay.avalanche.storage_policies import CondensedBuffer
 from ddreplay.randomness import Random
 
 __all__ = ["AugmentPlugin", "CondensedReplayPlugin", "MemoryOnlyPlugin"]

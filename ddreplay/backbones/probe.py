@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ddreplay.backbones.compiling import compiled
 from ddreplay.backbones.layers import AvgPool2x2, Network
-from ddreplay.compiling import compiled
 
 __all__ = ["Activations", "Probe", "find_classifier", "has_batchnorm", "settle_batchnorm"]
 

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from ddreplay.augment import DIGITS, NATURAL
-from ddreplay.data import ClassPool
+from ddreplay.augment.siamese import DIGITS, NATURAL
+from ddreplay.data.pool import ClassPool
 from ddreplay.randomness import Random
 
 __all__ = ["ImageData", "Images", "Splits", "from_arrays", "validation_split"]

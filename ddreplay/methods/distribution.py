@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from ddreplay.augment import NATURAL, siamese
+from ddreplay.augment.siamese import NATURAL, siamese
 from ddreplay.backbones import Net, convnet
-from ddreplay.condense import Distiller, sgd
+from ddreplay.condense.distiller import Distiller
+from ddreplay.condense.optimizer import sgd
 from ddreplay.networks import NetworkSource, Pretrained, banked, fresh, model_queue
 from ddreplay.objectives import (
     CharacteristicFunction,
@@ -19,8 +20,10 @@ from ddreplay.objectives import (
     StyleMoments,
     Sum,
 )
-from ddreplay.objectives.regulariser import Unit
-from ddreplay.parameterize import Init, Parameterize, partitioned, pixels
+from ddreplay.objectives.class_regulariser import Unit
+from ddreplay.parameterize.form import Init, Parameterize
+from ddreplay.parameterize.partitioned import partitioned
+from ddreplay.parameterize.pixels import pixels
 
 __all__ = ["ddm", "dm", "idm", "m3d", "ncfm"]
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ddreplay.augment import NATURAL, siamese
+from ddreplay.augment.mixing import Mix
+from ddreplay.augment.siamese import NATURAL, siamese
 from ddreplay.backbones import Net, convnet
-from ddreplay.condense import Distiller, sgd
-from ddreplay.mixing import Mix
+from ddreplay.condense.distiller import Distiller
+from ddreplay.condense.optimizer import sgd
 from ddreplay.networks import Loops, Rounds, trained_on_synthetic
 from ddreplay.objectives import GradientMatching, warmup
-from ddreplay.objectives.gradients import Metric, Scope, WarmUp
-from ddreplay.parameterize import Init, pixels
+from ddreplay.objectives.gradient_matching import Metric, Scope, WarmUp
+from ddreplay.parameterize.form import Init
+from ddreplay.parameterize.pixels import pixels
 
 __all__ = ["DCC_LOOPS", "DC_LOOPS", "dc", "dcc", "dsa", "dsac"]
 

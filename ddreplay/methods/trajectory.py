@@ -4,35 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from ddreplay.augment import NATURAL, siamese
+from ddreplay.augment.siamese import NATURAL, siamese
 from ddreplay.backbones import Net, convnet
-from ddreplay.condense import Distiller, sgd
+from ddreplay.condense.distiller import Distiller
+from ddreplay.condense.optimizer import sgd
 from ddreplay.networks import expert_segments
 from ddreplay.objectives import TrajectoryMatching
 from ddreplay.objectives.unrolling import Memory
-from ddreplay.parameterize import Init, pixels
+from ddreplay.parameterize.form import Init
+from ddreplay.parameterize.pixels import pixels
 
-__all__ = ["MTT_SETTINGS", "mtt", "tesla"]
-
-_COLUMNS = ("steps", "segment", "latest_start", "lr", "lr_lr", "inner_lr", "batch")
-MTT_SETTINGS: dict[tuple[str, int], dict[str, Any]] = {
-    key: dict(zip(_COLUMNS, row, strict=True))
-    for key, row in {
-        ("cifar10", 1): (50, 2, 2, 100.0, 1e-7, 0.01, None),
-        ("cifar10", 10): (30, 2, 20, 100.0, 1e-5, 0.001, None),
-        ("cifar10", 50): (30, 2, 40, 1000.0, 1e-5, 0.001, None),
-        ("cifar100", 1): (20, 3, 20, 1000.0, 1e-5, 0.01, None),
-        ("cifar100", 10): (20, 2, 20, 1000.0, 1e-5, 0.01, None),
-        ("cifar100", 50): (80, 2, 40, 1000.0, 1e-5, 0.01, 125),
-        ("tinyimagenet", 1): (10, 2, 10, 1e4, 1e-4, 0.01, None),
-        ("tinyimagenet", 10): (20, 2, 40, 1e4, 1e-4, 0.01, 200),
-        ("tinyimagenet", 50): (20, 2, 40, 1e4, 1e-4, 0.01, 300),
-    }.items()
-}
-"""Arguments of `mtt` by (data, images per class), as the authors gave them: ``mtt(net, **MTT_SETTINGS["cifar10", 10])``. All CIFAR
-rows but CIFAR-10 with 50 and CIFAR-100 with 10 images per class were made on whitened images (ZCA), see `whitened`."""
+__all__ = ["mtt", "tesla"]
 
 
 def mtt(

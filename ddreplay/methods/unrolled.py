@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from ddreplay.augment import identity, siamese
+from ddreplay.augment.siamese import identity, siamese
 from ddreplay.backbones import Net, convnet
-from ddreplay.condense import Distiller, sgd
+from ddreplay.condense.distiller import Distiller
+from ddreplay.condense.optimizer import sgd
 from ddreplay.networks import fresh
 from ddreplay.objectives import UnrolledLoss
 from ddreplay.objectives.unrolling import Memory
-from ddreplay.parameterize import Init, Parameterize, pixels
+from ddreplay.parameterize.form import Init, Parameterize
+from ddreplay.parameterize.pixels import pixels
 
 __all__ = ["bptt", "dd"]
 

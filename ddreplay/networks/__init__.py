@@ -5,8 +5,8 @@ from ddreplay.networks.experts import expert_segments
 from ddreplay.networks.fresh import fresh
 from ddreplay.networks.queue import Pretrained, model_queue
 from ddreplay.networks.source import Networks, NetworkSource, Setting
-from ddreplay.networks.trained import Loops, Rounds, trained_on_synthetic
-from ddreplay.networks.trained_real import trained_on_real
+from ddreplay.networks.trained_on_real import trained_on_real
+from ddreplay.networks.trained_on_synthetic import Loops, Rounds, trained_on_synthetic
 
 __all__ = [
     "Bank",

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from ddreplay.backbones import Net
-from ddreplay.compiling import compiled, plain
-from ddreplay.data import Batch
-from ddreplay.learning import learn
+from ddreplay.backbones.compiling import compiled, plain
+from ddreplay.data.pool import Batch
 from ddreplay.networks.source import Networks, Setting
 from ddreplay.objectives.term import Look, Statistic
 from ddreplay.randomness import Random
+from ddreplay.training import learn
 
 __all__ = ["Bank", "banked"]
 

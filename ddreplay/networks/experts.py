@@ -14,13 +14,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ddreplay.augment import Augment, identity
+from ddreplay.augment.siamese import Augment, identity
 from ddreplay.backbones import Net
-from ddreplay.data import Batch, ClassPool
-from ddreplay.learning import learn
+from ddreplay.data.pool import Batch, ClassPool
 from ddreplay.networks.source import Networks, Setting
 from ddreplay.objectives.term import Look, Statistic
 from ddreplay.randomness import Random
+from ddreplay.training import learn
 
 __all__ = ["expert_segments"]
 

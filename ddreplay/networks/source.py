@@ -9,10 +9,10 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import nn
 
-from ddreplay.augment import Augment
+from ddreplay.augment.siamese import Augment
 from ddreplay.backbones import Net, Probe, as_factory, has_batchnorm
-from ddreplay.data import Batch, ClassPool
-from ddreplay.drawing import Drawer, uniform
+from ddreplay.data.pool import Batch, ClassPool
+from ddreplay.networks.real_batches import Drawer, uniform
 from ddreplay.objectives.term import Look, Side, Statistic, Term
 from ddreplay.randomness import Random
 

@@ -1,16 +1,17 @@
 """What must agree between the real and the synthetic side."""
 
-from ddreplay.objectives.characteristic import CharacteristicFunction
-from ddreplay.objectives.diversity import IntraClassDiversity
-from ddreplay.objectives.embedding import MeanEmbedding
-from ddreplay.objectives.gradients import GradientMatching, warmup
-from ddreplay.objectives.kernel import MaximumMeanDiscrepancy
+from ddreplay.objectives.characteristic_function import CharacteristicFunction
+from ddreplay.objectives.class_regulariser import ClassRegulariser
+from ddreplay.objectives.gradient_matching import GradientMatching, warmup
+from ddreplay.objectives.gram_matching import GramMatching
+from ddreplay.objectives.intra_class_diversity import IntraClassDiversity
+from ddreplay.objectives.maximum_mean_discrepancy import MaximumMeanDiscrepancy
+from ddreplay.objectives.mean_embedding import MeanEmbedding
 from ddreplay.objectives.mutual_information import MutualInformation
-from ddreplay.objectives.regulariser import ClassRegulariser
-from ddreplay.objectives.style import GramMatching, StyleMoments
+from ddreplay.objectives.style_moments import StyleMoments
 from ddreplay.objectives.term import Look, MeanTerm, Side, Sum, Term
-from ddreplay.objectives.trajectory import TrajectoryMatching
-from ddreplay.objectives.unrolled import UnrolledLoss
+from ddreplay.objectives.trajectory_matching import TrajectoryMatching
+from ddreplay.objectives.unrolled_loss import UnrolledLoss
 
 __all__ = [
     "CharacteristicFunction",

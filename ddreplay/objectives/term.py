@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from ddreplay.augment import Augment, Transform
+from ddreplay.augment.siamese import Augment, Transform
 from ddreplay.backbones import Activations, Probe, mixes_images
 from ddreplay.randomness import Random
 

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ddreplay.augment import Transform
+from ddreplay.augment.siamese import Transform
 from ddreplay.objectives.term import Look
 
 __all__ = ["Inner", "InnerStep", "Memory", "draw_steps", "unroll"]

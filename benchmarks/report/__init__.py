@@ -1,0 +1,1 @@
+"""What benchmarks write and print: records, tables, progress and figures."""

@@ -1,0 +1,380 @@
+"""Avalanche storage policies over the condensed memory."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Literal
+
+import torch
+from avalanche.training.storage_policy import BalancedExemplarsBuffer, ExemplarsBuffer
+from torch import Tensor
+
+from ddreplay.augment.siamese import NATURAL
+from ddreplay.avalanche.budget import Budget
+from ddreplay.avalanche.datasets import Samples, Transform, join, memory_dataset, read
+from ddreplay.backbones import Net
+from ddreplay.condense.condenser import Condenser
+from ddreplay.condense.distiller import Distiller
+from ddreplay.condense.image_count import by_codec
+from ddreplay.data.pool import ClassPool
+from ddreplay.memory import CondensedMemory
+from ddreplay.methods import dm
+from ddreplay.methods import selections as coresets
+from ddreplay.storage.budget import check_budget
+from ddreplay.storage.codecs.codec import Codec
+from ddreplay.storage.codecs.plain import avif
+from ddreplay.storage.condensed_set import CondensedSet
+
+__all__ = ["ClassGroup", "CondensedBuffer", "RingBuffer", "default_condenser"]
+
+log = logging.getLogger(__name__)
+
+
+Group = tuple[int, int]
+
+
+"""(task label, class id)"""
+
+
+class ClassGroup(ExemplarsBuffer):  # type: ignore[misc]
+    """The images of one class, or of one class of a task: a view of the policy that stores them.
+
+    Attributes:
+        task, class_id: which one. max_size: its budget.
+    """
+
+    def __init__(self, owner: CondensedBuffer, group: Group, max_size: int) -> None:
+        super().__init__(max_size)
+        self.owner, (self.task, self.class_id) = owner, group
+        self._images: Any = None
+
+    @property
+    def buffer(self) -> Any:
+        """The dataset of these images alone."""
+        if self._images is None:
+            self._images = self.owner._dataset([(self.task, self.class_id)])
+        return self._images
+
+    def resize(self, strategy: Any, new_size: int) -> None:
+        """Keep the first ``new_size`` stored images of this class; a larger size changes nothing."""
+        self.owner._shorten((self.task, self.class_id), new_size)
+
+    def post_adapt(self, agent_state: Any, exp: Any) -> None:
+        """Not for one class: the policy that owns the group condenses all classes of an experience together."""
+        raise TypeError("a group of a CondensedBuffer cannot be updated alone; update the CondensedBuffer")
+
+
+class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
+    """A replay memory of condensed images, wherever Avalanche takes a storage policy.
+
+    Stands where ``ClassBalancedBuffer`` stands. An experience is condensed when it is over, from its own data and from what is
+    stored of its classes: nothing else is ever looked at. The groups are classes; where samples carry task labels, classes of
+    a task, each task with a `ddreplay.CondensedMemory` of its own.
+
+    Args:
+        max_size: stored images in all. A condenser whose stored images hold several each (``partitioned``) replays more.
+        adaptive_size: ``max_size`` is shared, rounded down, by the classes seen so far. When new ones come, old ones keep their
+            first images, since the real data are gone.
+        total_num_classes: how many groups the stream has; each gets ``max_size // total_num_classes``.
+        condenser: any of ``ddreplay.methods`` or ``ddreplay.coresets``; ``None``: see `default_condenser`.
+        images_per_class: stored images of every group. With ``total_num_classes`` it sets ``max_size``, with ``max_size`` it sets
+            ``total_num_classes``; alone, ``max_size`` grows with the classes seen.
+        bytes_per_class, max_bytes: a budget in bytes instead: of every group, or in all, shared by the groups seen so far (with
+            ``total_num_classes``: by all). Number and quality of the images follow; ``max_size`` is then what is held.
+        codec: how images are stored, or the name of a codec; ``None``: as the condenser has it.
+        seed: everything drawn follows from it; the caller's random state is untouched.
+        mean, std: normalisation of the stream's evaluation transform, one number per channel. Without them the range of each
+            experience's values is taken for pixels 0 to 255, and the uint8 codec rounds real images.
+        task_labels: samples of ``buffer`` are (x, y, task) or (x, y). ``"auto"``: as in the experience; ``"always"``: with a
+            task label, which ER_ACE and MIR need even on streams without; ``"never"``: without, tasks are not told apart.
+        device: where condensing runs; ``"auto"``: CUDA where there is one. Stored images are on the CPU.
+        replay_transform: augmentation of replayed images. They are normalised already, and get no other transform.
+        condense_every: condense after so many updates, and keep the real samples of the updates between (`staged`; they are beyond
+            the budget). For online streams, where every sub-experience updates the policy: see `flush`.
+    Attributes:
+        memories: task label -> `ddreplay.CondensedMemory`; 0 where there are no task labels.
+        buffer_groups: int -> `ClassGroup`. The key is the class id; where a task before has the same id, -1, -2, ...
+        seconds: wall time of each update so far.
+    Raises:
+        ValueError: on sizes that do not fit each other, and from an update that shows more groups than the budget is for; then
+            nothing has changed.
+    """
+
+    def __init__(
+        self,
+        max_size: int | None = None,
+        adaptive_size: bool = False,
+        total_num_classes: int | None = None,
+        *,
+        condenser: Condenser | None = None,
+        images_per_class: int | None = None,
+        bytes_per_class: int | float | None = None,
+        max_bytes: int | None = None,
+        codec: Codec | str | None = None,
+        seed: int = 0,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        task_labels: Literal["auto", "always", "never"] = "auto",
+        device: torch.device | str = "auto",
+        replay_transform: Transform | None = None,
+        condense_every: int = 1,
+    ) -> None:
+        if task_labels not in ("auto", "always", "never"):
+            raise ValueError(f"task_labels must be 'auto', 'always' or 'never', got {task_labels!r}")
+        if condense_every < 1:
+            raise ValueError(f"condense_every must be at least 1, got {condense_every}")
+        self.budget = _budget(max_size, adaptive_size, total_num_classes, images_per_class, bytes_per_class, max_bytes)
+        super().__init__(self.budget.size(0), adaptive_size=True)  # the rules of sizes are those of `Budget`
+        self.adaptive_size = adaptive_size
+        self.total_num_groups = self.total_num_classes = self.budget.total
+        self.condenser = (
+            default_condenser(self.budget.in_bytes, codec=codec)
+            if condenser is None
+            else coresets.stored_by(condenser, codec)
+        )
+        self.seed, self.mean, self.std = seed, mean, std
+        self.task_labels, self.device, self.replay_transform = task_labels, device, replay_transform
+        self.condense_every = condense_every
+        self.memories: dict[int, CondensedMemory] = {}
+        self.seconds: list[float] = []
+        self._staged: list[Samples] = []
+        self._keys: dict[Group, int] = {}
+        self._task_aware = task_labels != "never"
+        self._sample_shape: tuple[int, ...] = (1, 1, 1)
+        self._renew()
+
+    def update(self, strategy: Any, **kwargs: Any) -> None:
+        """Condense the strategy's current experience."""
+        self.post_adapt(strategy, strategy.experience)
+
+    def post_adapt(self, agent: Any, exp: Any) -> None:
+        """Condense an experience; only its dataset is looked at."""
+        self.update_from_dataset(exp.dataset, agent)
+
+    def update_from_dataset(self, new_data: Any, strategy: Any = None) -> None:
+        """Condense a dataset of Avalanche, read through its evaluation transforms, or any other with items (tensor, label)."""
+        started = time.perf_counter()
+        if len(new_data) == 0:
+            log.warning("an experience without samples leaves the memory as it is")
+            return
+        samples = read(new_data, self.task_labels)
+        seen = set(self._keys).union(samples.groups(), *(part.groups() for part in self._staged))
+        self.budget.limits(len(seen))
+        self._staged.append(samples)
+        if len(self._staged) >= self.condense_every:
+            try:
+                self._condense()
+            except BaseException:
+                self._staged.pop()
+                raise
+        self.seconds.append(time.perf_counter() - started)
+
+    def flush(self) -> None:
+        """Condense what is staged now: at the end of an experience whose parts came one by one."""
+        if self._staged:
+            started = time.perf_counter()
+            self._condense()
+            self.seconds[-1] += time.perf_counter() - started
+
+    def _condense(self) -> None:
+        samples = join(self._staged)
+        groups = sorted(samples.groups())
+        limits = self.budget.limits(len(set(self._keys).union(groups)))
+        self._sample_shape = tuple(samples.x.shape[1:])
+        for task in sorted({task for task, _ in groups}):
+            rows = samples.task == task
+            pool = ClassPool(
+                _as_images(samples.x[rows]), samples.y[rows], mean=self.mean, std=self.std, device=self.device
+            )
+            memory = self._memory(task, limits)
+            memory.images_per_class, memory.bytes_per_class = (
+                limits.get("images_per_class"),
+                limits.get("bytes_per_class"),
+            )
+            memory.update(pool)
+        for memory in self.memories.values():
+            memory.resize(**limits)
+        self._staged, self._task_aware = [], samples.task_aware
+        self._name(groups)
+        self._renew()
+
+    def _memory(self, task: int, limits: Mapping[str, Any]) -> CondensedMemory:
+        if task not in self.memories:
+            self.memories[task] = CondensedMemory(self.condenser, seed=self.seed + 1_000_003 * task, **limits)
+        return self.memories[task]
+
+    def _name(self, groups: Sequence[Group]) -> None:
+        taken = set(self._keys.values())
+        for group in groups:
+            if group not in self._keys:
+                class_id = group[1]
+                self._keys[group] = class_id if class_id not in taken else min(0, *taken) - 1
+                taken.add(self._keys[group])
+
+    def _renew(self) -> None:
+        self._flat: Any = None
+        held, groups = sum(len(memory) for memory in self.memories.values()), len(self._keys)
+        self.max_size = held if self.budget.in_bytes else self.budget.size(groups)
+        quota = 0 if not groups else held // groups if self.budget.in_bytes else self.budget.per_class(groups)
+        self.buffer_groups = {key: ClassGroup(self, group, quota) for group, key in self._keys.items()}
+
+    @property
+    def buffer(self) -> Any:
+        """All stored images as one dataset of Avalanche, built once after every change."""
+        if self._flat is None:
+            self._flat = self._dataset(list(self._keys))
+        return self._flat
+
+    def _dataset(self, groups: Sequence[Group]) -> Any:
+        images, labels, tasks = [torch.zeros(0, *self._sample_shape)], [], []
+        for task in sorted({task for task, _ in groups}):
+            x, y = self.memories[task].batch()
+            rows = torch.isin(y, torch.tensor([c for t, c in groups if t == task]))
+            images.append(x[rows].reshape(-1, *self._sample_shape))
+            labels += y[rows].tolist()
+            tasks += [task] * int(rows.sum())
+        return memory_dataset(torch.cat(images), labels, tasks if self._task_aware else None, self.replay_transform)
+
+    def resize(self, strategy: Any, new_size: int) -> None:
+        """Change ``max_size``; classes above their new share keep their first images, classes below it stay as they are."""
+        self.budget = self.budget.resized(new_size, len(self._keys))
+        if self._keys:
+            for memory in self.memories.values():
+                memory.resize(**self.budget.limits(len(self._keys)))
+        self._renew()
+
+    def _shorten(self, group: Group, new_size: int) -> None:
+        check_budget(new_size)
+        memory = self.memories[group[0]]
+        own = memory.condensed.select([group[1]]).take(new_size)
+        others = memory.condensed.select([c for c in memory.condensed.class_ids if c != group[1]])
+        memory.condensed = CondensedSet((*others.parts, *own.parts), memory.condensed.provenance)
+        self._renew()
+
+    @property
+    def condensed(self) -> CondensedSet:
+        """Everything stored, as one set.
+
+        Raises:
+            ValueError: when tasks share class ids; `memories` has each task's set.
+        """
+        sets = [memory.condensed for memory in self.memories.values()]
+        ids = [c for one in sets for c in one.class_ids]
+        if len(ids) != len(set(ids)):
+            raise ValueError("tasks share class ids, so their sets do not make one; use memories[task].condensed")
+        whole = CondensedSet(())
+        for one in sets:
+            whole = whole.join(one)
+        return whole
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of everything stored; what is staged comes on top (`staged_nbytes`)."""
+        return sum(memory.nbytes for memory in self.memories.values())
+
+    @property
+    def staged(self) -> int:
+        """Real samples that wait to be condensed."""
+        return sum(len(part.y) for part in self._staged)
+
+    @property
+    def staged_nbytes(self) -> int:
+        """Their bytes."""
+        return sum(part.nbytes for part in self._staged)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values (``torch.load(..., weights_only=True)`` reads them): the memory, budget and seeds' state."""
+        return {
+            "budget": asdict(self.budget),
+            "memories": {task: memory.state_dict() for task, memory in self.memories.items()},
+            "groups": [[task, class_id, key] for (task, class_id), key in self._keys.items()],
+            "staged": [{"x": s.x, "y": s.y, "task": s.task, "task_aware": s.task_aware} for s in self._staged],
+            "task_aware": self._task_aware,
+            "sample_shape": list(self._sample_shape),
+            "seconds": list(self.seconds),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state_dict`; the condenser, seed and normalisation stay those given at construction."""
+        self.budget = Budget(**state["budget"])
+        self.total_num_groups = self.total_num_classes = self.budget.total
+        self.memories = {}
+        for task, memory in state["memories"].items():
+            limits = {
+                name: memory[name] for name in ("images_per_class", "bytes_per_class") if memory[name] is not None
+            }
+            self._memory(task, limits).load_state_dict(memory)
+        self._keys = {(task, class_id): key for task, class_id, key in state["groups"]}
+        self._staged = [Samples(**part) for part in state["staged"]]
+        self._task_aware = state["task_aware"]
+        self._sample_shape = tuple(state["sample_shape"])
+        self.seconds = list(state["seconds"])
+        self._renew()
+
+
+def RingBuffer(
+    max_size: int | None = None,
+    adaptive_size: bool = False,
+    total_num_classes: int | None = None,
+    *,
+    codec: Codec | str | None = None,
+    **more: Any,
+) -> CondensedBuffer:
+    """The same budget with real images, a random choice of every class (ER-RB).
+
+    A class that comes back is chosen anew among its new images and the stored ones. With a budget in bytes and a picture codec, number
+    and quality of the images are chosen on held-out ones (the idea: Wang et al., "Memory Replay with Data Compression for Continual
+    Learning", ICLR 2022): ``RingBuffer(bytes_per_class=4000, codec="avif")``.
+
+    Args:
+        codec: how images are stored, or the name of a codec; ``None``: uint8.
+        more: every other argument of `CondensedBuffer` but ``condenser``.
+    """
+    condenser = coresets.stored_by(coresets.random(), codec)
+    return CondensedBuffer(max_size, adaptive_size, total_num_classes, condenser=condenser, **more)
+
+
+def default_condenser(
+    in_bytes: bool, net: Net | None = None, *, codec: Codec | str | None = None, strategy: str = NATURAL
+) -> Distiller:
+    """What a `CondensedBuffer` condenses with where none is given.
+
+    Distribution matching with a bank. Where bytes count: a small bank of networks trained on real images, whole images through
+    AVIF, as many as fit at a low quality, which trials on held-out images of CIFAR-10 preferred (docs/results.md).
+
+    Args:
+        net: looks at the images; ``None``: the ConvNet of the papers.
+        codec: instead of AVIF or, for a number of images, uint8. Where it makes no pictures, trials choose how many images.
+        strategy: DSA operations.
+    """
+    if not in_bytes:
+        return coresets.stored_by(dm(net, bank=40, steps=1000, strategy=strategy), codec)
+    method = dm(net, bank=10, trained=100, steps=100, lr=0.4, per_image=True, strategy=strategy)
+    return coresets.stored_by(replace(method, codec=avif(), choose=by_codec()), codec)
+
+
+def _budget(
+    max_size: int | None,
+    adaptive: bool,
+    total: int | None,
+    images: int | None,
+    per_class: int | float | None,
+    in_all: int | None,
+) -> Budget:
+    if per_class is None and in_all is None:
+        return Budget.of(max_size, adaptive, total, images)
+    if max_size is not None or adaptive or images is not None:
+        raise ValueError(
+            "a budget is in images (max_size, adaptive_size, images_per_class) or in bytes (bytes_per_class, max_bytes), not both"
+        )
+    return Budget.of_bytes(total, per_class, in_all)
+
+
+def _as_images(x: Tensor) -> Tensor:
+    """Feature vectors [n, d] are images of one pixel with d channels."""
+    if x.dim() not in (2, 4):
+        raise ValueError(f"samples must be images [c, h, w] or vectors [d], got shape {tuple(x.shape[1:])}")
+    return x if x.dim() == 4 else x[:, :, None, None]

@@ -1,1 +1,0 @@
-"""The picture codecs behind ``ddreplay.codec``."""

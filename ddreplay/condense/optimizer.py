@@ -1,0 +1,55 @@
+"""The one loop: images descend an objective under a stream of networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["SGD", "sgd"]
+
+
+@dataclass(frozen=True)
+class SGD:
+    """See `sgd`."""
+
+    lr: float = 0.1
+    momentum: float = 0.5
+    max_norm: float | None = None
+    per_image: bool = False
+
+    def __call__(self, parameters: Iterable[Any]) -> torch.optim.Optimizer:
+        stored, *extras = parameters
+        if self.per_image:
+            stored = {**stored, "lr": self.lr * stored["stored_per_class"]}
+        optimizer = torch.optim.SGD([stored, *extras], lr=self.lr, momentum=self.momentum)
+        if self.max_norm is not None:
+            optimizer.register_step_pre_hook(_Clip(self.max_norm))
+        return optimizer
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """Before a step: the gradient of the stored numbers is shortened to a norm."""
+
+    max_norm: float
+
+    def __call__(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], self.max_norm)
+
+
+def sgd(lr: float = 0.1, momentum: float = 0.5, *, max_norm: float | None = None, per_image: bool = False) -> SGD:
+    """Stochastic gradient descent on the stored numbers, as every paper of the family has it.
+
+    Args:
+        max_norm: the gradient of all stored numbers is shortened to this norm (BPTT).
+        per_image: ``lr`` is multiplied by the stored images per class (IDC).
+    """
+    if lr <= 0 or not 0 <= momentum < 1:
+        raise ValueError(f"lr must be positive and momentum in [0, 1), got {lr} and {momentum}")
+    if max_norm is not None and max_norm <= 0:
+        raise ValueError(f"max_norm must be positive or None, got {max_norm}")
+    return SGD(lr, momentum, max_norm, per_image)

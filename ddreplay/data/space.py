@@ -1,0 +1,26 @@
+"""What data is: a batch, and a pool of real images indexed by class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Shape = tuple[int, int, int]
+
+
+def to_pixels(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Float[Tensor, "n c h w"]:
+    """Network space -> pixels in [0, 1] (values outside stay outside)."""
+    scale, shift = _columns(images, std), _columns(images, mean)
+    return images * scale + shift
+
+
+def to_network(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Float[Tensor, "n c h w"]:
+    """Pixels in [0, 1] -> network space."""
+    return (images - _columns(images, mean)) / _columns(images, std)
+
+
+def _columns(images: Tensor, values: Sequence[float]) -> Tensor:
+    return torch.tensor(values, dtype=images.dtype, device=images.device).view(-1, 1, 1)

@@ -1,0 +1,129 @@
+"""Several images in the place of one, matched under networks that learn from real data: IDC and DREAM."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ddreplay.augment.mixing import cutmix
+from ddreplay.augment.siamese import composed
+from ddreplay.backbones import Net, convnet
+from ddreplay.condense.distiller import Distiller
+from ddreplay.condense.optimizer import sgd
+from ddreplay.networks import trained_on_real
+from ddreplay.networks.real_batches import representative, representative_images
+from ddreplay.objectives import GradientMatching
+from ddreplay.objectives.gradient_matching import Metric
+from ddreplay.parameterize.form import Init
+from ddreplay.parameterize.partitioned import partitioned
+
+__all__ = ["dream", "idc"]
+
+
+def idc(
+    net: Net | None = None,
+    *,
+    rounds: int = 2000,
+    steps: int = 100,
+    factor: int = 2,
+    lr: float = 0.0125,
+    batch_real: int = 64,
+    metric: Metric = "mse",
+    images_net: int = 2000,
+    batch_net: int = 64,
+    lr_net: float = 0.01,
+    mix: float = 0.5,
+    init: Init = "real",
+) -> Distiller:
+    """Dataset condensation via efficient synthetic-data parameterization (IDC).
+
+    Every stored image is cut into factor x factor tiles, each enlarged to the full size. Per class, the gradients of the
+    convolutions' weights on real images and on enlarged tiles must agree, while the network learns from real images:
+
+        L_c = sum over convolutions || grad CE(a(x_c)) - grad CE(a(tiles of s_c)) ||^2          one image step per class
+
+    Args:
+        net: makes a randomly initialised network; ``None``: the ConvNet of the paper, depth by image size.
+        rounds: networks. steps: rounds over the classes that each of them sees.
+        factor: tiles a side. 1: no multi-formation (IDC-I).
+        lr: step size on pixels in normalised space for one stored image per class; it grows in proportion. Paper: 0.005 / 10 on
+            pixels in [0, 1], which is 0.0005 / std^2 here: 0.0125 at CIFAR's std of 0.2.
+        metric: ``"mse"`` (CIFAR, SVHN) or ``"l1"`` (MNIST, ImageNet).
+        images_net, batch_net, lr_net, mix: real images that the network learns from after each step, in which batches, and how
+            often a batch is mixed by CutMix.
+    Departures: one augmentation draw for all classes of a step, where the released code draws one per class; all synthetic images
+        of a class in every step, not 128 at most; pixels are clamped to their range when stored, not during the run; tiles are
+        ordered column by column (`partitioned`).
+    Reference: Kim et al., "Dataset Condensation via Efficient Synthetic-Data Parameterization", ICML 2022.
+    Example:
+        >>> idc(convnet(width=8), rounds=1, steps=2, images_net=8)(toy_pool(), 1).images().x.shape
+        torch.Size([12, 1, 8, 8])
+    """
+    source = trained_on_real(
+        net or convnet(),
+        steps=steps,
+        images=images_net,
+        batch_size=batch_net,
+        lr=lr_net,
+        augment=composed("color", "crop"),
+        mix=cutmix(p=mix),
+    )
+    return Distiller(
+        source,
+        GradientMatching(scope="class", metric=metric, layers="conv"),
+        augment=composed("color", "crop", "cutout"),
+        parameterize=partitioned(factor, init),
+        optimizer=sgd(lr=lr, momentum=0.5, per_image=True),
+        steps=rounds * steps,
+        batch_real=batch_real,
+        step_per="class",
+        name="idc",
+    )
+
+
+def dream(
+    net: Net | None = None,
+    *,
+    interval: int = 10,
+    candidates: int | None = None,
+    rounds: int = 2000,
+    steps: int = 100,
+    factor: int = 2,
+    lr: float = 0.0125,
+    batch_real: int = 128,
+    metric: Metric = "mse",
+    images_net: int = 2000,
+    batch_net: int = 64,
+    lr_net: float = 0.01,
+    mix: float = 0.5,
+    init: Init | None = None,
+) -> Distiller:
+    """`idc` with representative real batches and representative images to start from (DREAM).
+
+    Every ``interval`` steps a network sees, each class's images are clustered in its embedding, and the images nearest to the
+    ``batch_real`` centres are the real batch until then.
+
+    Args:
+        candidates: see `representative`.
+        init: where images start; ``None``: at representative images.
+        net, and all others: as in `idc`.
+    Departures: those of `idc`.
+    Reference: Liu et al., "DREAM: Efficient Dataset Distillation by Representative Matching", ICCV 2023.
+    Example:
+        >>> dream(convnet(width=8), rounds=1, steps=2, images_net=8, batch_real=4)(toy_pool(), 1).images().x.shape
+        torch.Size([12, 1, 8, 8])
+    """
+    base = idc(
+        net,
+        rounds=rounds,
+        steps=steps,
+        factor=factor,
+        lr=lr,
+        batch_real=batch_real,
+        metric=metric,
+        images_net=images_net,
+        batch_net=batch_net,
+        lr_net=lr_net,
+        mix=mix,
+        init=representative_images(net) if init is None else init,
+    )
+    return replace(base, draw=representative(interval=interval, candidates=candidates), name="dream")

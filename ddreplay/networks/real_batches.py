@@ -1,0 +1,181 @@
+"""Which real images a step looks at: any of a class, or those that represent it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from ddreplay.backbones import Net, Probe, as_factory, convnet
+from ddreplay.data.clustering import representatives
+from ddreplay.data.pool import Batch, ClassPool
+from ddreplay.objectives.term import Look
+from ddreplay.randomness import Random
+
+__all__ = ["Draw", "Drawer", "RepresentativeImages", "representative", "representative_images", "uniform"]
+
+_CHUNK = 64  # images in one forward on a CPU
+
+
+@runtime_checkable
+class Drawer(Protocol):
+    """Draws real images during one condensation. All that lives between draws is in its state."""
+
+    def __call__(self, look: Look, n: int, random: Random, *, anew: bool = False) -> Batch:
+        """``n`` images of every class, class-major, for this look; ``anew``: owing nothing to earlier draws."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@runtime_checkable
+class Draw(Protocol):
+    """A way of drawing real images, for any distiller: ``dataclasses.replace(dm(), draw=representative())``."""
+
+    def start(self, pool: ClassPool) -> Drawer:
+        """Begin a condensation."""
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Uniformly, without replacement, anew at every step."""
+
+    def start(self, pool: ClassPool) -> Drawer:
+        return _UniformDrawer(pool)
+
+
+uniform = Uniform()
+
+
+class _UniformDrawer:
+    def __init__(self, pool: ClassPool) -> None:
+        self.pool = pool
+
+    def __call__(self, look: Look, n: int, random: Random, *, anew: bool = False) -> Batch:
+        return self.pool.draw(n, random)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """There is none."""
+
+
+@dataclass(frozen=True)
+class Representative:
+    """See `representative`."""
+
+    interval: int = 10
+    iterations: int = 10
+    candidates: int | None = None
+
+    def start(self, pool: ClassPool) -> Drawer:
+        return _RepresentativeDrawer(self, pool)
+
+
+def representative(*, interval: int = 10, iterations: int = 10, candidates: int | None = None) -> Representative:
+    """Real batches that represent their class: the images nearest to the centroids of k-means in the network's embedding (DREAM).
+
+    Every ``interval`` draws, each class is clustered into as many clusters as images are drawn, in the embedding of the network that
+    looks; the image nearest to each centroid is taken, and kept until the next clustering. An entry of a bank is clustered under
+    its own network.
+
+    Args:
+        interval: draws between two clusterings. Paper and released code: 10.
+        iterations: of k-means.
+        candidates: cluster a random draw of this many images of every class; ``None``: all of them, as published.
+    Reference: Liu et al., "DREAM: Efficient Dataset Distillation by Representative Matching", ICCV 2023.
+    Example:
+        >>> from dataclasses import replace
+        >>> from ddreplay import dm
+        >>> replace(dm(convnet(width=8), steps=2), draw=representative())(toy_pool(), 1).images().x.shape
+        torch.Size([3, 1, 8, 8])
+    """
+    if interval < 1 or iterations < 0:
+        raise ValueError(f"interval must be at least 1 and iterations at least 0, got {interval} and {iterations}")
+    if candidates is not None and candidates < 1:
+        raise ValueError(f"candidates must be at least 1 or None, got {candidates}")
+    return Representative(interval, iterations, candidates)
+
+
+class _RepresentativeDrawer:
+    """rows: of the pool, chosen at the last clustering. draws: since the start."""
+
+    def __init__(self, how: Representative, pool: ClassPool) -> None:
+        self.how, self.pool = how, pool
+        self.draws = 0
+        self.rows: Int64[Tensor, "classes n"] | None = None
+
+    def __call__(self, look: Look, n: int, random: Random, *, anew: bool = False) -> Batch:
+        n = min(n, max(self.pool.counts))
+        if anew:
+            return self._batch(self._cluster(look, n, random))
+        if self.rows is None or self.rows.shape[1] != n or self.draws % self.how.interval == 0:
+            self.rows = self._cluster(look, n, random)
+        self.draws += 1
+        return self._batch(self.rows)
+
+    def _batch(self, rows: Int64[Tensor, "classes n"]) -> Batch:
+        return Batch(self.pool.rows(rows.flatten()), self.pool.positions(rows.shape[1]))
+
+    def _cluster(self, look: Look, n: int, random: Random) -> Int64[Tensor, "classes n"]:
+        found = []
+        for rows in _rows_by_class(self.pool, self.how.candidates, random):
+            features = _embed(look.probe, self.pool, rows)
+            found.append(rows[representatives(features, n, random, iterations=self.how.iterations)])
+        return torch.stack(found)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"draws": self.draws, "rows": self.rows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.draws, self.rows = state["draws"], state["rows"]
+
+
+@dataclass(frozen=True)
+class RepresentativeImages:
+    """See `representative_images`."""
+
+    net: Net
+    iterations: int = 10
+    candidates: int | None = None
+
+    def __call__(self, pool: ClassPool, n: int, random: Random) -> Float[Tensor, "m c h w"]:
+        with random.scope():
+            probe = Probe(as_factory(self.net)(pool.shape, pool.classes).to(pool.device))
+        chosen = []
+        for rows in _rows_by_class(pool, self.candidates, random):
+            features = _embed(probe, pool, rows)
+            chosen.append(rows[representatives(features, n, random, iterations=self.iterations, distinct=True)])
+        return pool.rows(torch.cat(chosen))
+
+
+def representative_images(
+    net: Net | None = None, *, iterations: int = 10, candidates: int | None = None
+) -> RepresentativeImages:
+    """Where condensed images start, as ``init=``: the images nearest to k-means centroids in a new network's embedding (DREAM).
+
+    Args:
+        net: the network; ``None``: the ConvNet of the papers.
+        iterations, candidates: as in `representative`.
+    Reference: Liu et al., "DREAM: Efficient Dataset Distillation by Representative Matching", ICCV 2023.
+    """
+    return RepresentativeImages(net or convnet(), iterations, candidates)
+
+
+def _rows_by_class(pool: ClassPool, candidates: int | None, random: Random) -> list[Int64[Tensor, " n"]]:
+    blocks = torch.arange(len(pool), device=pool.device).split(list(pool.counts))
+    if candidates is None:
+        return list(blocks)
+    keys = [torch.rand(len(b), generator=random.device, device=pool.device) for b in blocks]
+    return [b[key.argsort()[:candidates]] for b, key in zip(blocks, keys, strict=True)]
+
+
+@torch.no_grad()
+def _embed(probe: Probe, pool: ClassPool, rows: Int64[Tensor, " n"]) -> Float[Tensor, "n d"]:
+    chunk = _CHUNK if pool.device.type == "cpu" else len(rows)
+    return torch.cat([probe(pool.rows(part)).embedding for part in rows.split(chunk)])

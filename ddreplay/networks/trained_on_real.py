@@ -1,0 +1,132 @@
+"""Networks that are trained on real images while the synthetic ones move."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from ddreplay.augment.mixing import Mix
+from ddreplay.augment.siamese import Augment, identity
+from ddreplay.backbones import Net, has_batchnorm, settle_batchnorm
+from ddreplay.data.pool import Batch
+from ddreplay.networks.source import Networks, Setting
+from ddreplay.networks.trained_on_synthetic import BATCHNORM_IMAGES
+from ddreplay.objectives.term import Look, Statistic
+from ddreplay.randomness import Random
+from ddreplay.training import learn
+
+__all__ = ["trained_on_real"]
+
+
+@dataclass(frozen=True)
+class TrainedOnReal:
+    """See `trained_on_real`."""
+
+    net: Net
+    steps: int = 100
+    images: int = 2000
+    batch_size: int = 64
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    augment: Augment = field(default=identity)
+    mix: Mix | None = None
+
+    def start(self, setting: Setting) -> Networks:
+        return _RealNetworks(self, setting)
+
+
+def trained_on_real(
+    net: Net,
+    *,
+    steps: int = 100,
+    images: int = 2000,
+    batch_size: int = 64,
+    lr: float = 0.01,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    augment: Augment = identity,
+    mix: Mix | None = None,
+) -> TrainedOnReal:
+    """A network is shown several times and trained on real images in between (IDC, DREAM).
+
+    Args:
+        steps: image steps that a network sees; then a new one begins.
+        images: real images that it is trained on after each of them, in batches of ``batch_size``, drawn from the pool.
+        lr, momentum, weight_decay: of that training; the momentum lives as long as the network.
+        augment, mix: what training images undergo: one draw a batch with magnitudes for each image, then mixing.
+    Raises:
+        ValueError: for counts out of range.
+    Reference: Kim et al., "Dataset Condensation via Efficient Synthetic-Data Parameterization", ICML 2022, Sec. 4.2.
+    """
+    if steps < 1 or batch_size < 1 or images < 0:
+        raise ValueError(
+            f"steps and batch_size must be at least 1 and images at least 0, got {steps}, {batch_size} and {images}"
+        )
+    return TrainedOnReal(net, steps, images, batch_size, lr, momentum, weight_decay, augment, mix)
+
+
+@dataclass
+class _Trainee:
+    """A network and its optimiser."""
+
+    net: nn.Module
+    optimizer: torch.optim.SGD
+
+
+class _RealNetworks:
+    def __init__(self, source: TrainedOnReal, setting: Setting) -> None:
+        self.source, self.setting = source, setting
+        self.round, self.step = 0, 0
+        self.trainee: _Trainee | None = None
+        self.labels = setting.pool.all_labels()
+
+    def show(self) -> tuple[Look, Statistic]:
+        trainee = self.trainee = self.trainee or self._begin(self.setting.random)
+        if has_batchnorm(trainee.net):
+            settle_batchnorm(trainee.net, self.setting.pool.draw(BATCHNORM_IMAGES, self.setting.random).x)
+        look = self.setting.look(trainee.net, round=self.round, step=self.step)
+        return look, self.setting.statistic(look)
+
+    def moved(self) -> None:
+        self.step += 1
+        if self.step == self.source.steps:
+            self.round, self.step, self.trainee = self.round + 1, 0, None
+        elif self.trainee is not None:
+            self._train(self.trainee)
+
+    def _begin(self, random: Random) -> _Trainee:
+        source, net = self.source, self.setting.network(self.source.net, random)
+        optimizer = torch.optim.SGD(
+            net.parameters(), lr=source.lr, momentum=source.momentum, weight_decay=source.weight_decay
+        )
+        return _Trainee(net, optimizer)
+
+    def _train(self, trainee: _Trainee) -> None:
+        source, pool, random = self.source, self.setting.pool, self.setting.random
+        net = trainee.net.train().requires_grad_(True)
+        order = torch.randperm(len(pool), generator=random.device, device=pool.device)[: source.images]
+        with random.scope():
+            for rows in order.split(source.batch_size):
+                x = source.augment.draw(pool.shape, random, n=len(rows))(pool.rows(rows))
+                batch = Batch(x, self.labels[rows])
+                if source.mix is not None:
+                    batch = source.mix.draw(pool.shape, random, n=len(rows)).mix(batch, pool.classes)
+                learn(net, trainee.optimizer, batch)
+        trainee.optimizer.zero_grad(set_to_none=True)
+        net.requires_grad_(self.setting.objective.weight_gradients)
+
+    def state_dict(self) -> dict[str, Any]:
+        trainee = self.trainee
+        saved = None if trainee is None else (trainee.net.state_dict(), trainee.optimizer.state_dict())
+        return {"round": self.round, "step": self.step, "trainee": saved}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.round, self.step, self.trainee = state["round"], state["step"], None
+        if state["trainee"] is not None:
+            self.trainee = self._begin(Random(0, self.setting.pool.device))
+            self.trainee.net.load_state_dict(state["trainee"][0])
+            self.trainee.optimizer.load_state_dict(state["trainee"][1])

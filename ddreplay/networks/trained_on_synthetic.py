@@ -1,0 +1,149 @@
+"""Networks that are trained on the synthetic images while these move."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ddreplay.augment.siamese import Augment, identity
+from ddreplay.backbones import Net, has_batchnorm, settle_batchnorm
+from ddreplay.backbones.compiling import compiled, plain
+from ddreplay.data.pool import Batch
+from ddreplay.networks.source import Networks, Setting
+from ddreplay.objectives.term import Look, Statistic
+from ddreplay.randomness import Random
+
+__all__ = ["Loops", "Rounds", "train_epoch", "trained_on_synthetic"]
+
+BATCHNORM_IMAGES = 16  # per class, for running statistics; released code of DC
+
+
+@dataclass(frozen=True)
+class Loops:
+    """How often a network is shown, and how long it is trained in between, by the budget.
+
+    table: rows of (images per class, image steps a network sees, epochs on the synthetic set after each of them). A budget
+    between two rows takes the larger one's, above the last row the last one's.
+    """
+
+    table: tuple[tuple[int, int, int], ...]
+
+    def __call__(self, images_per_class: int) -> tuple[int, int]:
+        """(steps, epochs) for this budget."""
+        _, steps, epochs = next((row for row in self.table if row[0] >= images_per_class), self.table[-1])
+        return steps, epochs
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Image updates in all, as a number of networks: ``rounds`` networks, each seen as often as ``loops`` says."""
+
+    rounds: int
+    loops: Loops
+
+    def __call__(self, images_per_class: int) -> int:
+        return self.rounds * self.loops(images_per_class)[0]
+
+
+@dataclass(frozen=True)
+class TrainedOnSynthetic:
+    """See `trained_on_synthetic`."""
+
+    net: Net
+    loops: Loops
+    lr: float = 0.01
+    batch_size: int = 256
+    augment: Augment = field(default=identity)
+    compile: bool = False
+
+    def start(self, setting: Setting) -> Networks:
+        return _TrainedNetworks(self, setting)
+
+
+def trained_on_synthetic(
+    net: Net,
+    *,
+    loops: Loops | tuple[int, int] = (10, 50),
+    lr: float = 0.01,
+    batch_size: int = 256,
+    augment: Augment = identity,
+    compile: bool = False,
+) -> TrainedOnSynthetic:
+    """A network is shown several times and trained on the synthetic set in between (DC, DSA, DCC).
+
+    Args:
+        loops: (image steps a network sees, epochs on the synthetic set after each but the last), or a table by budget.
+        lr, batch_size: of that training, plain SGD.
+        augment: what training images undergo, one operation a batch with magnitudes of their own (DSA).
+        compile: run that training through ``torch.compile``.
+    """
+    loops = loops if isinstance(loops, Loops) else Loops(((1, *loops),))
+    if any(steps < 1 or epochs < 0 for _, steps, epochs in loops.table):
+        raise ValueError(f"loops needs at least 1 step and 0 epochs everywhere, got {loops.table}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    return TrainedOnSynthetic(net, loops, lr, batch_size, augment, compile)
+
+
+class _TrainedNetworks:
+    def __init__(self, source: TrainedOnSynthetic, setting: Setting) -> None:
+        self.source, self.setting = source, setting
+        self.steps, self.epochs = source.loops(setting.images_per_class)
+        self.round, self.step = 0, 0
+        self.net: nn.Module | None = None
+
+    def show(self) -> tuple[Look, Statistic]:
+        if self.net is None:
+            self.net = self.setting.network(self.source.net)
+        if has_batchnorm(self.net):
+            settle_batchnorm(self.net, self.setting.pool.draw(BATCHNORM_IMAGES, self.setting.random).x)
+        look = self.setting.look(self.net, round=self.round, step=self.step)
+        return look, self.setting.statistic(look)
+
+    def moved(self) -> None:
+        self.step += 1
+        if self.step == self.steps:
+            self.round, self.step, self.net = self.round + 1, 0, None
+        elif self.net is not None:
+            self.net.train()
+            syn, source = self.setting.syn(), self.source
+            how: dict[str, Any] = {name: getattr(source, name) for name in ("lr", "batch_size", "augment", "compile")}
+            for _ in range(self.epochs):
+                train_epoch(self.net, syn, self.setting.random, **how)
+
+    def state_dict(self) -> dict[str, Any]:
+        net = None if self.net is None else self.net.state_dict()
+        return {"round": self.round, "step": self.step, "net": net}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.round, self.step, self.net = state["round"], state["step"], None
+        if state["net"] is not None:
+            self.net = self.setting.network(self.source.net, Random(0, self.setting.pool.device))
+            self.net.load_state_dict(state["net"])
+
+
+def train_epoch(
+    net: nn.Module,
+    batch: Batch,
+    random: Random,
+    *,
+    lr: float,
+    batch_size: int,
+    augment: Augment = identity,
+    compile: bool = False,
+) -> None:
+    """One pass of plain SGD, without momentum, over a labelled set in random order; the network is changed in place."""
+    forward = compiled() if compile else plain
+    shape = (batch.x.shape[1], batch.x.shape[2], batch.x.shape[3])
+    order = torch.randperm(len(batch.x), generator=random.device, device=batch.x.device)
+    weights = list(net.parameters())
+    for rows in order.split(batch_size):
+        x = augment.draw(shape, random, n=len(rows))(batch.x[rows])
+        gradient = torch.autograd.grad(F.cross_entropy(forward(net, x), batch.y[rows]), weights, allow_unused=True)
+        moved = [(weight, g) for weight, g in zip(weights, gradient, strict=True) if g is not None]
+        with torch.no_grad():
+            torch._foreach_add_([weight for weight, _ in moved], [g for _, g in moved], alpha=-lr)

@@ -1,0 +1,80 @@
+"""The outer loss: a network trained on the synthetic images must do well on real ones."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ddreplay.objectives.term import Shared, Side, Statistic, Term
+from ddreplay.objectives.trajectory_matching import check_memory
+from ddreplay.objectives.unrolling import Inner, Memory, draw_steps, unroll
+
+__all__ = ["UnrolledLoss"]
+
+
+class UnrolledLoss(Term):
+    """L = CE(real images; w_N), where v_{i+1} = m v_i + grad CE(a(S)), w_{i+1} = w_i - lr_i v_{i+1}, from the network shown.
+
+    The gradient goes through all N steps and their momentum. One augmentation serves the real batch and all inner steps.
+
+    Args:
+        steps: N, inner steps.
+        lr, momentum: of the inner SGD.
+        batch: synthetic images of every class in an inner step; ``None``: all.
+        lr_lr: learn a step size for every inner step, kept positive, with this step size (DD); ``None``: they stay ``lr``.
+        memory: ``"graph"``, ``"constant"`` (the same gradient, a step's graph at a time) or ``"first-order"``, see `unroll`.
+    Raises:
+        ValueError: for arguments out of range.
+    Reference: Deng and Russakovsky, "Remember the Past: Distilling Datasets into Addressable Memories for Neural Networks", NeurIPS
+        2022; Wang et al., "Dataset Distillation", arXiv 2018.
+    """
+
+    bankable = False
+
+    def __init__(
+        self,
+        steps: int = 150,
+        *,
+        lr: float = 0.01,
+        momentum: float = 0.9,
+        batch: int | None = 10,
+        lr_lr: float | None = None,
+        memory: Memory = "constant",
+    ) -> None:
+        super().__init__()
+        if steps < 1 or (batch is not None and batch < 1):
+            raise ValueError(f"steps and batch must be at least 1, got {steps} and {batch}")
+        if lr <= 0 or not 0 <= momentum < 1 or (lr_lr is not None and lr_lr <= 0):
+            raise ValueError(f"lr and lr_lr must be positive and momentum in [0, 1), got {lr}, {lr_lr} and {momentum}")
+        check_memory(memory)
+        self.steps, self.lr, self.momentum, self.batch = steps, lr, momentum, batch
+        self.lr_lr, self.memory = lr_lr, memory
+        raw = math.log(math.expm1(lr))
+        self.raw_lrs = None if lr_lr is None else nn.Parameter(torch.full((steps,), raw))
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return [] if self.raw_lrs is None else [{"params": [self.raw_lrs], "lr": self.lr_lr}]
+
+    def learned(self) -> dict[str, Any]:
+        return {} if self.raw_lrs is None else {"inner_lrs": F.softplus(self.raw_lrs.detach()).tolist()}
+
+    def summarise(self, real: Side) -> Statistic:
+        return (Shared((real.x, real.labels)),)
+
+    def distance(self, statistic: Statistic, syn: Side) -> Float[Tensor, ""]:
+        look, (x, y) = syn.look, statistic[0]
+        names, start = zip(*((name, p.detach()) for name, p in look.net.named_parameters()), strict=True)
+        drawn = draw_steps(look, syn.images, steps=self.steps, blocks=syn.classes, batch=self.batch, anew=False)
+        lrs = x.new_full((self.steps,), self.lr) if self.raw_lrs is None else F.softplus(self.raw_lrs)
+        inner = Inner(look.net, names, drawn, self.momentum)
+        end = unroll(inner, start, syn.images, syn.labels, lrs, self.memory)
+        return F.cross_entropy(torch.func.functional_call(look.net, dict(zip(names, end, strict=True)), (x,)), y)
+
+    def describe(self) -> dict[str, Any]:
+        names = ("steps", "lr", "momentum", "batch", "lr_lr", "memory")
+        return {"name": "UnrolledLoss", **{name: getattr(self, name) for name in names}}

@@ -1,0 +1,98 @@
+"""Images as selected coefficients of their cosine transform."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from ddreplay.data.pool import ClassPool
+from ddreplay.parameterize.form import ImageForm, Init, initial_images
+from ddreplay.randomness import Random
+from ddreplay.storage.codecs.codec import Codec
+from ddreplay.storage.codecs.dct import dct, from_frequencies, to_frequencies
+
+__all__ = ["Frequency", "FrequencyForm", "frequency"]
+
+MOST_IMAGES = 1000  # of a class, that its variances are computed from
+
+
+@dataclass(frozen=True)
+class Frequency:
+    """See `frequency`."""
+
+    coefficients: int = 64
+    step: float = 16.0
+    init: Init = "real"
+
+    @property
+    def codec(self) -> dct:
+        """What stores it."""
+        return dct(self.coefficients, self.step)
+
+    def __call__(self, pool: ClassPool, images_per_class: int, random: Random) -> FrequencyForm:
+        mask = selected(pool, self.coefficients)
+        images = initial_images(pool, images_per_class, self.init, random)
+        return FrequencyForm(images, mask, self.codec)
+
+
+def frequency(coefficients: int = 64, *, step: float = 16.0, init: Init = "real") -> Frequency:
+    """Frequency parameterisation (FreD): images live in a few coefficients of the orthonormal cosine transform.
+
+    For each class the coefficients whose variance over its real images, averaged over channels, is largest are kept, the same for all
+    its images and channels; images are the inverse transform. The mean of a channel is always kept.
+
+    Args:
+        coefficients: kept frequencies. FreD at 32 x 32: 64 of 1,024, so 16 times as many images for a count of numbers.
+        step: of the quantiser of the codec that stores them (`ddreplay.codec.dct`), in grey levels; a budget in bytes chooses its own.
+    Departures: coefficients are quantised and entropy-coded, where FreD stores float32. The transform is orthonormal, so a step size on
+        pixels is one on coefficients; FreD's is scaled, hence its learning rate of 1e6.
+    Reference: Shin et al., "Frequency Domain-based Dataset Distillation", NeurIPS 2023.
+    Example:
+        >>> frequency(4)(toy_pool(), 2, Random(0)).decode().shape
+        torch.Size([6, 1, 8, 8])
+    """
+    dct(coefficients, step)  # checks both
+    return Frequency(coefficients, step, init)
+
+
+class FrequencyForm(ImageForm):
+    """Coefficients of every image at its class's frequencies."""
+
+    mask: Tensor
+
+    def __init__(self, images: Tensor, mask: Bool[Tensor, "classes f"], codec: dct) -> None:
+        super().__init__()
+        self.size = (images.shape[2], images.shape[3])
+        self.classes, self.codec = len(mask), codec
+        self.stored_per_class = self.per_class = len(images) // self.classes
+        self.register_buffer("mask", mask)
+        found = to_frequencies(images).flatten(2).unflatten(0, (self.classes, -1))
+        kept = [x[:, :, m] for x, m in zip(found, mask, strict=True)]
+        self.coefficients = nn.Parameter(torch.stack(kept))
+
+    @property
+    def images(self) -> Tensor:  # type: ignore[override]
+        classes, n, c, _ = self.coefficients.shape
+        places = self.mask[:, None, None].expand(classes, n, c, -1)
+        full = self.coefficients.new_zeros(places.shape).masked_scatter(places, self.coefficients)
+        return from_frequencies(full.flatten(0, 1).unflatten(2, self.size))
+
+    def storage(self, codec: Codec, pool: ClassPool) -> Codec:
+        return self.codec
+
+
+def selected(pool: ClassPool, coefficients: int) -> Bool[Tensor, "classes f"]:
+    """The frequencies of largest variance over each class's images, averaged over channels, and the mean."""
+    pixels = pool.shape[1] * pool.shape[2]
+    mask = torch.zeros(pool.classes, pixels, dtype=torch.bool, device=pool.device)
+    start = 0
+    for k, n in enumerate(pool.counts):
+        rows = torch.arange(start, start + n, device=pool.device)[:: -(-n // MOST_IMAGES)]
+        variance = to_frequencies(pool.rows(rows)).var(0, correction=0).mean(0).flatten()
+        variance[0] = float("inf")
+        mask[k, variance.topk(min(coefficients, pixels)).indices] = True
+        start += n
+    return mask

@@ -1,0 +1,41 @@
+"""How stored numbers become images: pixels, partitions of an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ddreplay.data.pool import ClassPool
+from ddreplay.parameterize.form import Form, ImageForm, Init, _check_init, initial_images
+from ddreplay.randomness import Random
+
+__all__ = ["Pixels", "pixels"]
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """See `pixels`."""
+
+    init: Init = "real"
+
+    def __call__(self, pool: ClassPool, images_per_class: int, random: Random) -> Form:
+        return PixelForm(initial_images(pool, images_per_class, self.init, random), pool.classes)
+
+
+def pixels(init: Init = "real") -> Pixels:
+    """The images themselves, in network space and unclamped; they start as real images or as standard normal noise."""
+    _check_init(init)
+    return Pixels(init)
+
+
+class PixelForm(ImageForm):
+    """Images stored as they are."""
+
+    by_class = True
+
+    def __init__(self, images: Tensor, classes: int) -> None:
+        super().__init__()
+        self.images = nn.Parameter(images)
+        self.classes = classes
+        self.stored_per_class = self.per_class = len(images) // classes

@@ -1,0 +1,259 @@
+"""What every condenser returns and every consumer takes: a condensed set, and its file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddreplay.data.pool import Batch
+from ddreplay.data.space import Shape, to_pixels
+from ddreplay.storage.codecs.codec import Codec
+from ddreplay.storage.codecs.known import codec_from_spec
+from ddreplay.storage.part import Part, _part_header
+from ddreplay.storage.whitening import Whitening
+
+__all__ = ["CondensedFileError", "CondensedSet"]
+
+FORMAT = 1
+
+
+class CondensedFileError(ValueError):
+    """A file is not a condensed set, or not a whole one."""
+
+
+@dataclass(frozen=True, eq=False)
+class CondensedSet:
+    """Images and labels to train on, as they are stored, with everything needed to use them years later.
+
+    Attributes:
+        parts: classes stored alike; sets of several experiences are joined by joining their parts.
+        provenance: method, every hyper-parameter, seed, steps done, seconds, versions.
+    """
+
+    parts: tuple[Part, ...]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        ids = [c for part in self.parts for c in part.class_ids]
+        if len(ids) != len(set(ids)):
+            raise ValueError(
+                f"a class stands in two parts of the set: {sorted(c for c in set(ids) if ids.count(c) > 1)}"
+            )
+
+    @property
+    def class_ids(self) -> tuple[int, ...]:
+        """Original class ids, in the order of the images."""
+        return tuple(c for part in self.parts for c in part.class_ids)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(name for part in self.parts for name in part.class_names)
+
+    @property
+    def shape(self) -> Shape:
+        """(channels, height, width) of the images trained on."""
+        if not self.parts:
+            raise ValueError("the set is empty: it has no image shape")
+        return self.parts[0].shape
+
+    @property
+    def stored_images(self) -> int:
+        """How many images are paid for."""
+        return sum(sum(part.counts) for part in self.parts)
+
+    def __len__(self) -> int:
+        """How many images are trained on."""
+        return sum(len(x) for part in self.parts for x in part.images)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of stored images, labels, normalisation and decoder parameters: the file without its header."""
+        return sum(part.nbytes for part in self.parts)
+
+    def images(self, device: torch.device | str = "cpu") -> Batch:
+        """What storage gives back: x in network space, class-major; y the original class ids."""
+        blocks = [(c, x) for part in self.parts for c, x in zip(part.class_ids, part.images, strict=True)]
+        if not blocks:
+            raise ValueError("the set is empty: there are no images in it")
+        x = torch.cat([x for _, x in blocks])
+        y = torch.cat([torch.full((len(x),), c, dtype=torch.int64) for c, x in blocks])
+        return Batch(x.to(device), y.to(device))
+
+    @property
+    def whitening(self) -> Whitening | None:
+        """The whitening that its images were made under; None where there is none, or parts differ in it."""
+        found = [Whitening.of_tensors(part.stored) for part in self.parts if part.layout.get("whitened")]
+        return found[0] if found and all(w.equals(found[0]) for w in found) else None
+
+    def whitened(self) -> Batch:
+        """Its images in the space of its whitening, where there is one; else as `images` gives them."""
+        batch, whitening = self.images(), self.whitening
+        if whitening is None:
+            return batch
+        blocks = [to_pixels(torch.cat(list(part.images)), part.mean, part.std) for part in self.parts]
+        return Batch(whitening.apply(torch.cat(blocks)), batch.y)
+
+    @property
+    def soft_labels(self) -> Tensor | None:
+        """Float [images, classes] in the order of the images, or None; columns go by ascending class id.
+
+        Parts without soft labels have their classes' own columns at 1.
+        """
+        if all(part.soft_labels is None for part in self.parts):
+            return None
+        column = {c: k for k, c in enumerate(sorted(self.class_ids))}
+        blocks = []
+        for part in self.parts:
+            sizes = torch.tensor([len(x) for x in part.images])
+            own = torch.eye(len(sizes)).repeat_interleave(sizes, 0) if part.soft_labels is None else part.soft_labels
+            block = own.new_zeros(len(own), len(column))
+            block[:, [column[c] for c in part.class_ids]] = own
+            blocks.append(block)
+        return torch.cat(blocks)
+
+    def select(self, class_ids: Sequence[int]) -> CondensedSet:
+        """These classes alone; stored bytes stay as they are."""
+        unknown = set(class_ids) - set(self.class_ids)
+        if unknown:
+            raise ValueError(f"the set has no classes {sorted(unknown)}; it has {list(self.class_ids)}")
+        kept = [(part, [k for k, c in enumerate(part.class_ids) if c in set(class_ids)]) for part in self.parts]
+        parts = [part if len(k) == len(part.class_ids) else part.select(k) for part, k in kept if k]
+        return replace(self, parts=tuple(parts))
+
+    def join(self, other: CondensedSet) -> CondensedSet:
+        """Both sets as one; provenance is that of the newer one, with the older under ``"earlier"``."""
+        earlier = [*self.provenance.get("earlier", []), {k: v for k, v in self.provenance.items() if k != "earlier"}]
+        provenance = {**other.provenance, "earlier": earlier} if self.provenance else other.provenance
+        return CondensedSet((*self.parts, *other.parts), provenance)
+
+    def take(self, stored_per_class: int) -> CondensedSet:
+        """The first ``stored_per_class`` stored images of every class, encoded again where that is needed."""
+        if stored_per_class < 0:
+            raise ValueError(f"stored_per_class must be at least 0, got {stored_per_class}")
+        return replace(self, parts=tuple(_shorten(part, stored_per_class) for part in self.parts))
+
+    def recode(self, codec: Codec) -> CondensedSet:
+        """The same stored images under another codec."""
+        return replace(self, parts=tuple(part.encoded_anew(codec) for part in self.parts))
+
+    def save(self, path: str | Path) -> Path:
+        """Write a safetensors file, all or nothing.
+
+        Raises:
+            OSError: when the folder cannot be written.
+        """
+        path = Path(path)
+        payload = self.to_bytes()
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(payload)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        return path
+
+    def to_bytes(self) -> bytes:
+        """The file's content."""
+        from safetensors.torch import save
+
+        tensors = {
+            f"{k}.{name}": t.contiguous() for k, part in enumerate(self.parts) for name, t in part.tensors().items()
+        }
+        about = {
+            "format": FORMAT,
+            "parts": [_part_header(part) for part in self.parts],
+            "provenance": dict(self.provenance),
+            "sha256": _digest(tensors),
+        }
+        return save(tensors, {"ddreplay": json.dumps(about, default=str)})
+
+    @property
+    def header_nbytes(self) -> int:
+        """Bytes of the file's header: names, hyper-parameters, provenance. `nbytes` and this make the file."""
+        return 8 + int.from_bytes(self.to_bytes()[:8], "little")
+
+    @classmethod
+    def load(cls, path: str | Path) -> CondensedSet:
+        """Read a file written by `save`; nothing in it is ever executed.
+
+        Raises:
+            CondensedFileError: when it is truncated, tampered with, or something else.
+        """
+        return cls.from_bytes(Path(path).read_bytes(), str(path))
+
+    @classmethod
+    def from_bytes(cls, payload: bytes, source: str = "the data") -> CondensedSet:
+        """The same from a file's content; ``source`` names it in errors."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        try:
+            tensors = load(payload)
+            length = int.from_bytes(payload[:8], "little")
+            metadata = json.loads(payload[8 : 8 + length]).get("__metadata__", {})
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise CondensedFileError(f"{source} is no whole safetensors file with a description ({error})") from error
+        if "ddreplay" not in metadata:
+            raise CondensedFileError(
+                f"{source} is a safetensors file, but no condensed set: its header says nothing of ddreplay"
+            )
+        try:
+            return _read(json.loads(metadata["ddreplay"]), tensors)
+        except CondensedFileError as error:
+            raise CondensedFileError(f"{source}: {error}") from error
+        except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
+            raise CondensedFileError(f"{source}: the description does not fit the content ({error!r})") from error
+
+
+def _read(about: dict[str, Any], tensors: dict[str, Tensor]) -> CondensedSet:
+    if about["format"] > FORMAT:
+        raise CondensedFileError(f"file format {about['format']} is newer than {FORMAT}: upgrade ddreplay")
+    if about["sha256"] != _digest(tensors):
+        raise CondensedFileError("the content does not fit its checksum: the file was damaged or tampered with")
+    parts = []
+    for k, header in enumerate(about["parts"]):
+        own = {name.split(".", 1)[1]: t for name, t in tensors.items() if name.split(".", 1)[0] == str(k)}
+        mean, std = own["normalisation"].tolist()
+        c, h, w = header["shape"]
+        part = Part(
+            stored={name.removeprefix("stored."): t for name, t in own.items() if name.startswith("stored.")},
+            codec=codec_from_spec(header["codec"]),
+            class_ids=tuple(own["class_ids"].long().tolist()),
+            class_names=tuple(header["class_names"]),
+            counts=tuple(own["counts"].long().tolist()),
+            shape=(c, h, w),
+            mean=tuple(mean),
+            std=tuple(std),
+            layout=header["layout"],
+            soft_labels=own.get("soft_labels"),
+        )
+        if not len(part.class_ids) == len(part.class_names) == len(part.counts) == len(part.images):
+            raise CondensedFileError("the numbers of classes, names, counts and image blocks differ")
+        parts.append(part)
+    return CondensedSet(tuple(parts), about["provenance"])
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return digest.hexdigest()
+
+
+def _shorten(part: Part, limit: int) -> Part:
+    if max(part.counts, default=0) <= limit:
+        return part
+    return part.encoded_anew(part.codec, limit)

@@ -1,0 +1,68 @@
+"""Selections: what each of them takes, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from ddreplay import ClassPool, convnet
+from ddreplay.methods import selections as coresets
+from ddreplay.methods.selections import error_norms, farthest_first, forgetting_counts, herd
+from ddreplay.randomness import Random
+
+NET = convnet(width=4)
+
+
+def test_k_center_takes_the_middle_and_then_the_farthest() -> None:
+    features = torch.tensor([[0.0], [1.0], [9.0], [4.0], [5.0]])
+    # the mean is 3.8; then 9 is farthest (5 away), then 0 (4 from 4), then ties between 1 and 5 at distance 1: the first
+    assert farthest_first(features, 5).tolist() == [3, 2, 0, 1, 4]
+
+
+def test_herding_keeps_the_mean() -> None:
+    features = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    rows = herd(features, 10)
+    assert len(set(rows.tolist())) == 10
+    assert (features[rows].mean(0) - features.mean(0)).norm() < (features[:10].mean(0) - features.mean(0)).norm()
+
+
+def test_forgetting_counts_what_the_definitions_say() -> None:
+    history = torch.tensor(
+        [
+            [1, 0, 1, 0],
+            [1, 0, 0, 0],
+            [1, 1, 1, 0],
+            [1, 1, 0, 0],
+        ]
+    ).bool()  # rows are epochs; columns: always right, learned late, forgotten twice, never learned
+    assert forgetting_counts(history, transitions=True).tolist() == [0, 0, 2, 4]
+    assert forgetting_counts(history, transitions=False).tolist() == [0, 2, 2, 4]
+
+
+def test_error_norms_are_gradients_of_the_loss(toy_pool: Callable[..., ClassPool]) -> None:
+    pool = toy_pool()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = NET(pool.shape, pool.classes)
+    found = error_norms(net, pool, times_features=True)
+    plain = error_norms(net, pool, times_features=False)
+    x, y = pool.all()
+    for k in range(len(x)):
+        loss = torch.nn.functional.cross_entropy(net(x[k : k + 1]), y[k : k + 1])
+        weight, bias = torch.autograd.grad(loss, [net.classifier.weight, net.classifier.bias])
+        torch.testing.assert_close(found[k], weight.norm(), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(plain[k], bias.norm(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [coresets.forgetting, coresets.el2n, coresets.grand])
+def test_directions_are_opposite(make: Callable[..., coresets.Coreset], toy_pool: Callable[..., ClassPool]) -> None:
+    pool = toy_pool(images_per_class=10)
+    hard, easy = (
+        make(NET, keep=keep, epochs=3, networks=1).rule(pool, 10, Random(0)) for keep in ("hardest", "easiest")
+    )
+    for a, b in zip(hard, easy, strict=True):
+        assert sorted(a.tolist()) == list(range(10))
+        if make is not coresets.forgetting:  # whose counts tie
+            assert a.tolist() == b.tolist()[::-1]
