@@ -15,17 +15,16 @@ from benchmarks.report.records import Recording, begin, read, write
 from benchmarks.report.tables import format_bytes, format_summary, summary, text_table
 from ddreplay import ClassPool, CondensedSet, Condenser, Distiller, methods
 from ddreplay.cli import make_net
-from ddreplay.condense.image_count import ByCodec, ChooseCount, fixed, validated
-from ddreplay.condense.optimizer import sgd
+from ddreplay.condense.image_count import ByCodec, ChooseCount, Fixed, Validated
+from ddreplay.condense.optimizer import SGD
 from ddreplay.datasets import ImageData, load
 from ddreplay.evaluate import Protocol, evaluate
-from ddreplay.methods import selections as coresets
-from ddreplay.methods.selections import Coreset
-from ddreplay.parameterize.frequency import frequency
-from ddreplay.parameterize.partitioned import partitioned
+from ddreplay.methods import selections
+from ddreplay.methods.selections import Selection
+from ddreplay.parameterize.frequency import Frequency
+from ddreplay.parameterize.partitioned import Partitioned
 from ddreplay.storage.budget import fit
-from ddreplay.storage.codecs.codec import BudgetTooSmall, Codec
-from ddreplay.storage.codecs.plain import avif, bits, jpeg, uint8
+from ddreplay.storage.codecs import BudgetTooSmall, Codec, avif, bits, jpeg, uint8
 
 __all__ = ["bytes_curve"]
 
@@ -161,11 +160,11 @@ def bytes_curve(
             alike = (memory, memory.replace("herding", "random"))
             known = [r["images"] for r in recording.results if r["memory"] in alike and r["bytes_per_class"] == budget]
             known = [counts[memory]] if counts.get(memory) else known
-            trials = validated(make_net(size.net), visits=size.tries)
+            trials = Validated(make_net(size.net), visits=size.tries)
             # a stored image of tiles shows several: what a picture of one can lose says nothing about it
             choose: ChooseCount = trials if "partitioned" in memory else ByCodec(others=trials)
             if known and known[0]:
-                choose = fixed(known[0])
+                choose = Fixed(known[0])
             condenser = memory_in_bytes(memory, size, data, choose)
             cell = run_cell(condenser, pool, test, size, data, memory, budget, seed)
             recording.add(**cell, images_given=bool(counts.get(memory)))
@@ -203,9 +202,9 @@ def memory_in_bytes(name: str, size: Scale, data: ImageData, choose: ChooseCount
     codecs: dict[str, Codec] = {"uint8": uint8(), "bits": bits(), "jpeg": jpeg(), "avif": avif()}
     codec = codecs.get(last, uint8())
     if kind == "random":
-        return replace(coresets.random(codec=codec), choose=choose)
+        return replace(selections.random(codec=codec), choose=choose)
     if kind == "herding":
-        found: Coreset = coresets.herding(net, epochs=5 if data.shape[1] < 16 else 1, codec=codec)
+        found: Selection = selections.herding(net, epochs=5 if data.shape[1] < 16 else 1, codec=codec)
         return replace(found, choose=choose)
     method = methods.dm(
         net, steps=size.steps, bank=size.bank, trained=size.trained, lr=0.4, per_image=True, strategy=data.augmentation
@@ -214,8 +213,8 @@ def memory_in_bytes(name: str, size: Scale, data: ImageData, choose: ChooseCount
     if "then" in name:
         return Afterwards(replace(method, codec=uint8()), codec, choose)
     if "partitioned" in name:
-        return replace(method, parameterize=partitioned(2), optimizer=sgd(lr=0.4, per_image=True))  # of each tile: 0.1
-    return replace(method, parameterize=frequency(64 if data.shape[1] >= 16 else 16)) if last == "frequency" else method
+        return replace(method, parameterize=Partitioned(2), optimizer=SGD(lr=0.4, per_image=True))  # of each tile: 0.1
+    return replace(method, parameterize=Frequency(64 if data.shape[1] >= 16 else 16)) if last == "frequency" else method
 
 
 def run_cell(

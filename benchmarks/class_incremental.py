@@ -21,7 +21,7 @@ from benchmarks.report.progress import Progress
 from benchmarks.report.records import begin, write
 from benchmarks.report.streams import BOUNDS, budget_of, draw, table
 from benchmarks.streams import average_accuracy, backward_transfer, class_incremental_stream, forgetting
-from ddreplay.augment.siamese import siamese
+from ddreplay.augment.siamese import Siamese
 from ddreplay.cli import make_net
 from ddreplay.datasets import ImageData, load
 from ddreplay.randomness import Random
@@ -262,7 +262,7 @@ def _train(
 
     strategy = _strategy(name, model, memory, settings)
     if settings.augment:
-        strategy.plugins.append(AugmentPlugin(siamese(operations), seed=cell.seed))
+        strategy.plugins.append(AugmentPlugin(Siamese(operations), seed=cell.seed))
     found, seconds = [], 0.0
     for experience in stream.train:
         started = time.perf_counter()

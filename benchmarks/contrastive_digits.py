@@ -12,12 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from benchmarks.analysis.figure import save_figure
-from ddreplay.backbones import convnet
+from ddreplay.backbones import ConvNet
 from ddreplay.data.pool import ClassPool
 from ddreplay.datasets import load
 from ddreplay.methods import dc
 from ddreplay.objectives import GradientMatching
-from ddreplay.storage.codecs.plain import float32
+from ddreplay.storage.codecs import float32
 
 __all__ = ["condense_digits", "difference_shares", "digits_table", "feature_axes", "pair_of_digits"]
 
@@ -73,7 +73,7 @@ def condense_digits(
         axes = feature_axes(pool).to(pool.device)
         real = [pool.of_class(k) for k in range(2)]
         for scope in ("class", "set"):
-            base = dc(convnet(width=width), rounds=rounds, loops=loops)
+            base = dc(ConvNet(width=width), rounds=rounds, loops=loops)
             method = replace(base, objective=GradientMatching(scope=scope), codec=float32())
             images = method(pool, images_per_class, seed=seed).images()
             syn = [images.x[images.y == label] for label in (3, 8)]

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddreplay.augment.siamese import Augment, Transform, identity, siamese
+from ddreplay.augment.siamese import Augment, Identity, Siamese, Transform
 from ddreplay.backbones import Network
 from ddreplay.objectives import ClassRegulariser, GradientMatching, GramMatching, MeanEmbedding, Sum, Term
 from ddreplay.randomness import Random
@@ -44,7 +44,7 @@ class Row:
     name: str
     term: Callable[[], Term]
     plain: Callable[[Problem], Tensor]
-    augment: Augment = identity
+    augment: Augment = Identity()
     accuracy: float = 0.0
     banked: bool = False
     compile: bool = False
@@ -152,18 +152,18 @@ ACCURACY = 0.4
 
 ROWS: tuple[Row, ...] = (
     Row("dc", lambda: GradientMatching("class"), dc_step),
-    Row("dsa", lambda: GradientMatching("class"), dc_step, siamese()),
+    Row("dsa", lambda: GradientMatching("class"), dc_step, Siamese()),
     Row("dcc", lambda: GradientMatching("set"), dcc_step),
-    Row("dsac", lambda: GradientMatching("set"), dcc_step, siamese()),
-    Row("dm", MeanEmbedding, dm_step, siamese()),
-    Row("dm, banked", MeanEmbedding, dm_step, siamese(), banked=True),
-    Row("idm", lambda: Sum([MeanEmbedding(), ClassRegulariser()], [1.0, 0.5]), idm_step, siamese(), ACCURACY),
-    Row("ddm", lambda: Sum([MeanEmbedding(), GramMatching()], [1.0, 1e4]), ddm_step, siamese()),
+    Row("dsac", lambda: GradientMatching("set"), dcc_step, Siamese()),
+    Row("dm", MeanEmbedding, dm_step, Siamese()),
+    Row("dm, banked", MeanEmbedding, dm_step, Siamese(), banked=True),
+    Row("idm", lambda: Sum([MeanEmbedding(), ClassRegulariser()], [1.0, 0.5]), idm_step, Siamese(), ACCURACY),
+    Row("ddm", lambda: Sum([MeanEmbedding(), GramMatching()], [1.0, 1e4]), ddm_step, Siamese()),
 )
 
 COMPILED: tuple[Row, ...] = (
     Row("dc, compiled", lambda: GradientMatching("class", compile=True), dc_step),
     Row("dcc, compiled", lambda: GradientMatching("set", compile=True), dcc_step),
-    Row("dm, compiled", MeanEmbedding, dm_step, siamese(), compile=True),
+    Row("dm, compiled", MeanEmbedding, dm_step, Siamese(), compile=True),
 )
 """Rows that spend tens of seconds on compiling first."""

@@ -16,7 +16,7 @@ from benchmarks.report.progress import Progress
 from benchmarks.report.records import begin, write
 from benchmarks.report.tables import format_summary, paired, summary, text_table
 from ddreplay import Distiller, methods
-from ddreplay.backbones import Net, as_factory, bfloat16, convnet
+from ddreplay.backbones import Bfloat16, ConvNet, Net, as_factory
 from ddreplay.datasets import load
 from ddreplay.evaluate import PROTOCOLS, evaluate
 
@@ -101,7 +101,7 @@ def precision(
 def running(way: str, width: int) -> tuple[Net, bool]:
     """The network, and whether to compile."""
     name, _, how = way.partition(", ")
-    net: Net = bfloat16(convnet(width=width)) if name == "bfloat16" else convnet(width=width)
+    net: Net = Bfloat16(ConvNet(width=width)) if name == "bfloat16" else ConvNet(width=width)
     return (ChannelsLast(net) if how == "channels last" else net), how == "compiled"
 
 

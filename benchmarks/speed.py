@@ -18,7 +18,7 @@ from benchmarks.plain_loops import COMPILED, ROWS, Problem, Row, plain_epoch
 from benchmarks.report.progress import Progress
 from benchmarks.report.records import begin, write
 from benchmarks.report.tables import format_bytes, text_table
-from ddreplay.augment.siamese import identity
+from ddreplay.augment.siamese import Identity
 from ddreplay.backbones import Probe
 from ddreplay.cli import make_net
 from ddreplay.condense.distiller import cache_chunk
@@ -177,7 +177,7 @@ def difference(a: Tensor, b: Tensor) -> float:
 def time_epoch(size: Size, batch_size: int, repeats: int, *, compile: bool = False) -> dict[str, Any]:
     """One epoch of training a network on the synthetic images."""
     found: dict[str, Any] = {}
-    how: dict[str, Any] = {"lr": 0.01, "batch_size": batch_size, "augment": identity}
+    how: dict[str, Any] = {"lr": 0.01, "batch_size": batch_size, "augment": Identity()}
     for dtype, tolerance in TOLERANCE.items():
         problem = make_problem(ROWS[0], size, dtype)
         x, y = (

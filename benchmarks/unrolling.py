@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.report.records import begin, write
 from benchmarks.report.tables import format_bytes, text_table
-from ddreplay.augment.siamese import identity
+from ddreplay.augment.siamese import Identity
 from ddreplay.cli import make_net
 from ddreplay.objectives.unrolling import Inner, InnerStep, Memory, unroll
 from ddreplay.randomness import Random
@@ -72,7 +72,7 @@ def peak_of_unrolling(
     x = torch.randn(images, *shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
     y = torch.arange(images) % classes
     names, start = tuple(name for name, _ in module.named_parameters()), tuple(module.parameters())
-    plan = [InnerStep(None, identity.draw(shape, Random(0)))] * steps
+    plan = [InnerStep(None, Identity().draw(shape, Random(0)))] * steps
     started = time.perf_counter()
     with LiveBytes() as seen:
         end = unroll(Inner(module, names, plan, momentum), start, x, y, torch.full((steps,), 0.01), memory)

@@ -7,7 +7,7 @@ evaluate   fresh networks, named protocols, intervals                 evaluate(c
 """
 
 from ddreplay import methods
-from ddreplay.backbones import convnet
+from ddreplay.backbones import ConvNet
 from ddreplay.condense import Condenser, Distiller
 from ddreplay.data import Batch, ClassPool
 from ddreplay.evaluate import Evaluation, Protocol, evaluate
@@ -41,12 +41,12 @@ __all__ = [
     "CondensedMemory",
     "CondensedSet",
     "Condenser",
+    "ConvNet",
     "Distiller",
     "Evaluation",
     "Protocol",
     "bptt",
     "codecs",
-    "convnet",
     "dc",
     "dcc",
     "dd",

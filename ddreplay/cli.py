@@ -16,17 +16,16 @@ import tyro
 from tqdm import tqdm
 
 from ddreplay import methods
-from ddreplay.backbones import alexnet, bfloat16, convnet, lenet, mlp, resnet18, vgg11
+from ddreplay.backbones import MLP, VGG11, AlexNet, Bfloat16, ConvNet, LeNet, ResNet18
 from ddreplay.condense.condenser import Condenser
 from ddreplay.condense.distiller import Distiller
 from ddreplay.data.pool import ClassPool
 from ddreplay.datasets import ImageData, load
 from ddreplay.evaluate import PROTOCOLS
 from ddreplay.evaluate import evaluate as run_evaluation
-from ddreplay.methods import selections as coresets
+from ddreplay.methods import selections
 from ddreplay.storage.budget import check_budget
-from ddreplay.storage.codecs.codec import Codec
-from ddreplay.storage.codecs.known import codec_from_spec
+from ddreplay.storage.codecs import Codec, codec_from_spec
 from ddreplay.storage.condensed_set import CondensedSet
 from ddreplay.storage.contact_sheet import contact_sheet
 
@@ -48,21 +47,21 @@ METHODS: dict[str, Callable[..., Condenser]] = {
     "tesla": methods.tesla,
     "bptt": methods.bptt,
     "dd": methods.dd,
-    "random": coresets.random,
-    "herding": coresets.herding,
-    "k_center": coresets.k_center,
-    "k_means": coresets.k_means,
-    "forgetting": coresets.forgetting,
-    "el2n": coresets.el2n,
-    "grand": coresets.grand,
+    "random": selections.random,
+    "herding": selections.herding,
+    "k_center": selections.k_center,
+    "k_means": selections.k_means,
+    "forgetting": selections.forgetting,
+    "el2n": selections.el2n,
+    "grand": selections.grand,
 }
 NETS: dict[str, Callable[..., Any]] = {
-    "convnet": convnet,
-    "lenet": lenet,
-    "alexnet": alexnet,
-    "vgg11": vgg11,
-    "resnet18": resnet18,
-    "mlp": mlp,
+    "convnet": ConvNet,
+    "lenet": LeNet,
+    "alexnet": AlexNet,
+    "vgg11": VGG11,
+    "resnet18": ResNet18,
+    "mlp": MLP,
 }
 
 
@@ -113,7 +112,7 @@ def condense(
         images_per_class = 10
     check_budget(images_per_class, bytes_per_class)
     codec = codec or (None if bytes_per_class is None else "avif")
-    condenser = condenser if codec is None else coresets.stored_by(condenser, make_codec(codec))
+    condenser = condenser if codec is None else selections.stored_by(condenser, make_codec(codec))
     extra: dict[str, Any] = {}
     if isinstance(condenser, Distiller):
         total = condenser.steps if isinstance(condenser.steps, int) else condenser.steps(images_per_class or 1)
@@ -264,7 +263,7 @@ def make_net(text: str) -> Any:
     """A backbone from its name, with keyword arguments if any: ``convnet(width=64)``, ``bfloat16(convnet(width=64))``."""
     name, _, arguments = text.partition("(")
     if name == "bfloat16":
-        return bfloat16(make_net(arguments.strip().removesuffix(")")))
+        return Bfloat16(make_net(arguments.strip().removesuffix(")")))
     if name not in NETS:
         raise ValueError(f"net must be one of {', '.join(NETS)}, with arguments if any, got {text!r}")
     try:

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from ddreplay.augment.mixing import cutmix
-from ddreplay.augment.siamese import NATURAL, Augment, composed, identity, siamese
-from ddreplay.backbones import Net, as_factory, convnet
+from ddreplay.augment.mixing import CutMix
+from ddreplay.augment.siamese import NATURAL, Augment, Composed, Identity, Siamese
+from ddreplay.backbones import ConvNet, Net, as_factory
 from ddreplay.backbones.compiling import compiled, plain
 from ddreplay.data.pool import Batch, ClassPool
 from ddreplay.data.space import Shape
@@ -36,7 +36,7 @@ class Protocol:
     lr: or ``"learned"``: the step size that the method learned along with the set (MTT).
     milestones: instead, ``epochs`` passes, and the learning rate drops in place after these shares of them (IDC).
     mix: how often a batch is mixed by CutMix; cutout is then left out.
-    together: flip, color and one drawn operation at once, as `composed` has them, instead of one in all.
+    together: flip, color and one drawn operation at once, as `Composed` has them, instead of one in all.
     """
 
     name: str
@@ -81,9 +81,9 @@ class Protocol:
 
     def augmentation(self) -> Augment:
         if self.augment is None:
-            return identity
+            return Identity()
         names = [name for name in self.augment.split("_") if not (self.mix and name == "cutout")]
-        return composed(*names) if self.together else siamese("_".join(names))
+        return Composed("_".join(names)) if self.together else Siamese("_".join(names))
 
 
 PROTOCOLS = {
@@ -166,7 +166,7 @@ def train(
     augment, shape = protocol.augmentation(), (x.shape[1], x.shape[2], x.shape[3])
     if protocol.lr == "learned":
         raise ValueError(f"protocol {protocol.name} wants a learned step size: train(..., protocol.of(condensed), ...)")
-    optimizer, mix = _optimizer(net, protocol, protocol.lr), cutmix(p=protocol.mix)
+    optimizer, mix = _optimizer(net, protocol, protocol.lr), CutMix(p=protocol.mix)
     drops = [round(share * protocol.epochs) for share in protocol.milestones]
     net.train()
     with random.scope():
@@ -248,7 +248,7 @@ def evaluate(
     y = condensed.soft_labels
     y = torch.searchsorted(torch.tensor(sorted(ids)), batch.y.cpu()) if y is None else y
     columns = [sorted(ids).index(c) for c in test.class_ids.tolist()]
-    factory, seeds_of = as_factory(net or convnet()), Random(seed)
+    factory, seeds_of = as_factory(net or ConvNet()), Random(seed)
     hits = []
     for k in range(seeds):
         random = Random(seeds_of.seed(), test.device)

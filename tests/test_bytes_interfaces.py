@@ -11,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from ddreplay import CondensedSet, convnet
+from ddreplay import CondensedSet, ConvNet
 from ddreplay.cli import main
-from ddreplay.condense.image_count import validated
+from ddreplay.condense.image_count import Validated
 
-QUICK = validated(convnet(width=8), visits=4)
+QUICK = Validated(ConvNet(width=8), visits=4)
 
 
 def test_a_ring_buffer_in_bytes() -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ddreplay import ClassPool, CondensedSet
 from ddreplay.cli import METHODS, build, main, make_net
-from ddreplay.methods import selections as coresets
+from ddreplay.methods import selections
 from ddreplay.storage.contact_sheet import contact_sheet
 
 QUICK = ["--net", "convnet(width=8)", "--images-per-class", "1", "--json"]
@@ -104,7 +104,7 @@ def test_contact_sheets_have_the_right_colours(tmp_path: Path) -> None:
     images = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
     images[0, 0], images[1, 2] = 255, 128
     pool = ClassPool(images, torch.tensor([0, 1]), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), device="cpu")
-    path = contact_sheet(coresets.random()(pool, 1), tmp_path / "c.png", scale=2)
+    path = contact_sheet(selections.random()(pool, 1), tmp_path / "c.png", scale=2)
     with Image.open(path) as picture:
         colours = {c for _, c in picture.convert("RGB").getcolors(100000) or []}
     assert {(255, 0, 0), (0, 0, 128)} <= colours
@@ -117,7 +117,7 @@ def test_a_set_of_another_normalisation_is_tested_in_its_own(
 
     digits = load("digits")
     pool = ClassPool(digits.train_images, digits.train_labels, mean=(0.9,), std=(0.1,), device="cpu")
-    path = coresets.random()(pool, 1).save(tmp_path / "s")
+    path = selections.random()(pool, 1).save(tmp_path / "s")
     assert CondensedSet.load(path).parts[0].mean[0] == pytest.approx(0.9)
     found = run(
         capsys, "evaluate", str(path), "--test", "digits", "--epochs", "1", "--seeds", "1", *QUICK[:2], "--json"

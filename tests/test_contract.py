@@ -11,36 +11,36 @@ import pytest
 import torch
 from torch import nn
 
-from ddreplay import ClassPool, CondensedSet, Condenser, Distiller, convnet, methods
-from ddreplay.augment.mixing import cutmix
-from ddreplay.methods import selections as coresets
-from ddreplay.networks.real_batches import representative, representative_images
-from ddreplay.objectives import MeanEmbedding, MutualInformation, warmup
-from ddreplay.parameterize.basis import basis
-from ddreplay.parameterize.coded import coded
-from ddreplay.parameterize.frequency import frequency
-from ddreplay.storage.codecs.plain import bits
+from ddreplay import ClassPool, CondensedSet, Condenser, ConvNet, Distiller, methods
+from ddreplay.augment.mixing import CutMix
+from ddreplay.methods import selections
+from ddreplay.networks.real_batches import Representative, RepresentativeImages
+from ddreplay.objectives import MeanEmbedding, MutualInformation, WarmUp
+from ddreplay.parameterize.basis import Basis
+from ddreplay.parameterize.coded import Coded
+from ddreplay.parameterize.frequency import Frequency
+from ddreplay.storage.codecs import bits
 
-NET = convnet(width=8)
+NET = ConvNet(width=8)
 CONDENSERS: dict[str, Condenser] = {
-    "random": coresets.random(),
-    "herding": coresets.herding(NET, epochs=1),
-    "k_center": coresets.k_center(NET, epochs=1),
-    "k_means": coresets.k_means(NET, epochs=1),
-    "forgetting": coresets.forgetting(NET, epochs=2),
-    "el2n": coresets.el2n(NET, epochs=1, networks=2),
-    "grand": coresets.grand(NET, epochs=1, networks=1, keep="hardest"),
+    "random": selections.random(),
+    "herding": selections.herding(NET, epochs=1),
+    "k_center": selections.k_center(NET, epochs=1),
+    "k_means": selections.k_means(NET, epochs=1),
+    "forgetting": selections.forgetting(NET, epochs=2),
+    "el2n": selections.el2n(NET, epochs=1, networks=2),
+    "grand": selections.grand(NET, epochs=1, networks=1, keep="hardest"),
     "dm": methods.dm(NET, steps=3),
     "dm, banked": methods.dm(NET, steps=3, bank=2),
     "dm, refreshed": methods.dm(NET, steps=3, bank=2, refresh=2),
-    "dm, through a codec": replace(methods.dm(NET, steps=3, bank=2), parameterize=coded(bits(4), every=2)),
-    "dm, frequencies": replace(methods.dm(NET, steps=3, bank=2), parameterize=frequency(16)),
+    "dm, through a codec": replace(methods.dm(NET, steps=3, bank=2), parameterize=Coded(bits(4), every=2)),
+    "dm, frequencies": replace(methods.dm(NET, steps=3, bank=2), parameterize=Frequency(16)),
     "dm, partitioned": methods.dm(NET, steps=3, bank=2, factor=2),
     "idm": methods.idm(
         NET, steps=3, weight=0.01, train_steps=1, batch_train=8, push_interval=2, queue_size=3, meter_interval=2
     ),
     "dm, representative": replace(
-        methods.dm(NET, steps=3, batch_real=3, init=representative_images(NET)), draw=representative(interval=2)
+        methods.dm(NET, steps=3, batch_real=3, init=RepresentativeImages(NET)), draw=Representative(interval=2)
     ),
     "idm, by set": methods.idm(NET, steps=3, train_steps=1, batch_train=8, factor=1, step_per="set"),
     "ddm": methods.ddm(NET, steps=3, taps=("convolutions",), moments=100.0, gram=100.0, diversity=1.0, bank=2),
@@ -48,7 +48,7 @@ CONDENSERS: dict[str, Condenser] = {
     "ncfm": methods.ncfm(NET, steps=3, frequencies=32, bank=2),
     "dc": methods.dc(NET, rounds=2, loops=(2, 1)),
     "dsa": methods.dsa(NET, rounds=2, loops=(2, 1)),
-    "dcc": methods.dcc(NET, rounds=2, loops=(2, 1), scope=warmup(rounds=1, steps=1)),
+    "dcc": methods.dcc(NET, rounds=2, loops=(2, 1), scope=WarmUp(rounds=1, steps=1)),
     "dcc, groups of classes": methods.dcc(NET, rounds=2, loops=(2, 1), scope="set", groups=2),
     "dsac": methods.dsac(NET, rounds=2, loops=(2, 1)),
     "idc": methods.idc(NET, rounds=2, steps=2, images_net=8, batch_real=4, lr=0.1),
@@ -56,13 +56,13 @@ CONDENSERS: dict[str, Condenser] = {
     "mtt": methods.mtt(NET, iterations=3, steps=2, latest_start=1, segment=1, experts=1, lr=1.0, inner_lr=0.01),
     "tesla": methods.tesla(NET, iterations=3, steps=2, latest_start=1, segment=1, experts=2, batch=2, lr_labels=0.1),
     "bptt": methods.bptt(NET, iterations=3, steps=3, lr_net=0.2, batch=1),
-    "bptt, basis": methods.bptt(NET, iterations=3, steps=3, lr_net=0.2, batch=1, parameterize=basis(2, init="noise")),
-    "mtt, whitened": methods.whitened(
+    "bptt, basis": methods.bptt(NET, iterations=3, steps=3, lr_net=0.2, batch=1, parameterize=Basis(2, init="noise")),
+    "mtt, whitened": methods.Whitened(
         methods.mtt(NET, iterations=2, steps=2, latest_start=1, segment=1, experts=1, lr=1.0, inner_lr=0.01)
     ),
     "dd": methods.dd(NET, iterations=3, steps=3, lr_net=0.2),
     "dm + MIM4DD": methods.dm(NET, steps=3).plus(MutualInformation(width=8, images=4), 0.8),
-    "dsac, mixed": methods.dsac(NET, rounds=2, loops=(2, 1), mix=cutmix()),
+    "dsac, mixed": methods.dsac(NET, rounds=2, loops=(2, 1), mix=CutMix()),
 }
 MakePool = Callable[..., ClassPool]
 

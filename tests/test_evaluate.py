@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from ddreplay import ClassPool, Protocol, convnet, evaluate
+from ddreplay import ClassPool, ConvNet, Protocol, evaluate
 from ddreplay.evaluate import PROTOCOLS, interval, train
-from ddreplay.methods import selections as coresets
+from ddreplay.methods import selections
 from ddreplay.randomness import Random
 
 MakePool = Callable[..., ClassPool]
@@ -63,9 +63,9 @@ def test_epochs_and_the_drop_are_counted_as_released() -> None:
 
 def test_it_is_repeatable_and_leaves_the_callers_state(toy_pool: MakePool) -> None:
     pool, state = toy_pool(), torch.random.get_rng_state()
-    condensed = coresets.random()(pool, 2)
-    first = evaluate(condensed, pool, convnet(width=8), protocol=QUICK, seeds=2)
-    second = evaluate(condensed, pool, convnet(width=8), protocol=QUICK, seeds=2)
+    condensed = selections.random()(pool, 2)
+    first = evaluate(condensed, pool, ConvNet(width=8), protocol=QUICK, seeds=2)
+    second = evaluate(condensed, pool, ConvNet(width=8), protocol=QUICK, seeds=2)
     assert first.accuracies == second.accuracies
     assert torch.equal(state, torch.random.get_rng_state())
     assert first.nbytes == condensed.nbytes
@@ -74,7 +74,7 @@ def test_it_is_repeatable_and_leaves_the_callers_state(toy_pool: MakePool) -> No
 
 def test_a_learnable_set_is_learned_whatever_its_ids(toy_pool: MakePool) -> None:
     pool = toy_pool(images_per_class=20)
-    found = evaluate(coresets.random()(pool, 5), pool, convnet(width=8), protocol=QUICK, seeds=2)
+    found = evaluate(selections.random()(pool, 5), pool, ConvNet(width=8), protocol=QUICK, seeds=2)
     assert found.mean > 90
     assert set(found.per_class) == {2, 5, 9}
     assert found.mean == pytest.approx(sum(found.per_class.values()) / 3)
@@ -82,7 +82,7 @@ def test_a_learnable_set_is_learned_whatever_its_ids(toy_pool: MakePool) -> None
 
 def test_a_subset_of_the_classes_can_be_tested(toy_pool: MakePool) -> None:
     pool = toy_pool(images_per_class=20)
-    found = evaluate(coresets.random()(pool, 5), pool.select([2]), convnet(width=8), protocol=QUICK, seeds=1)
+    found = evaluate(selections.random()(pool, 5), pool.select([2]), ConvNet(width=8), protocol=QUICK, seeds=1)
     assert found.mean > 90
     assert math.isnan(found.ci95)
     assert math.isnan(found.std)
@@ -90,7 +90,7 @@ def test_a_subset_of_the_classes_can_be_tested(toy_pool: MakePool) -> None:
 
 def test_what_does_not_fit_is_refused(toy_pool: MakePool) -> None:
     pool = toy_pool()
-    condensed = coresets.random()(pool.select([0, 1]), 1)
+    condensed = selections.random()(pool.select([0, 1]), 1)
     with pytest.raises(ValueError, match="lacks"):
         evaluate(condensed, pool)
     with pytest.raises(ValueError, match="shape"):

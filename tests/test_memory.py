@@ -7,15 +7,15 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from ddreplay import ClassPool, CondensedMemory, CondensedSet, convnet, dm
-from ddreplay.methods import selections as coresets
+from ddreplay import ClassPool, CondensedMemory, CondensedSet, ConvNet, dm
+from ddreplay.methods import selections
 
 MakePool = Callable[..., ClassPool]
 
 
 def test_it_grows_with_the_stream_and_never_looks_back(toy_pool: MakePool) -> None:
     pool = toy_pool(classes=6)
-    memory = CondensedMemory(coresets.random(), images_per_class=2)
+    memory = CondensedMemory(selections.random(), images_per_class=2)
     sizes, nbytes = [], []
     for classes in ([0, 1], [2, 3], [4, 5]):
         memory.update(pool.select(classes))
@@ -29,7 +29,7 @@ def test_it_grows_with_the_stream_and_never_looks_back(toy_pool: MakePool) -> No
 
 def test_earlier_classes_keep_their_bits(toy_pool: MakePool) -> None:
     pool = toy_pool(classes=4)
-    memory = CondensedMemory(dm(convnet(width=8), steps=2), images_per_class=1)
+    memory = CondensedMemory(dm(ConvNet(width=8), steps=2), images_per_class=1)
     memory.update(pool.select([0, 1]))
     before = memory.batch().x.clone()
     memory.update(pool.select([2, 3]))
@@ -41,7 +41,7 @@ def test_a_class_that_comes_back_is_condensed_from_new_images_and_memory(toy_poo
 
     def spy(pool: ClassPool, images_per_class: int, *, seed: int = 0) -> CondensedSet:
         seen.append(pool)
-        return coresets.random()(pool, images_per_class, seed=seed)
+        return selections.random()(pool, images_per_class, seed=seed)
 
     pool = toy_pool()
     memory = CondensedMemory(spy, images_per_class=2)
@@ -53,7 +53,7 @@ def test_a_class_that_comes_back_is_condensed_from_new_images_and_memory(toy_poo
 
 
 def test_resizing_keeps_the_first_images(toy_pool: MakePool) -> None:
-    memory = CondensedMemory(coresets.random(), images_per_class=3)
+    memory = CondensedMemory(selections.random(), images_per_class=3)
     memory.update(toy_pool())
     x = memory.batch().x
     memory.resize(1)
@@ -65,11 +65,11 @@ def test_resizing_keeps_the_first_images(toy_pool: MakePool) -> None:
 
 def test_it_goes_on_from_its_state(toy_pool: MakePool) -> None:
     pool = toy_pool(classes=4)
-    whole = CondensedMemory(coresets.random(), images_per_class=2, seed=5)
+    whole = CondensedMemory(selections.random(), images_per_class=2, seed=5)
     whole.update(pool.select([0, 1]))
     state = whole.state_dict()
     whole.update(pool.select([2, 3]))
-    resumed = CondensedMemory(coresets.random(), images_per_class=9)
+    resumed = CondensedMemory(selections.random(), images_per_class=9)
     resumed.load_state_dict(state)
     resumed.update(pool.select([2, 3]))
     assert torch.equal(resumed.batch().x, whole.batch().x)
@@ -77,9 +77,9 @@ def test_it_goes_on_from_its_state(toy_pool: MakePool) -> None:
 
 
 def test_an_empty_memory_says_so() -> None:
-    memory = CondensedMemory(coresets.random(), images_per_class=2)
+    memory = CondensedMemory(selections.random(), images_per_class=2)
     assert (len(memory), memory.nbytes) == (0, 0)
     with pytest.raises(ValueError, match="empty"):
         memory.batch()
     with pytest.raises(ValueError, match="at least 1"):
-        CondensedMemory(coresets.random(), images_per_class=0)
+        CondensedMemory(selections.random(), images_per_class=0)

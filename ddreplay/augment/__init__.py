@@ -1,9 +1,20 @@
 """What both sides undergo: siamese augmentation, and mixing across classes."""
 
-from ddreplay.augment.mixing import Mix, MixTransform, cutmix, mixup
-from ddreplay.augment.siamese import DIGITS, NATURAL, Augment, Drawn, Step, Transform, composed, identity, siamese
+from ddreplay.augment.mixing import CutMix, Mix, MixTransform, MixUp
+from ddreplay.augment.siamese import DIGITS, NATURAL, Augment, Composed, Drawn, Identity, Siamese, Step, Transform
 
 __all__ = [
-    "DIGITS", "NATURAL", "Augment", "Drawn", "Mix", "MixTransform", "Step", "Transform", "composed", "cutmix", "identity",
-    "mixup", "siamese",
-]  # fmt: skip
+    "Augment",
+    "Composed",
+    "CutMix",
+    "DIGITS",
+    "Drawn",
+    "Identity",
+    "Mix",
+    "MixTransform",
+    "MixUp",
+    "NATURAL",
+    "Siamese",
+    "Step",
+    "Transform",
+]

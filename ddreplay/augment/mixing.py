@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -15,11 +16,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ddreplay.data.pool import Batch
+from ddreplay.data.space import Shape
 from ddreplay.randomness import Random
 
-__all__ = ["Mix", "MixTransform", "cutmix", "mixup"]
-
-Shape = tuple[int, int, int]
+__all__ = [
+    "CutMix",
+    "Mix",
+    "MixTransform",
+    "MixUp",
+]
 
 
 @dataclass(frozen=True)
@@ -79,45 +84,18 @@ class MixTransform:
         return values.roll(-steps, 0)
 
 
+@runtime_checkable
+class Mix(Protocol):
+    """Draws mixings for images of one shape (channels, height, width).
+
+    ``n=None``: a siamese draw, which pairs classes; ``n``: a draw for a batch of n images.
+    """
+
+    def draw(self, shape: Shape, random: Random, *, n: int | None = None) -> MixTransform: ...
+
+
 @dataclass(frozen=True)
-class Mix:
-    """Draws mixings; made by ``mixup`` and ``cutmix``."""
-
-    kind: str
-    alpha: float
-    p: float
-
-    def draw(self, shape: Shape, random: Random, *, n: int | None = None) -> MixTransform:
-        """For images of one shape. n=None: a siamese draw, which pairs classes; n: a draw for a batch of n images."""
-        shift, order = random.uniform(), None
-        if n is not None:
-            generator = random.device
-            order = torch.randperm(n, generator=generator, device=generator.device)
-        share = self._share(random)
-        if random.uniform() >= self.p:
-            return MixTransform(shift=shift, order=order)
-        if self.kind == "mixup":
-            return MixTransform(share, None, shift, order)
-        rows = _interval(shape[1], share, random)
-        columns = _interval(shape[2], share, random)
-        covered = (rows[1] - rows[0]) * (columns[1] - columns[0])
-        return MixTransform(1 - covered / (shape[1] * shape[2]), rows + columns, shift, order)
-
-    def _share(self, random: Random) -> float:
-        if self.alpha == 1:
-            return random.uniform()
-        with random.scope():
-            return float(torch.distributions.Beta(self.alpha, self.alpha).sample())
-
-
-def _interval(size: int, share: float, random: Random) -> tuple[int, int]:
-    """Along one side: a window of sqrt(1 - share) of it, centred on any pixel, as far as it lies on the image."""
-    half = int(size * math.sqrt(1 - share)) // 2
-    centre = random.integer(size)
-    return max(0, centre - half), min(size, centre + half)
-
-
-def mixup(alpha: float = 1.0, *, p: float = 1.0) -> Mix:
+class MixUp:
     """Mixup: an image and a partner averaged, and their labels alike.
 
         x' = share x + (1 - share) partner       share ~ Beta(alpha, alpha), one for the batch
@@ -130,13 +108,23 @@ def mixup(alpha: float = 1.0, *, p: float = 1.0) -> Mix:
     Reference: Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018.
     Example:
         >>> batch = Batch(torch.zeros(6, 3, 8, 8), torch.tensor([0, 0, 1, 1, 2, 2]))
-        >>> mixup().draw((3, 8, 8), Random(0)).mix(batch, 3).y.sum(1)
+        >>> MixUp().draw((3, 8, 8), Random(0)).mix(batch, 3).y.sum(1)
         tensor([1., 1., 1., 1., 1., 1.])
     """
-    return _checked(Mix("mixup", alpha, p))
+
+    alpha: float = 1.0
+    p: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check(self.alpha, self.p)
+
+    def draw(self, shape: Shape, random: Random, *, n: int | None = None) -> MixTransform:
+        share, pairing = _draw(self.alpha, self.p, random, n)
+        return MixTransform(**pairing) if share is None else MixTransform(share, None, **pairing)
 
 
-def cutmix(alpha: float = 1.0, p: float = 0.5) -> Mix:
+@dataclass(frozen=True)
+class CutMix:
     """CutMix: a window of the image comes from a partner, and labels mix by area.
 
     The window has sqrt(1 - share) of either side, share ~ Beta(alpha, alpha), and its centre is uniform; what lies outside
@@ -149,12 +137,49 @@ def cutmix(alpha: float = 1.0, p: float = 0.5) -> Mix:
         ValueError: if alpha is not positive or p is no probability.
     Reference: Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features", ICCV 2019.
     """
-    return _checked(Mix("cutmix", alpha, p))
+
+    alpha: float = 1.0
+    p: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check(self.alpha, self.p)
+
+    def draw(self, shape: Shape, random: Random, *, n: int | None = None) -> MixTransform:
+        share, pairing = _draw(self.alpha, self.p, random, n)
+        if share is None:
+            return MixTransform(**pairing)
+        rows = _interval(shape[1], share, random)
+        columns = _interval(shape[2], share, random)
+        covered = (rows[1] - rows[0]) * (columns[1] - columns[0])
+        return MixTransform(1 - covered / (shape[1] * shape[2]), rows + columns, **pairing)
 
 
-def _checked(mix: Mix) -> Mix:
-    if not 0 < mix.alpha < math.inf:
-        raise ValueError(f"alpha must be positive and finite, got {mix.alpha}")
-    if not 0 <= mix.p <= 1:
-        raise ValueError(f"p must be between 0 and 1, got {mix.p}")
-    return mix
+def _check(alpha: float, p: float) -> None:
+    if not 0 < alpha < math.inf:
+        raise ValueError(f"alpha must be positive and finite, got {alpha}")
+    if not 0 <= p <= 1:
+        raise ValueError(f"p must be between 0 and 1, got {p}")
+
+
+def _draw(alpha: float, p: float, random: Random, n: int | None) -> tuple[float | None, dict[str, Any]]:
+    """The share of the image itself, or None where nothing is mixed, and who is paired with whom."""
+    shift, order = random.uniform(), None
+    if n is not None:
+        order = torch.randperm(n, generator=random.device, device=random.device.device)
+    share = _share(alpha, random)
+    pairing = {"shift": shift, "order": order}
+    return (None, pairing) if random.uniform() >= p else (share, pairing)
+
+
+def _share(alpha: float, random: Random) -> float:
+    if alpha == 1:
+        return random.uniform()
+    with random.scope():
+        return float(torch.distributions.Beta(alpha, alpha).sample())
+
+
+def _interval(size: int, share: float, random: Random) -> tuple[int, int]:
+    """Along one side: a window of sqrt(1 - share) of it, centred on any pixel, as far as it lies on the image."""
+    half = int(size * math.sqrt(1 - share)) // 2
+    centre = random.integer(size)
+    return max(0, centre - half), min(size, centre + half)

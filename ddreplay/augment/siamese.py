@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -18,9 +18,20 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from ddreplay.data.space import Shape
 from ddreplay.randomness import Random
 
-__all__ = ["Augment", "DIGITS", "Drawn", "NATURAL", "Step", "Transform", "composed", "identity", "siamese"]
+__all__ = [
+    "Augment",
+    "Composed",
+    "DIGITS",
+    "Drawn",
+    "Identity",
+    "NATURAL",
+    "Siamese",
+    "Step",
+    "Transform",
+]
 
 NATURAL = "color_crop_cutout_flip_scale_rotate"
 
@@ -47,9 +58,6 @@ _SCALE_RATIO = 1.2
 
 
 _ANGLE_DEGREES = 15.0
-
-
-Shape = tuple[int, int, int]
 
 
 Value = float | int | bool | Tensor
@@ -115,21 +123,8 @@ class Identity:
         return Drawn()
 
 
-identity = Identity()
-
-
 @dataclass(frozen=True)
 class Siamese:
-    """DSA; made by ``siamese``."""
-
-    strategy: str = NATURAL
-    per_step: int = 1
-
-    def draw(self, shape: Shape, random: Random, *, n: int | None = None) -> Drawn:
-        return _draw((tuple(self.strategy.split("_")),) * self.per_step, shape, random, n)
-
-
-def siamese(strategy: str = NATURAL, *, per_step: int = 1) -> Siamese:
     """Differentiable siamese augmentation (DSA): one operation, drawn uniformly from ``strategy``, for every draw.
 
     Magnitudes are relative to the image size, so any height, width and number of channels will do:
@@ -152,45 +147,55 @@ def siamese(strategy: str = NATURAL, *, per_step: int = 1) -> Siamese:
         from the clock.
     Reference: Zhao and Bilen, "Dataset Condensation with Differentiable Siamese Augmentation", ICML 2021.
     Example:
-        >>> transform = siamese("rotate").draw((3, 8, 8), Random(0))
+        >>> transform = Siamese("rotate").draw((3, 8, 8), Random(0))
         >>> transform(torch.zeros(5, 3, 8, 8)).shape
         torch.Size([5, 3, 8, 8])
         >>> transform.steps[0].name
         'rotate'
     """
-    _check_names("strategy", strategy.split("_"))
-    if per_step < 1:
-        raise ValueError(f"per_step must be at least 1, got {per_step}")
-    return Siamese(strategy, per_step)
+
+    strategy: str = NATURAL
+    _: KW_ONLY
+    per_step: int = 1
+
+    def __post_init__(self) -> None:
+        _check_names("strategy", self.strategy.split("_"))
+        if self.per_step < 1:
+            raise ValueError(f"per_step must be at least 1, got {self.per_step}")
+
+    def draw(self, shape: Shape, random: Random, *, n: int | None = None) -> Drawn:
+        return _draw((tuple(self.strategy.split("_")),) * self.per_step, shape, random, n)
 
 
 @dataclass(frozen=True)
 class Composed:
-    """Several operations at once; made by ``composed``."""
-
-    operations: tuple[str, ...]
-
-    def draw(self, shape: Shape, random: Random, *, n: int | None = None) -> Drawn:
-        rest = tuple(name for name in self.operations if name not in ("flip", "color", "cutout"))
-        order = (("flip",), ("color",), rest, ("cutout",))
-        stages = tuple(stage for stage in order if stage and set(stage) <= set(self.operations))
-        return _draw(stages, shape, random, n)
-
-
-def composed(*operations: str) -> Composed:
     """IDC's form of the augmentation: flip, color and cutout always when listed, and one drawn among the others listed.
 
-    They apply in the order flip, color, the drawn one, cutout; magnitudes are those of ``siamese``. With
-    ``composed("color", "crop", "cutout")``, the paper's choice while condensing, all three apply every time.
+    They apply in the order flip, color, the drawn one, cutout; magnitudes are those of ``Siamese``. With
+    ``Composed("color_crop_cutout")``, the paper's choice while condensing, all three apply every time.
+
+    Args:
+        strategy: operations joined by underscores, each once.
 
     Raises:
         ValueError: for an unknown operation, one listed twice, or none.
     Reference: Kim et al., "Dataset Condensation via Efficient Synthetic-Data Parameterization", ICML 2022 (its code).
     """
-    _check_names("operations", operations)
-    if not operations or len(set(operations)) < len(operations):
-        raise ValueError(f"operations must be one or more different names, got {operations}")
-    return Composed(operations)
+
+    strategy: str
+
+    def __post_init__(self) -> None:
+        names = self.strategy.split("_")
+        _check_names("strategy", names)
+        if len(set(names)) < len(names):
+            raise ValueError(f"strategy must name every operation once, got {self.strategy!r}")
+
+    def draw(self, shape: Shape, random: Random, *, n: int | None = None) -> Drawn:
+        names = self.strategy.split("_")
+        rest = tuple(name for name in names if name not in ("flip", "color", "cutout"))
+        order = (("flip",), ("color",), rest, ("cutout",))
+        stages = tuple(stage for stage in order if stage and set(stage) <= set(names))
+        return _draw(stages, shape, random, n)
 
 
 def _check_names(argument: str, names: tuple[str, ...] | list[str]) -> None:

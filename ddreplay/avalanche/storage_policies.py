@@ -18,14 +18,12 @@ from ddreplay.avalanche.datasets import Samples, Transform, join, memory_dataset
 from ddreplay.backbones import Net
 from ddreplay.condense.condenser import Condenser
 from ddreplay.condense.distiller import Distiller
-from ddreplay.condense.image_count import by_codec
+from ddreplay.condense.image_count import ByCodec
 from ddreplay.data.pool import ClassPool
 from ddreplay.memory import CondensedMemory
-from ddreplay.methods import dm
-from ddreplay.methods import selections as coresets
+from ddreplay.methods import dm, selections
 from ddreplay.storage.budget import check_budget
-from ddreplay.storage.codecs.codec import Codec
-from ddreplay.storage.codecs.plain import avif
+from ddreplay.storage.codecs import Codec, avif
 from ddreplay.storage.condensed_set import CondensedSet
 
 __all__ = ["ClassGroup", "CondensedBuffer", "RingBuffer", "default_condenser"]
@@ -75,7 +73,7 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
     a task, each task with a `ddreplay.CondensedMemory` of its own.
 
     Args:
-        max_size: stored images in all. A condenser whose stored images hold several each (``partitioned``) replays more.
+        max_size: stored images in all. A condenser whose stored images hold several each (``Partitioned``) replays more.
         adaptive_size: ``max_size`` is shared, rounded down, by the classes seen so far. When new ones come, old ones keep their
             first images, since the real data are gone.
         total_num_classes: how many groups the stream has; each gets ``max_size // total_num_classes``.
@@ -133,7 +131,7 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         self.condenser = (
             default_condenser(self.budget.in_bytes, codec=codec)
             if condenser is None
-            else coresets.stored_by(condenser, codec)
+            else selections.stored_by(condenser, codec)
         )
         self.seed, self.mean, self.std = seed, mean, std
         self.task_labels, self.device, self.replay_transform = task_labels, device, replay_transform
@@ -333,7 +331,7 @@ def RingBuffer(
         codec: how images are stored, or the name of a codec; ``None``: uint8.
         more: every other argument of `CondensedBuffer` but ``condenser``.
     """
-    condenser = coresets.stored_by(coresets.random(), codec)
+    condenser = selections.stored_by(selections.random(), codec)
     return CondensedBuffer(max_size, adaptive_size, total_num_classes, condenser=condenser, **more)
 
 
@@ -351,9 +349,9 @@ def default_condenser(
         strategy: DSA operations.
     """
     if not in_bytes:
-        return coresets.stored_by(dm(net, bank=40, steps=1000, strategy=strategy), codec)
+        return selections.stored_by(dm(net, bank=40, steps=1000, strategy=strategy), codec)
     method = dm(net, bank=10, trained=100, steps=100, lr=0.4, per_image=True, strategy=strategy)
-    return coresets.stored_by(replace(method, codec=avif(), choose=by_codec()), codec)
+    return selections.stored_by(replace(method, codec=avif(), choose=ByCodec()), codec)
 
 
 def _budget(

@@ -10,8 +10,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
-from ddreplay.backbones.layers import Shape
 from ddreplay.backbones.probe import find_classifier
+from ddreplay.data.space import Shape
 
 __all__ = ["Net", "NetFactory", "as_factory"]
 

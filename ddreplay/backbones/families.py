@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ddreplay.backbones.layers import AvgPool2x2, Network, Shape, Size, check_names, conv_block, make_norm, pads_to_32
+from ddreplay.backbones.layers import AvgPool2x2, Network, Size, check_names, conv_block, make_norm, pads_to_32
+from ddreplay.data.space import Shape
 
 __all__ = ["MLP", "VGG11", "AlexNet", "ConvNet", "LeNet", "ResNet18"]
 

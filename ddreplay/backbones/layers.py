@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ddreplay.data.space import Shape
+
 __all__ = ["AvgPool2x2", "Network", "conv_block", "make_activation", "make_norm", "make_pooling", "pads_to_32"]
 
-Shape = tuple[int, int, int]
 Size = tuple[int, int]
 
 _GROUPS = 4

@@ -10,14 +10,26 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ddreplay.backbones.factory import Net, as_factory
-from ddreplay.backbones.layers import Network, Shape
+from ddreplay.backbones.layers import Network
+from ddreplay.data.space import Shape
 
-__all__ = ["InBfloat16", "bfloat16"]
+__all__ = [
+    "Bfloat16",
+]
 
 
 @dataclass(frozen=True)
-class InBfloat16:
-    """See `bfloat16`."""
+class Bfloat16:
+    """A network of this package whose blocks compute in bfloat16; weights, embeddings, classifier and losses stay float32.
+
+    What it is worth depends on the processor: one with bfloat16 matrix instructions (AMX, a GPU) gains, another loses.
+    benchmarks/records/precision*.json has times and accuracies beside each other.
+
+    Example:
+        >>> from ddreplay import ConvNet
+        >>> Bfloat16(ConvNet(width=8))((1, 8, 8), 3).embed(torch.zeros(2, 1, 8, 8)).dtype
+        torch.float32
+    """
 
     net: Net
 
@@ -25,25 +37,11 @@ class InBfloat16:
         made = as_factory(self.net)(shape, classes)
         if not isinstance(made, Network):
             raise TypeError(
-                f"bfloat16 takes the networks of this package (convnet, resnet18, ...), not {type(made).__name__}; "
+                f"Bfloat16 takes the networks of this package (ConvNet, ResNet18, ...), not {type(made).__name__}; "
                 "put torch.autocast into its forward instead"
             )
         made.blocks = Autocast(OrderedDict(made.blocks.named_children()))
         return made
-
-
-def bfloat16(net: Net) -> InBfloat16:
-    """A network of this package whose blocks compute in bfloat16; weights, embeddings, classifier and losses stay float32.
-
-    What it is worth depends on the processor: one with bfloat16 matrix instructions (AMX, a GPU) gains, another loses.
-    benchmarks/records/precision*.json has times and accuracies beside each other.
-
-    Example:
-        >>> from ddreplay import convnet
-        >>> bfloat16(convnet(width=8))((1, 8, 8), 3).embed(torch.zeros(2, 1, 8, 8)).dtype
-        torch.float32
-    """
-    return InBfloat16(net)
 
 
 class Autocast(nn.Sequential):

@@ -2,6 +2,11 @@
 
 from ddreplay.condense.condenser import Condenser, OnStep
 from ddreplay.condense.distiller import Distiller
-from ddreplay.condense.optimizer import SGD, sgd
+from ddreplay.condense.optimizer import SGD
 
-__all__ = ["SGD", "Condenser", "Distiller", "OnStep", "sgd"]
+__all__ = [
+    "Condenser",
+    "Distiller",
+    "OnStep",
+    "SGD",
+]

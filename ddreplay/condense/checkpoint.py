@@ -1,27 +1,38 @@
-"""The one loop: images descend an objective under a stream of networks."""
+"""The state of a run in a file, replaced atomically."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from ddreplay.condense.distiller import _Run
 from ddreplay.data.pool import ClassPool
 
 
+@runtime_checkable
+class Resumable(Protocol):
+    """A run whose whole state can be saved and put back."""
+
+    pool: ClassPool
+    step: int
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
 @dataclass
-class _Checkpoint:
+class Checkpoint:
     """A file with the whole state of a run, replaced atomically."""
 
     path: str | Path | None
     every: int
     run: dict[str, Any]
 
-    def keep(self, run: _Run) -> None:
+    def keep(self, run: Resumable) -> None:
         if self.path is None or run.step % self.every:
             return
         path = Path(self.path)
@@ -29,7 +40,7 @@ class _Checkpoint:
         torch.save({"run": repr(self.run), "state": run.state_dict()}, temporary)
         os.replace(temporary, path)
 
-    def restore(self, run: _Run) -> None:
+    def restore(self, run: Resumable) -> None:
         if self.path is None or not Path(self.path).exists():
             return
         try:
@@ -43,6 +54,6 @@ class _Checkpoint:
         run.load_state_dict(saved["state"])
 
 
-def _fingerprint(pool: ClassPool) -> str:
+def fingerprint(pool: ClassPool) -> str:
     x = pool.rows(torch.arange(0, len(pool), max(1, len(pool) // 64), device=pool.device))
     return f"{pool.class_ids.tolist()} {pool.counts} {pool.shape} {float(x.double().sum()):.6f}"

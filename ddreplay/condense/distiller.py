@@ -12,9 +12,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ddreplay.augment.siamese import Augment, identity
+from ddreplay.augment.siamese import Augment, Identity
 from ddreplay.backbones import mixes_images
-from ddreplay.condense.checkpoint import _Checkpoint, _fingerprint
+from ddreplay.condense.checkpoint import Checkpoint, fingerprint
 from ddreplay.condense.class_sweep import can_sweep, sweep_classes
 from ddreplay.condense.condenser import OnStep
 from ddreplay.condense.image_count import ChooseCount, Validated
@@ -23,16 +23,15 @@ from ddreplay.condense.provenance import describe, provenance
 from ddreplay.data.pool import Batch, ClassPool
 from ddreplay.networks import NetworkSource, Setting
 from ddreplay.networks.bank import Bank, Banked
-from ddreplay.networks.real_batches import Draw, uniform
+from ddreplay.networks.real_batches import Draw, Uniform
 from ddreplay.objectives.term import Look, Side, Statistic, Sum, Term, pick_classes
 from ddreplay.parameterize.coded import Coded
 from ddreplay.parameterize.form import Form, Parameterize
 from ddreplay.parameterize.frequency import Frequency
-from ddreplay.parameterize.pixels import pixels
+from ddreplay.parameterize.pixels import Pixels
 from ddreplay.randomness import Random
 from ddreplay.storage.budget import check_budget, fit, total_bytes
-from ddreplay.storage.codecs.codec import Codec
-from ddreplay.storage.codecs.plain import uint8
+from ddreplay.storage.codecs import Codec, uint8
 from ddreplay.storage.condensed_set import CondensedSet
 from ddreplay.storage.part import Part
 
@@ -68,12 +67,12 @@ class Distiller:
 
     networks: NetworkSource
     objective: Term
-    augment: Augment = identity
-    parameterize: Parameterize = pixels()
+    augment: Augment = Identity()
+    parameterize: Parameterize = Pixels()
     optimizer: Callable[[Iterable[Any]], torch.optim.Optimizer] = SGD()
     steps: int | Callable[[int], int] = 1000
     batch_real: int = 256
-    draw: Draw = uniform
+    draw: Draw = Uniform()
     step_per: Literal["set", "class"] = "set"
     codec: Codec = uint8()
     compile: bool = False
@@ -122,9 +121,9 @@ class Distiller:
                 **describe(self),
                 "images_per_class": images_per_class,
                 "seed": seed,
-                "pool": _fingerprint(pool),
+                "pool": fingerprint(pool),
             }
-            run.go(_Checkpoint(checkpoint, checkpoint_every, identity_of_run), seconds, on_step)
+            run.go(Checkpoint(checkpoint, checkpoint_every, identity_of_run), seconds, on_step)
             parts.append(run.part())
             done, learned = run.step, run.objective.learned()
         if small:
@@ -206,7 +205,7 @@ class _Run:
         with torch.no_grad():
             return Batch(self.form.decode().detach().clone(), self.pool.positions(self.form.per_class))
 
-    def go(self, checkpoint: _Checkpoint, seconds: float | None, on_step: OnStep | None) -> None:
+    def go(self, checkpoint: Checkpoint, seconds: float | None, on_step: OnStep | None) -> None:
         started = time.perf_counter()
         checkpoint.restore(self)
         while self.step < self.steps and (seconds is None or time.perf_counter() - started < seconds):

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from ddreplay.augment.siamese import DIGITS
-from ddreplay.backbones import Net, convnet
+from ddreplay.backbones import ConvNet, Net
 from ddreplay.data.pool import ClassPool
 from ddreplay.data.space import to_pixels
 from ddreplay.evaluate import Protocol as Training
 from ddreplay.evaluate import evaluate
 from ddreplay.randomness import Random
 from ddreplay.storage.budget import check_budget, share_of
-from ddreplay.storage.codecs.codec import BudgetTooSmall, Codec, nbytes
+from ddreplay.storage.codecs import BudgetTooSmall, Codec, nbytes
 from ddreplay.storage.codecs.sheets import Pictures
 from ddreplay.storage.condensed_set import CondensedSet
 
-__all__ = ["AtQuality", "ByCodec", "ChooseCount", "Validated", "at_quality", "by_codec", "fixed", "validated"]
+__all__ = [
+    "AtQuality",
+    "ByCodec",
+    "ChooseCount",
+    "Fixed",
+    "Validated",
+]
 
 log = logging.getLogger(__name__)
 
@@ -42,34 +48,19 @@ class ChooseCount(Protocol):
 
 @dataclass(frozen=True)
 class Fixed:
-    """See `fixed`."""
+    """Always this many images; only their quality follows the budget."""
 
     images_per_class: int
+
+    def __post_init__(self) -> None:
+        check_budget(self.images_per_class)
 
     def __call__(self, pool: ClassPool, codec: Codec, bytes_per_class: int | float, make: Make, seed: int) -> int:
         return self.images_per_class
 
 
-def fixed(images_per_class: int) -> Fixed:
-    """Always this many images; only their quality follows the budget."""
-    check_budget(images_per_class)
-    return Fixed(images_per_class)
-
-
 @dataclass(frozen=True)
 class AtQuality:
-    """See `at_quality`."""
-
-    share: float | None = None
-
-    def __call__(self, pool: ClassPool, codec: Codec, bytes_per_class: int | float, make: Make, seed: int) -> int:
-        family = codec.qualities()
-        share = 1.5 / max(2, min(pool.shape[1:])) if self.share is None else self.share
-        wanted = family[round(share * (len(family) - 1))]
-        return _most(pool, wanted, bytes_per_class, fitting=0, tolerance=1 / 32) or 1
-
-
-def at_quality(share: float | None = None) -> AtQuality:
     """As many images a class, to 3 %, as the pool's first real ones fit at a low quality: no trial, seconds instead of minutes.
 
     Args:
@@ -78,18 +69,41 @@ def at_quality(share: float | None = None) -> AtQuality:
     Reference: Ours, from trials on held-out images (docs/results.md): 0.05 on CIFAR-10 for condensed images, 0.03 to 0.08 alike for real
         ones; 0.1 to 0.4 on 8 x 8 digits.
     """
-    if share is not None and not 0 <= share <= 1:
-        raise ValueError(f"share must lie in [0, 1] or be None, got {share}")
-    return AtQuality(share)
+
+    share: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.share is not None and (not 0 <= self.share <= 1):
+            raise ValueError(f"share must lie in [0, 1] or be None, got {self.share}")
+
+    def __call__(self, pool: ClassPool, codec: Codec, bytes_per_class: int | float, make: Make, seed: int) -> int:
+        family = codec.qualities()
+        share = 1.5 / max(2, min(pool.shape[1:])) if self.share is None else self.share
+        wanted = family[round(share * (len(family) - 1))]
+        return _most(pool, wanted, bytes_per_class, fitting=0, tolerance=1 / 32) or 1
 
 
 @dataclass(frozen=True)
 class Validated:
-    """See `validated`."""
+    """The number of images a class whose set teaches a network most, by held-out images of the pool.
+
+    Numbers grow by a factor of about 1.4; the search goes uphill, three numbers at a stride, then one, from a first guess: an image
+    takes as many bytes as its side has pixels. Where nothing can be held out or there is one class, the guess is taken.
+
+    Args:
+        net: trained on every candidate; ``None``: a ConvNet of width 32.
+        visits: images a class that it is trained on, repetitions included. Too few favour few images.
+        fraction: of every class that is held out.
+    """
 
     net: Net | None = None
+    _: KW_ONLY
     visits: int = 1200
     fraction: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.visits < 1 or not 0 < self.fraction < 1:
+            raise ValueError(f"visits and fraction (below 1) must be positive, got {self.visits} and {self.fraction}")
 
     def __call__(self, pool: ClassPool, codec: Codec, bytes_per_class: int | float, make: Make, seed: int) -> int:
         counts = candidates(pool, codec, bytes_per_class)
@@ -117,28 +131,12 @@ class Validated:
         images = len(condensed)
         epochs = max(1, self.visits * held.classes // images)
         training = Training("validation", epochs=epochs - 1, augment=DIGITS, batch_size=min(64, max(8, images // 8)))
-        return evaluate(condensed, held, self.net or convnet(width=32), protocol=training, seeds=1, seed=seed).mean
-
-
-def validated(net: Net | None = None, *, visits: int = 1200, fraction: float = 0.2) -> Validated:
-    """The number of images a class whose set teaches a network most, by held-out images of the pool.
-
-    Numbers grow by a factor of about 1.4; the search goes uphill, three numbers at a stride, then one, from a first guess: an image
-    takes as many bytes as its side has pixels. Where nothing can be held out or there is one class, the guess is taken.
-
-    Args:
-        net: trained on every candidate; ``None``: a ConvNet of width 32.
-        visits: images a class that it is trained on, repetitions included. Too few favour few images.
-        fraction: of every class that is held out.
-    """
-    if visits < 1 or not 0 < fraction < 1:
-        raise ValueError(f"visits and fraction (below 1) must be positive, got {visits} and {fraction}")
-    return Validated(net, visits, fraction)
+        return evaluate(condensed, held, self.net or ConvNet(width=32), protocol=training, seeds=1, seed=seed).mean
 
 
 @dataclass(frozen=True)
 class ByCodec:
-    """See `by_codec`."""
+    """`AtQuality` where images are stored as pictures, whose low qualities keep most of what teaches; else `Validated`."""
 
     pictures: ChooseCount = AtQuality()
     others: ChooseCount = Validated()
@@ -146,11 +144,6 @@ class ByCodec:
     def __call__(self, pool: ClassPool, codec: Codec, bytes_per_class: int | float, make: Make, seed: int) -> int:
         rule = self.pictures if isinstance(codec, Pictures) else self.others
         return rule(pool, codec, bytes_per_class, make, seed)
-
-
-def by_codec() -> ByCodec:
-    """`at_quality` where images are stored as pictures, whose low qualities keep most of what teaches; else `validated`."""
-    return ByCodec()
 
 
 def candidates(pool: ClassPool, codec: Codec, bytes_per_class: int | float) -> list[int]:

@@ -6,20 +6,21 @@ from ddreplay.methods.multi_formation import dream, idc
 from ddreplay.methods.published_settings import IDM_SETTINGS, MTT_SETTINGS, idm_settings
 from ddreplay.methods.trajectory import mtt, tesla
 from ddreplay.methods.unrolled import bptt, dd
-from ddreplay.methods.whitened import whitened
+from ddreplay.methods.whitened import Whitened
 
 __all__ = [
     "IDM_SETTINGS",
     "MTT_SETTINGS",
+    "Whitened",
     "bptt",
     "dc",
     "dcc",
     "dd",
     "ddm",
     "dm",
+    "dream",
     "dsa",
     "dsac",
-    "dream",
     "idc",
     "idm",
     "idm_settings",
@@ -27,5 +28,4 @@ __all__ = [
     "mtt",
     "ncfm",
     "tesla",
-    "whitened",
 ]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from ddreplay.augment.siamese import NATURAL, siamese
-from ddreplay.backbones import Net, convnet
+from ddreplay.augment.siamese import NATURAL, Siamese
+from ddreplay.backbones import ConvNet, Net
 from ddreplay.condense.distiller import Distiller
-from ddreplay.condense.optimizer import sgd
-from ddreplay.networks import NetworkSource, Pretrained, banked, fresh, model_queue
+from ddreplay.condense.optimizer import SGD
+from ddreplay.networks import Banked, Fresh, ModelQueue, NetworkSource, Pretrained
 from ddreplay.objectives import (
     CharacteristicFunction,
     ClassRegulariser,
@@ -22,8 +22,8 @@ from ddreplay.objectives import (
 )
 from ddreplay.objectives.class_regulariser import Unit
 from ddreplay.parameterize.form import Init, Parameterize
-from ddreplay.parameterize.partitioned import partitioned
-from ddreplay.parameterize.pixels import pixels
+from ddreplay.parameterize.partitioned import Partitioned
+from ddreplay.parameterize.pixels import Pixels
 
 __all__ = ["ddm", "dm", "idm", "m3d", "ncfm"]
 
@@ -55,22 +55,22 @@ def dm(
         per_image: ``lr`` is multiplied by the stored images per class, for budgets in bytes, where that number is chosen later:
             0.1 x ``factor``^2 is the paper's step at 10 images per class.
         strategy: DSA operations; without ``flip`` for digits (``ddreplay.augment.DIGITS``).
-        factor: every stored image holds ``factor`` x ``factor`` smaller ones (`partitioned`).
-        bank: take this many networks whose real side is computed once, instead of a new one at every step (`banked`).
+        factor: every stored image holds ``factor`` x ``factor`` smaller ones (`Partitioned`).
+        bank: take this many networks whose real side is computed once, instead of a new one at every step (`Banked`).
         refresh: with ``bank``: replace an entry every so many steps.
-        trained: with ``bank``: train its networks on real images for up to so many steps (`banked`).
+        trained: with ``bank``: train its networks on real images for up to so many steps (`Banked`).
     Departures: one augmentation draw per step for all classes, where the released code draws one per class.
     Reference: Zhao and Bilen, "Dataset Condensation with Distribution Matching", WACV 2023.
     Example:
-        >>> dm(convnet(width=8), steps=2)(toy_pool(), 1).images().x.shape
+        >>> dm(ConvNet(width=8), steps=2)(toy_pool(), 1).images().x.shape
         torch.Size([3, 1, 8, 8])
     """
     return Distiller(
         _networks(net, bank, refresh, trained),
         MeanEmbedding(),
-        augment=siamese(strategy),
+        augment=Siamese(strategy),
         parameterize=_form(factor, init),
-        optimizer=sgd(lr=lr, momentum=0.5, per_image=per_image),
+        optimizer=SGD(lr=lr, momentum=0.5, per_image=per_image),
         steps=steps,
         batch_real=batch_real,
         name="dm",
@@ -80,16 +80,16 @@ def dm(
 def _networks(
     net: Net | None, bank: int | None, refresh: int | None, trained: int, images: int | None = 512
 ) -> NetworkSource:
-    net = net or convnet()
+    net = net or ConvNet()
     if bank is None:
         if trained:
             raise ValueError("trained is of a bank's networks: give bank=40, or leave trained=0")
-        return fresh(net)
-    return banked(net, bank, images=images, refresh=refresh, trained=trained)
+        return Fresh(net)
+    return Banked(net, bank, images=images, refresh=refresh, trained=trained)
 
 
 def _form(factor: int, init: Init) -> Parameterize:
-    return pixels(init) if factor == 1 else partitioned(factor, init)
+    return Pixels(init) if factor == 1 else Partitioned(factor, init)
 
 
 def idm(
@@ -127,7 +127,7 @@ def idm(
         accuracy_unit: of A. Released code: percent (0 to 100); the paper does not say.
         factor: tiles a side. Paper: 2, and 1 in its comparisons across architectures and in continual learning.
         strategy: DSA operations; without ``flip`` for digits (``ddreplay.augment.DIGITS``).
-        queue_size, push_interval, train_steps, batch_train, meter_interval, pretrained: of the networks, see `model_queue`.
+        queue_size, push_interval, train_steps, batch_train, meter_interval, pretrained: of the networks, see `ModelQueue`.
         step_per: ``"class"``: the images step once per class, as in the released code, where momentum also moves the classes whose
             turn it is not; ``"set"``: once, on the sum over classes (paper).
     Departures: one augmentation draw, one network and one real batch per step for all classes, where the released code draws an
@@ -135,12 +135,12 @@ def idm(
         of low loss; this does not.
     Reference: Zhao et al., "Improved Distribution Matching for Dataset Condensation", CVPR 2023.
     Example:
-        >>> condensed = idm(convnet(width=8), steps=2, train_steps=1)(toy_pool(), 1)
+        >>> condensed = idm(ConvNet(width=8), steps=2, train_steps=1)(toy_pool(), 1)
         >>> condensed.stored_images, condensed.images().x.shape
         (3, torch.Size([12, 1, 8, 8]))
     """
-    networks = model_queue(
-        net or convnet(),
+    networks = ModelQueue(
+        net or ConvNet(),
         size=queue_size,
         push_interval=push_interval,
         train_steps=train_steps,
@@ -151,9 +151,9 @@ def idm(
     return Distiller(
         networks,
         Sum([MeanEmbedding(), ClassRegulariser(accuracy_unit)], [1.0, weight]),
-        augment=siamese(strategy),
+        augment=Siamese(strategy),
         parameterize=_form(factor, init),
-        optimizer=sgd(lr=lr, momentum=0.5),
+        optimizer=SGD(lr=lr, momentum=0.5),
         steps=steps,
         batch_real=batch_real,
         step_per=step_per,
@@ -194,10 +194,10 @@ def ddm(
         taps, of_image: the layers whose style is matched, and whether moments are taken of every image's maps or of the mean map.
         neighbours: of `IntraClassDiversity`.
         strategy: DSA operations; without ``flip`` for digits (``ddreplay.augment.DIGITS``).
-        factor: every stored image holds ``factor`` x ``factor`` smaller ones (`partitioned`).
-        bank: take this many networks whose real side is computed once, instead of a new one at every step (`banked`).
+        factor: every stored image holds ``factor`` x ``factor`` smaller ones (`Partitioned`).
+        bank: take this many networks whose real side is computed once, instead of a new one at every step (`Banked`).
         refresh: with ``bank``: replace an entry every so many steps.
-        trained: with ``bank``: train its networks on real images for up to so many steps (`banked`).
+        trained: with ``bank``: train its networks on real images for up to so many steps (`Banked`).
     Departures: by default only correlations are matched, which was best on held-out images when each term was turned on and off
         (benchmarks/records/ddm_ablation.json; CIFAR-10, 10 per class, reduced scale, two seeds: plain 37.1 %, moments 37.3, gram
         38.9, diversity 34.5). Its authors' later code, too, measures diversity at the published weight below plain `dm` and style
@@ -205,7 +205,7 @@ def ddm(
         class's distance into the next one's; this does not.
     Reference: Malakshan et al., "Decomposed Distribution Matching in Dataset Condensation", WACV 2025.
     Example:
-        >>> ddm(convnet(width=8), steps=2, diversity=10.0)(toy_pool(), 2).images().x.shape
+        >>> ddm(ConvNet(width=8), steps=2, diversity=10.0)(toy_pool(), 2).images().x.shape
         torch.Size([6, 1, 8, 8])
     """
     terms = [
@@ -217,9 +217,9 @@ def ddm(
     return Distiller(
         _networks(net, bank, refresh, trained),
         Sum(terms, [1.0, moments, gram, diversity]),
-        augment=siamese(strategy),
+        augment=Siamese(strategy),
         parameterize=_form(factor, init),
-        optimizer=sgd(lr=lr, momentum=0.5),
+        optimizer=SGD(lr=lr, momentum=0.5),
         steps=steps,
         batch_real=batch_real,
         name="ddm",
@@ -249,23 +249,23 @@ def m3d(
         lr: step size on pixels in normalised space, momentum 0.5; the loss is at most 2 a class, hence larger than for `dm`.
         scales: of `MaximumMeanDiscrepancy`.
         strategy: DSA operations; without ``flip`` for digits (``ddreplay.augment.DIGITS``).
-        factor: every stored image holds ``factor`` x ``factor`` smaller ones (`partitioned`).
-        bank: take this many networks whose real side (the embeddings of ``batch_real`` images a class) is computed once (`banked`).
+        factor: every stored image holds ``factor`` x ``factor`` smaller ones (`Partitioned`).
+        bank: take this many networks whose real side (the embeddings of ``batch_real`` images a class) is computed once (`Banked`).
         refresh: with ``bank``: replace an entry every so many steps.
-        trained: with ``bank``: train its networks on real images for up to so many steps (`banked`).
+        trained: with ``bank``: train its networks on real images for up to so many steps (`Banked`).
     Departures: only the objective is M3D's. Networks, augmentation and steps are those of `dm`. The step size is
         our choice, on held-out images of CIFAR-10 (300 to 3000 did alike; 8x8 digits want 5).
     Reference: Zhang et al., "M3D: Dataset Condensation by Minimizing Maximum Mean Discrepancy", AAAI 2024.
     Example:
-        >>> m3d(convnet(width=8), steps=2)(toy_pool(), 1).images().x.shape
+        >>> m3d(ConvNet(width=8), steps=2)(toy_pool(), 1).images().x.shape
         torch.Size([3, 1, 8, 8])
     """
     return Distiller(
         _networks(net, bank, refresh, trained, batch_real),
         MaximumMeanDiscrepancy(scales),
-        augment=siamese(strategy),
+        augment=Siamese(strategy),
         parameterize=_form(factor, init),
-        optimizer=sgd(lr=lr, momentum=0.5),
+        optimizer=SGD(lr=lr, momentum=0.5),
         steps=steps,
         batch_real=batch_real,
         name="m3d",
@@ -299,25 +299,25 @@ def ncfm(
         lr: step size on pixels in normalised space, momentum 0.5.
         frequencies, spread, amplitude: of `CharacteristicFunction`.
         strategy: DSA operations; without ``flip`` for digits (``ddreplay.augment.DIGITS``).
-        factor: every stored image holds ``factor`` x ``factor`` smaller ones (`partitioned`). Paper: 2.
-        bank: take this many networks whose real side is computed once, instead of a new one at every step (`banked`).
+        factor: every stored image holds ``factor`` x ``factor`` smaller ones (`Partitioned`). Paper: 2.
+        bank: take this many networks whose real side is computed once, instead of a new one at every step (`Banked`).
         refresh: with ``bank``: replace an entry every so many steps.
-        trained: with ``bank``: train its networks on real images for up to so many steps (`banked`).
+        trained: with ``bank``: train its networks on real images for up to so many steps (`Banked`).
     Departures: only the objective is NCFM's, without the network that learns frequencies, as in its released configuration. Networks,
         augmentation and steps are those of `dm`; the paper matches several layers of trained networks and calibrates with their
         labels. Step size and spread are our choice, on held-out images of CIFAR-10: a spread of 4, with any step size, gained nothing over
         real images; 0.3 and 1 did.
     Reference: Wang et al., "Dataset Distillation with Neural Characteristic Function: A Minmax Perspective", CVPR 2025.
     Example:
-        >>> ncfm(convnet(width=8), steps=2)(toy_pool(), 1).images().x.shape
+        >>> ncfm(ConvNet(width=8), steps=2)(toy_pool(), 1).images().x.shape
         torch.Size([12, 1, 8, 8])
     """
     return Distiller(
         _networks(net, bank, refresh, trained),
         CharacteristicFunction(frequencies, spread=spread, amplitude=amplitude),
-        augment=siamese(strategy),
+        augment=Siamese(strategy),
         parameterize=_form(factor, init),
-        optimizer=sgd(lr=lr, momentum=0.5),
+        optimizer=SGD(lr=lr, momentum=0.5),
         steps=steps,
         batch_real=batch_real,
         name="ncfm",

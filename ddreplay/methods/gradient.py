@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ddreplay.augment.mixing import Mix
-from ddreplay.augment.siamese import NATURAL, siamese
-from ddreplay.backbones import Net, convnet
+from ddreplay.augment.siamese import NATURAL, Siamese
+from ddreplay.backbones import ConvNet, Net
 from ddreplay.condense.distiller import Distiller
-from ddreplay.condense.optimizer import sgd
-from ddreplay.networks import Loops, Rounds, trained_on_synthetic
-from ddreplay.objectives import GradientMatching, warmup
-from ddreplay.objectives.gradient_matching import Metric, Scope, WarmUp
+from ddreplay.condense.optimizer import SGD
+from ddreplay.networks import Loops, Rounds, TrainedOnSynthetic
+from ddreplay.objectives import GradientMatching, WarmUp
+from ddreplay.objectives.gradient_matching import Metric, Scope
 from ddreplay.parameterize.form import Init
-from ddreplay.parameterize.pixels import pixels
+from ddreplay.parameterize.pixels import Pixels
 
 __all__ = ["DCC_LOOPS", "DC_LOOPS", "dc", "dcc", "dsa", "dsac"]
 
@@ -58,15 +58,15 @@ def dc(
     Departures: the released code makes one more update after its last evaluation; this does ``rounds`` x steps, no more.
     Reference: Zhao, Mopuri and Bilen, "Dataset Condensation with Gradient Matching", ICLR 2021.
     Example:
-        >>> dc(convnet(width=8), rounds=2)(toy_pool(), 1).images().x.shape
+        >>> dc(ConvNet(width=8), rounds=2)(toy_pool(), 1).images().x.shape
         torch.Size([3, 1, 8, 8])
     """
-    loops = loops if isinstance(loops, Loops) else Loops(((1, *loops),))
+    loops = Loops.of(loops)
     return Distiller(
-        trained_on_synthetic(net or convnet(), loops=loops, lr=lr_net, compile=compile),
+        TrainedOnSynthetic(net or ConvNet(), loops=loops, lr=lr_net, compile=compile),
         GradientMatching(scope="class", metric=metric, mix=mix, compile=compile),
-        parameterize=pixels(init),
-        optimizer=sgd(lr=lr, momentum=0.5),
+        parameterize=Pixels(init),
+        optimizer=SGD(lr=lr, momentum=0.5),
         steps=Rounds(rounds, loops),
         batch_real=batch_real,
         name="dc",
@@ -94,7 +94,7 @@ def dsa(
     Departures: one augmentation draw per step for all classes, where the released code draws one per class.
     Reference: Zhao and Bilen, "Dataset Condensation with Differentiable Siamese Augmentation", ICML 2021.
     Example:
-        >>> dsa(convnet(width=8), rounds=2)(toy_pool(), 1).images().x.shape
+        >>> dsa(ConvNet(width=8), rounds=2)(toy_pool(), 1).images().x.shape
         torch.Size([3, 1, 8, 8])
     """
     plain = dc(
@@ -146,11 +146,11 @@ def dcc(
         only the 1e-6 in D sees.
     Reference: Lee et al., "Dataset Condensation with Contrastive Signals", ICML 2022.
     Example:
-        >>> dcc(convnet(width=8), rounds=2, loops=(2, 1))(toy_pool(), 1).images().x.shape
+        >>> dcc(ConvNet(width=8), rounds=2, loops=(2, 1))(toy_pool(), 1).images().x.shape
         torch.Size([3, 1, 8, 8])
     """
     plain = dc(net, rounds=rounds, loops=loops, lr=lr, lr_net=lr_net, batch_real=batch_real, init=init, compile=compile)
-    scope = warmup(rounds=rounds // 4, steps=10) if scope is None else scope
+    scope = WarmUp(rounds=rounds // 4, steps=10) if scope is None else scope
     return replace(
         plain, objective=GradientMatching(scope, metric, groups=groups, mix=mix, compile=compile), name="dcc"
     )
@@ -180,7 +180,7 @@ def dsac(
         ``flip`` for every data set.
     Reference: Lee et al., "Dataset Condensation with Contrastive Signals", ICML 2022.
     Example:
-        >>> dsac(convnet(width=8), rounds=2, loops=(2, 1))(toy_pool(), 1).images().x.shape
+        >>> dsac(ConvNet(width=8), rounds=2, loops=(2, 1))(toy_pool(), 1).images().x.shape
         torch.Size([3, 1, 8, 8])
     """
     plain = dcc(
@@ -202,5 +202,5 @@ def dsac(
 
 def _augmented(plain: Distiller, strategy: str, name: str) -> Distiller:
     """With siamese augmentation of both sides and of the network's training."""
-    augment = siamese(strategy)
+    augment = Siamese(strategy)
     return replace(plain, networks=replace(plain.networks, augment=augment), augment=augment, name=name)  # type: ignore[type-var]

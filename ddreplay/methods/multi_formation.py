@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ddreplay.augment.mixing import cutmix
-from ddreplay.augment.siamese import composed
-from ddreplay.backbones import Net, convnet
+from ddreplay.augment.mixing import CutMix
+from ddreplay.augment.siamese import Composed
+from ddreplay.backbones import ConvNet, Net
 from ddreplay.condense.distiller import Distiller
-from ddreplay.condense.optimizer import sgd
-from ddreplay.networks import trained_on_real
-from ddreplay.networks.real_batches import representative, representative_images
+from ddreplay.condense.optimizer import SGD
+from ddreplay.networks import TrainedOnReal
+from ddreplay.networks.real_batches import Representative, RepresentativeImages
 from ddreplay.objectives import GradientMatching
 from ddreplay.objectives.gradient_matching import Metric
 from ddreplay.parameterize.form import Init
-from ddreplay.parameterize.partitioned import partitioned
+from ddreplay.parameterize.partitioned import Partitioned
 
 __all__ = ["dream", "idc"]
 
@@ -52,27 +52,27 @@ def idc(
             often a batch is mixed by CutMix.
     Departures: one augmentation draw for all classes of a step, where the released code draws one per class; all synthetic images
         of a class in every step, not 128 at most; pixels are clamped to their range when stored, not during the run; tiles are
-        ordered column by column (`partitioned`).
+        ordered column by column (`Partitioned`).
     Reference: Kim et al., "Dataset Condensation via Efficient Synthetic-Data Parameterization", ICML 2022.
     Example:
-        >>> idc(convnet(width=8), rounds=1, steps=2, images_net=8)(toy_pool(), 1).images().x.shape
+        >>> idc(ConvNet(width=8), rounds=1, steps=2, images_net=8)(toy_pool(), 1).images().x.shape
         torch.Size([12, 1, 8, 8])
     """
-    source = trained_on_real(
-        net or convnet(),
+    source = TrainedOnReal(
+        net or ConvNet(),
         steps=steps,
         images=images_net,
         batch_size=batch_net,
         lr=lr_net,
-        augment=composed("color", "crop"),
-        mix=cutmix(p=mix),
+        augment=Composed("color_crop"),
+        mix=CutMix(p=mix),
     )
     return Distiller(
         source,
         GradientMatching(scope="class", metric=metric, layers="conv"),
-        augment=composed("color", "crop", "cutout"),
-        parameterize=partitioned(factor, init),
-        optimizer=sgd(lr=lr, momentum=0.5, per_image=True),
+        augment=Composed("color_crop_cutout"),
+        parameterize=Partitioned(factor, init),
+        optimizer=SGD(lr=lr, momentum=0.5, per_image=True),
         steps=rounds * steps,
         batch_real=batch_real,
         step_per="class",
@@ -103,13 +103,13 @@ def dream(
     ``batch_real`` centres are the real batch until then.
 
     Args:
-        candidates: see `representative`.
+        candidates: see `Representative`.
         init: where images start; ``None``: at representative images.
         net, and all others: as in `idc`.
     Departures: those of `idc`.
     Reference: Liu et al., "DREAM: Efficient Dataset Distillation by Representative Matching", ICCV 2023.
     Example:
-        >>> dream(convnet(width=8), rounds=1, steps=2, images_net=8, batch_real=4)(toy_pool(), 1).images().x.shape
+        >>> dream(ConvNet(width=8), rounds=1, steps=2, images_net=8, batch_real=4)(toy_pool(), 1).images().x.shape
         torch.Size([12, 1, 8, 8])
     """
     base = idc(
@@ -124,6 +124,6 @@ def dream(
         batch_net=batch_net,
         lr_net=lr_net,
         mix=mix,
-        init=representative_images(net) if init is None else init,
+        init=RepresentativeImages(net) if init is None else init,
     )
-    return replace(base, draw=representative(interval=interval, candidates=candidates), name="dream")
+    return replace(base, draw=Representative(interval=interval, candidates=candidates), name="dream")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ddreplay.backbones import convnet
+from ddreplay.backbones import ConvNet
 from ddreplay.networks import Pretrained
 
 __all__ = ["IDM_SETTINGS", "MTT_SETTINGS", "idm_settings"]
@@ -21,11 +21,11 @@ _CIFAR: dict[str, Any] = {
 }
 
 
-_TINY: dict[str, Any] = {**_CIFAR, "net": convnet(depth=3)}
+_TINY: dict[str, Any] = {**_CIFAR, "net": ConvNet(depth=3)}
 
 
 _IMAGENET: dict[str, Any] = {
-    "net": convnet(depth=6),
+    "net": ConvNet(depth=6),
     "weight": 3.0,
     "batch_real": 128,
     "batch_train": 128,
@@ -100,4 +100,4 @@ MTT_SETTINGS: dict[tuple[str, int], dict[str, Any]] = {
 
 
 """Arguments of `mtt` by (data, images per class), as the authors gave them: ``mtt(net, **MTT_SETTINGS["cifar10", 10])``. All CIFAR
-rows but CIFAR-10 with 50 and CIFAR-100 with 10 images per class were made on whitened images (ZCA), see `whitened`."""
+rows but CIFAR-10 with 50 and CIFAR-100 with 10 images per class were made on whitened images (ZCA), see `Whitened`."""

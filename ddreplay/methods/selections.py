@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from ddreplay.backbones import Net, Probe, as_factory, convnet
+from ddreplay.backbones import ConvNet, Net, Probe, as_factory
 from ddreplay.condense.condenser import Condenser
 from ddreplay.condense.distiller import Distiller
-from ddreplay.condense.image_count import ChooseCount, by_codec
+from ddreplay.condense.image_count import ByCodec, ChooseCount
 from ddreplay.condense.provenance import provenance
 from ddreplay.data.clustering import representatives
 from ddreplay.data.pool import ClassPool
@@ -22,14 +22,11 @@ from ddreplay.data.space import to_pixels
 from ddreplay.evaluate import PROTOCOLS, predict, train
 from ddreplay.randomness import Random
 from ddreplay.storage.budget import check_budget, share_of, total_bytes
-from ddreplay.storage.codecs.codec import BudgetTooSmall, Codec
-from ddreplay.storage.codecs.known import codec_from_spec
-from ddreplay.storage.codecs.plain import float32, uint8
-from ddreplay.storage.codecs.quality import fit_quality
+from ddreplay.storage.codecs import BudgetTooSmall, Codec, codec_from_spec, fit_quality, float32, uint8
 from ddreplay.storage.condensed_set import CondensedSet
 from ddreplay.storage.part import Part
 
-__all__ = ["Coreset", "el2n", "embed", "forgetting", "grand", "herding", "k_center", "k_means", "random"]
+__all__ = ["Selection", "el2n", "embed", "forgetting", "grand", "herding", "k_center", "k_means", "random"]
 
 SomeCondenser = TypeVar("SomeCondenser", bound=Condenser)
 
@@ -41,7 +38,7 @@ Rule = Callable[[ClassPool, int, Random], list[Tensor]]
 
 
 @dataclass(frozen=True)
-class Coreset:
+class Selection:
     """Chooses real images of every class by a rule; a condenser like any other.
 
     The chosen images stand best first, so a shorter prefix is what the rule would have chosen for a smaller budget.
@@ -50,7 +47,7 @@ class Coreset:
     rule: Rule
     codec: Codec = uint8()
     name: str = "coreset"
-    choose: ChooseCount = by_codec()
+    choose: ChooseCount = ByCodec()
 
     def __call__(
         self,
@@ -113,9 +110,9 @@ class RandomRule:
         return [torch.randperm(n, generator=random.cpu)[:images_per_class] for n in pool.counts]
 
 
-def random(*, codec: Codec | None = None) -> Coreset:
+def random(*, codec: Codec | None = None) -> Selection:
     """A uniform choice per class: what a ring buffer holds after a shuffled stream."""
-    return Coreset(RandomRule(), codec or uint8(), "random")
+    return Selection(RandomRule(), codec or uint8(), "random")
 
 
 @dataclass(frozen=True)
@@ -130,7 +127,7 @@ class HerdingRule:
         return [herd(f, min(images_per_class, len(f))) for f in features.split(list(pool.counts))]
 
 
-def herding(net: Net | None = None, *, epochs: int = 10, codec: Codec | None = None) -> Coreset:
+def herding(net: Net | None = None, *, epochs: int = 10, codec: Codec | None = None) -> Selection:
     """Greedy herding: each image brings the mean of the chosen embeddings as near to the class mean as it can.
 
     Args:
@@ -138,7 +135,7 @@ def herding(net: Net | None = None, *, epochs: int = 10, codec: Codec | None = N
     Reference: Welling, "Herding dynamical weights to learn", ICML 2009; iCaRL (Rebuffi et al., CVPR 2017), Algorithm 4, with
     embeddings of unit length.
     """
-    return Coreset(HerdingRule(net or convnet(), epochs), codec or uint8(), "herding")
+    return Selection(HerdingRule(net or ConvNet(), epochs), codec or uint8(), "herding")
 
 
 def stored_by(condenser: SomeCondenser, codec: Codec | str | None) -> SomeCondenser:
@@ -150,9 +147,9 @@ def stored_by(condenser: SomeCondenser, codec: Codec | str | None) -> SomeConden
     if codec is None:
         return condenser
     codec = codec_from_spec({"name": codec}) if isinstance(codec, str) else codec
-    if not isinstance(condenser, (Distiller, Coreset)):
+    if not isinstance(condenser, (Distiller, Selection)):
         raise TypeError(
-            f"codec can be set on a Distiller or a Coreset, got {type(condenser).__name__}; give it its codec itself"
+            f"codec can be set on a Distiller or a Selection, got {type(condenser).__name__}; give it its codec itself"
         )
     return replace(condenser, codec=codec)
 
@@ -183,7 +180,7 @@ class KCenterRule:
         return [farthest_first(f, min(images_per_class, len(f))) for f in features.split(list(pool.counts))]
 
 
-def k_center(net: Net | None = None, *, epochs: int = 10, codec: Codec | None = None) -> Coreset:
+def k_center(net: Net | None = None, *, epochs: int = 10, codec: Codec | None = None) -> Selection:
     """Greedy k-center: the image nearest to the class mean, then always the one farthest from all chosen so far.
 
     Covers a class including its oddities, which serves large budgets; at small ones it is worse than a random choice.
@@ -192,7 +189,7 @@ def k_center(net: Net | None = None, *, epochs: int = 10, codec: Codec | None = 
         net, epochs: as in `herding`.
     Reference: Sener and Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set Approach", ICLR 2018.
     """
-    return Coreset(KCenterRule(net or convnet(), epochs), codec or uint8(), "k_center")
+    return Selection(KCenterRule(net or ConvNet(), epochs), codec or uint8(), "k_center")
 
 
 def farthest_first(features: Float[Tensor, "n d"], count: int) -> Int64[Tensor, " count"]:
@@ -218,7 +215,7 @@ class KMeansRule:
         return [representatives(f, min(images_per_class, len(f)), random, distinct=True) for f in features]
 
 
-def k_means(net: Net | None = None, *, epochs: int = 10, codec: Codec | None = None) -> Coreset:
+def k_means(net: Net | None = None, *, epochs: int = 10, codec: Codec | None = None) -> Selection:
     """The images nearest to the centroids of k-means with as many clusters as images, the largest cluster first.
 
     A shorter prefix holds the largest clusters of this clustering, not a clustering of its own.
@@ -226,7 +223,7 @@ def k_means(net: Net | None = None, *, epochs: int = 10, codec: Codec | None = N
     Args:
         net, epochs: as in `herding`.
     """
-    return Coreset(KMeansRule(net or convnet(), epochs), codec or uint8(), "k_means")
+    return Selection(KMeansRule(net or ConvNet(), epochs), codec or uint8(), "k_means")
 
 
 Keep = Literal["hardest", "easiest"]
@@ -294,7 +291,7 @@ def forgetting(
     epochs: int = 20,
     networks: int = 1,
     codec: Codec | None = None,
-) -> Coreset:
+) -> Selection:
     """Images that are forgotten most often (or least) while a network is trained on the pool.
 
     Args:
@@ -304,12 +301,12 @@ def forgetting(
     Departures: looks after every epoch, where the original looks at the batch trained on.
     Reference: Toneva et al., "An Empirical Study of Example Forgetting during Deep Neural Network Learning", ICLR 2019.
     """
-    return Coreset(ScoreRule(net or convnet(), count, keep, epochs, networks), codec or uint8(), "forgetting")
+    return Selection(ScoreRule(net or ConvNet(), count, keep, epochs, networks), codec or uint8(), "forgetting")
 
 
 def el2n(
     net: Net | None = None, *, keep: Keep = "easiest", epochs: int = 10, networks: int = 10, codec: Codec | None = None
-) -> Coreset:
+) -> Selection:
     """Images by the norm of their error, || softmax - one-hot ||, averaged over trained networks.
 
     Args:
@@ -317,12 +314,12 @@ def el2n(
             largest first, as published for pruning large sets, at ten images per class near chance.
     Reference: Paul et al., "Deep Learning on a Data Diet: Finding Important Examples Early in Training", NeurIPS 2021.
     """
-    return Coreset(ScoreRule(net or convnet(), "el2n", keep, epochs, networks), codec or uint8(), "el2n")
+    return Selection(ScoreRule(net or ConvNet(), "el2n", keep, epochs, networks), codec or uint8(), "el2n")
 
 
 def grand(
     net: Net | None = None, *, keep: Keep = "easiest", epochs: int = 10, networks: int = 10, codec: Codec | None = None
-) -> Coreset:
+) -> Selection:
     """Images by the norm of the loss gradient of the last layer, || softmax - one-hot || || embedding ||, averaged over networks.
 
     Args:
@@ -330,7 +327,7 @@ def grand(
     Departures: the last layer's weights stand for the whole gradient.
     Reference: Paul et al., "Deep Learning on a Data Diet: Finding Important Examples Early in Training", NeurIPS 2021.
     """
-    return Coreset(ScoreRule(net or convnet(), "grand", keep, epochs, networks), codec or uint8(), "grand")
+    return Selection(ScoreRule(net or ConvNet(), "grand", keep, epochs, networks), codec or uint8(), "grand")
 
 
 def trained(

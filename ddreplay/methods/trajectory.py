@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ddreplay.augment.siamese import NATURAL, siamese
-from ddreplay.backbones import Net, convnet
+from ddreplay.augment.siamese import NATURAL, Siamese
+from ddreplay.backbones import ConvNet, Net
 from ddreplay.condense.distiller import Distiller
-from ddreplay.condense.optimizer import sgd
-from ddreplay.networks import expert_segments
+from ddreplay.condense.optimizer import SGD
+from ddreplay.networks import ExpertSegments
 from ddreplay.objectives import TrajectoryMatching
 from ddreplay.objectives.unrolling import Memory
 from ddreplay.parameterize.form import Init
-from ddreplay.parameterize.pixels import pixels
+from ddreplay.parameterize.pixels import Pixels
 
 __all__ = ["mtt", "tesla"]
 
@@ -52,18 +52,18 @@ def mtt(
         lr: step size on pixels in normalised space. lr_lr: of alpha, which starts at ``inner_lr``.
         batch: synthetic images in an inner step; ``None``: all.
         experts, lr_expert, batch_expert: how many experts, and their training by plain SGD with the same augmentation.
-        folder: where trajectories are kept between runs, see `expert_segments`.
+        folder: where trajectories are kept between runs, see `ExpertSegments`.
         strategy: DSA operations; without ``flip`` for digits (``ddreplay.augment.DIGITS``).
         memory: see `TrajectoryMatching`. lr_labels: learn soft labels with this step size.
-    Departures: experts are trained as far as segments reach, not always for 50 epochs. Whitening (ZCA) is `whitened`.
+    Departures: experts are trained as far as segments reach, not always for 50 epochs. Whitening (ZCA) is `Whitened`.
     Reference: Cazenavette et al., "Dataset Distillation by Matching Training Trajectories", CVPR 2022.
     Example:
-        >>> mtt(convnet(width=8), iterations=2, steps=2, latest_start=1, experts=1)(toy_pool(), 1).images().x.shape
+        >>> mtt(ConvNet(width=8), iterations=2, steps=2, latest_start=1, experts=1)(toy_pool(), 1).images().x.shape
         torch.Size([3, 1, 8, 8])
     """
-    augment = siamese(strategy)
-    source = expert_segments(
-        net or convnet(),
+    augment = Siamese(strategy)
+    source = ExpertSegments(
+        net or ConvNet(),
         experts=experts,
         latest_start=latest_start,
         segment=segment,
@@ -76,8 +76,8 @@ def mtt(
         source,
         TrajectoryMatching(steps, lr=inner_lr, lr_lr=lr_lr, batch=batch, memory=memory, lr_labels=lr_labels),
         augment=augment,
-        parameterize=pixels(init),
-        optimizer=sgd(lr=lr, momentum=0.5),
+        parameterize=Pixels(init),
+        optimizer=SGD(lr=lr, momentum=0.5),
         steps=iterations,
         name="mtt",
     )
@@ -114,7 +114,7 @@ def tesla(
         followed: the step size of a published setting is to be halved.
     Reference: Cui et al., "Scaling Up Dataset Distillation to ImageNet-1K with Constant Memory", ICML 2023.
     Example:
-        >>> tesla(convnet(width=8), iterations=2, steps=2, latest_start=1, experts=1)(toy_pool(), 1).images().x.shape
+        >>> tesla(ConvNet(width=8), iterations=2, steps=2, latest_start=1, experts=1)(toy_pool(), 1).images().x.shape
         torch.Size([3, 1, 8, 8])
     """
     base = mtt(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from ddreplay.augment.siamese import identity, siamese
-from ddreplay.backbones import Net, convnet
+from ddreplay.augment.siamese import Identity, Siamese
+from ddreplay.backbones import ConvNet, Net
 from ddreplay.condense.distiller import Distiller
-from ddreplay.condense.optimizer import sgd
-from ddreplay.networks import fresh
+from ddreplay.condense.optimizer import SGD
+from ddreplay.networks import Fresh
 from ddreplay.objectives import UnrolledLoss
 from ddreplay.objectives.unrolling import Memory
 from ddreplay.parameterize.form import Init, Parameterize
-from ddreplay.parameterize.pixels import pixels
+from ddreplay.parameterize.pixels import Pixels
 
 __all__ = ["bptt", "dd"]
 
@@ -44,19 +44,19 @@ def bptt(
         strategy: operations, one a step for the real batch and all inner steps (``flip_rotate``; for digits ``rotate``), or ``None``.
         parameterize: how images are stored, instead of pixels from ``init``; ``ddreplay.basis.basis(...)`` gives addressable memories.
         memory: see `UnrolledLoss`.
-    Departures: noise is normal, not Xavier-uniform. Whitening (ZCA) is `whitened`.
+    Departures: noise is normal, not Xavier-uniform. Whitening (ZCA) is `Whitened`.
     Reference: Deng and Russakovsky, "Remember the Past: Distilling Datasets into Addressable Memories for Neural Networks", NeurIPS
         2022.
     Example:
-        >>> bptt(convnet(width=8), iterations=2, steps=2)(toy_pool(), 1).images().x.shape
+        >>> bptt(ConvNet(width=8), iterations=2, steps=2)(toy_pool(), 1).images().x.shape
         torch.Size([3, 1, 8, 8])
     """
     return Distiller(
-        fresh(net or convnet()),
+        Fresh(net or ConvNet()),
         UnrolledLoss(steps, lr=lr_net, momentum=momentum, batch=batch, memory=memory),
-        augment=identity if strategy is None else siamese(strategy),
-        parameterize=parameterize or pixels(init),
-        optimizer=sgd(lr=lr, momentum=0.5, max_norm=max_norm),
+        augment=Identity() if strategy is None else Siamese(strategy),
+        parameterize=parameterize or Pixels(init),
+        optimizer=SGD(lr=lr, momentum=0.5, max_norm=max_norm),
         steps=iterations,
         batch_real=batch_real,
         name="bptt",
@@ -85,14 +85,14 @@ def dd(
     Departures: all steps share the images, where the paper also gives each step its own. SGD moves the images, not Adam.
     Reference: Wang et al., "Dataset Distillation", arXiv 2018.
     Example:
-        >>> dd(convnet(width=8), iterations=2, steps=2)(toy_pool(), 1).images().x.shape
+        >>> dd(ConvNet(width=8), iterations=2, steps=2)(toy_pool(), 1).images().x.shape
         torch.Size([3, 1, 8, 8])
     """
     return Distiller(
-        fresh(net or convnet()),
+        Fresh(net or ConvNet()),
         UnrolledLoss(steps, lr=lr_net, momentum=0.0, batch=None, lr_lr=lr_lr, memory=memory),
-        parameterize=pixels(init),
-        optimizer=sgd(lr=lr, momentum=0.5),
+        parameterize=Pixels(init),
+        optimizer=SGD(lr=lr, momentum=0.5),
         steps=iterations,
         batch_real=batch_real,
         name="dd",

@@ -1,25 +1,25 @@
 """Which networks look at the images: from a fresh one at every step to a bank with its real side paid once."""
 
-from ddreplay.networks.bank import Bank, banked
-from ddreplay.networks.experts import expert_segments
-from ddreplay.networks.fresh import fresh
-from ddreplay.networks.queue import Pretrained, model_queue
+from ddreplay.networks.bank import Bank, Banked
+from ddreplay.networks.experts import ExpertSegments
+from ddreplay.networks.fresh import Fresh
+from ddreplay.networks.queue import ModelQueue, Pretrained
 from ddreplay.networks.source import Networks, NetworkSource, Setting
-from ddreplay.networks.trained_on_real import trained_on_real
-from ddreplay.networks.trained_on_synthetic import Loops, Rounds, trained_on_synthetic
+from ddreplay.networks.trained_on_real import TrainedOnReal
+from ddreplay.networks.trained_on_synthetic import Loops, Rounds, TrainedOnSynthetic
 
 __all__ = [
     "Bank",
+    "Banked",
+    "ExpertSegments",
+    "Fresh",
     "Loops",
+    "ModelQueue",
     "NetworkSource",
     "Networks",
     "Pretrained",
     "Rounds",
     "Setting",
-    "banked",
-    "expert_segments",
-    "fresh",
-    "model_queue",
-    "trained_on_real",
-    "trained_on_synthetic",
+    "TrainedOnReal",
+    "TrainedOnSynthetic",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import torch
@@ -16,18 +16,43 @@ from ddreplay.objectives.term import Look, Statistic
 from ddreplay.randomness import Random
 from ddreplay.training import learn
 
-__all__ = ["Bank", "banked"]
+__all__ = [
+    "Bank",
+    "Banked",
+]
 
 
 @dataclass(frozen=True)
 class Banked:
-    """See `banked`."""
+    """A bank of networks whose real side is paid once (Ours; the idea: `Fresh` needs new networks, not new statistics).
+
+    Every entry holds a freshly initialised network, one augmentation draw and the objective's statistic of real images under
+    both. An image step picks an entry and touches synthetic images only. With ``trained``, entries are of different ages, as the
+    networks of `ModelQueue` are: each was trained on the pool's real images, augmented, before it was looked at.
+
+    Args:
+        size: entries. Memory: size x (weights + statistic), see `Bank.nbytes`.
+        images: real images per class in an entry's statistic; ``None`` for all of them.
+        refresh: every ``refresh`` steps the oldest entry is replaced by a new one, which is shown at that step; ``refresh=1``
+            shows a new network at every step, as `Fresh` does. ``None``: never.
+        trained: steps of SGD (batches of 64, learning rate 0.01, momentum 0.9) on real images that an entry's network has had at
+            most; their number is drawn uniformly from 0 to this.
+    """
 
     net: Net
     size: int = 40
+    _: KW_ONLY
     images: int | None = 512
     refresh: int | None = None
     trained: int = 0
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"size must be at least 1, got {self.size}")
+        if self.refresh is not None and self.refresh < 1:
+            raise ValueError(f"refresh must be at least 1 or None, got {self.refresh}")
+        if self.trained < 0:
+            raise ValueError(f"trained must be at least 0 steps, got {self.trained}")
 
     def start(self, setting: Setting) -> Networks:
         return self.build(setting).start(setting)
@@ -40,32 +65,6 @@ class Banked:
                 f"{setting.objective.describe()}; use fresh(net)"
             )
         return Bank(self, setting, [setting.random.seed() for _ in range(self.size)])
-
-
-def banked(
-    net: Net, size: int = 40, *, images: int | None = 512, refresh: int | None = None, trained: int = 0
-) -> Banked:
-    """A bank of networks whose real side is paid once (Ours; the idea: `fresh` needs new networks, not new statistics).
-
-    Every entry holds a freshly initialised network, one augmentation draw and the objective's statistic of real images under
-    both. An image step picks an entry and touches synthetic images only. With ``trained``, entries are of different ages, as the
-    networks of `model_queue` are: each was trained on the pool's real images, augmented, before it was looked at.
-
-    Args:
-        size: entries. Memory: size x (weights + statistic), see `Bank.nbytes`.
-        images: real images per class in an entry's statistic; ``None`` for all of them.
-        refresh: every ``refresh`` steps the oldest entry is replaced by a new one, which is shown at that step; ``refresh=1``
-            shows a new network at every step, as `fresh` does. ``None``: never.
-        trained: steps of SGD (batches of 64, learning rate 0.01, momentum 0.9) on real images that an entry's network has had at
-            most; their number is drawn uniformly from 0 to this.
-    """
-    if size < 1:
-        raise ValueError(f"size must be at least 1, got {size}")
-    if refresh is not None and refresh < 1:
-        raise ValueError(f"refresh must be at least 1 or None, got {refresh}")
-    if trained < 0:
-        raise ValueError(f"trained must be at least 0 steps, got {trained}")
-    return Banked(net, size, images, refresh, trained)
 
 
 class Bank:

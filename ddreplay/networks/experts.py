@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ddreplay.augment.siamese import Augment, identity
+from ddreplay.augment.siamese import Augment, Identity
 from ddreplay.backbones import Net
 from ddreplay.data.pool import Batch, ClassPool
 from ddreplay.networks.source import Networks, Setting
@@ -22,7 +22,9 @@ from ddreplay.objectives.term import Look, Statistic
 from ddreplay.randomness import Random
 from ddreplay.training import learn
 
-__all__ = ["expert_segments"]
+__all__ = [
+    "ExpertSegments",
+]
 
 Weights = tuple[Tensor, ...]
 _SAMPLE = 256  # images of the pool that its digest reads
@@ -30,36 +32,6 @@ _SAMPLE = 256  # images of the pool that its digest reads
 
 @dataclass(frozen=True)
 class ExpertSegments:
-    """See `expert_segments`."""
-
-    net: Net
-    experts: int = 100
-    latest_start: int = 20
-    segment: int = 2
-    lr: float = 0.01
-    momentum: float = 0.0
-    batch_size: int = 256
-    augment: Augment = field(default=identity)
-    folder: str | None = None
-    seed: int = 0
-
-    def start(self, setting: Setting) -> Networks:
-        return _ExpertNetworks(self, setting)
-
-
-def expert_segments(
-    net: Net,
-    *,
-    experts: int = 100,
-    latest_start: int = 20,
-    segment: int = 2,
-    lr: float = 0.01,
-    momentum: float = 0.0,
-    batch_size: int = 256,
-    augment: Augment = identity,
-    folder: str | Path | None = None,
-    seed: int = 0,
-) -> ExpertSegments:
     """Shows an expert as it was after t epochs on the pool; the look's target is its weights ``segment`` epochs later (MTT).
 
     Experts are trained when they are first picked, once, from seeds of their own: the same for every run on a pool. The epochs
@@ -77,13 +49,28 @@ def expert_segments(
     Raises:
         ValueError: for counts below 1.
     """
-    if min(experts, latest_start, segment, batch_size) < 1:
-        raise ValueError(
-            "experts, latest_start, segment and batch_size must be at least 1, "
-            f"got {experts}, {latest_start}, {segment} and {batch_size}"
-        )
-    place = None if folder is None else str(folder)
-    return ExpertSegments(net, experts, latest_start, segment, lr, momentum, batch_size, augment, place, seed)
+
+    net: Net
+    _: KW_ONLY
+    experts: int = 100
+    latest_start: int = 20
+    segment: int = 2
+    lr: float = 0.01
+    momentum: float = 0.0
+    batch_size: int = 256
+    augment: Augment = field(default=Identity())
+    folder: str | Path | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.experts, self.latest_start, self.segment, self.batch_size) < 1:
+            raise ValueError(
+                "experts, latest_start, segment and batch_size must be at least 1, "
+                f"got {self.experts}, {self.latest_start}, {self.segment} and {self.batch_size}"
+            )
+
+    def start(self, setting: Setting) -> Networks:
+        return _ExpertNetworks(self, setting)
 
 
 class _ExpertNetworks:

@@ -9,22 +9,19 @@ from ddreplay.backbones import Net
 from ddreplay.networks.source import Networks, Setting
 from ddreplay.objectives.term import Look, Statistic
 
-__all__ = ["fresh"]
+__all__ = [
+    "Fresh",
+]
 
 
 @dataclass(frozen=True)
 class Fresh:
-    """See `fresh`."""
+    """A newly initialised network at every step (DM)."""
 
     net: Net
 
     def start(self, setting: Setting) -> Networks:
         return _FreshNetworks(self.net, setting)
-
-
-def fresh(net: Net) -> Fresh:
-    """A newly initialised network at every step (DM)."""
-    return Fresh(net)
 
 
 class _FreshNetworks:

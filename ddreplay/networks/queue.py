@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import torch
@@ -17,7 +17,10 @@ from ddreplay.objectives.term import Look, Statistic
 from ddreplay.randomness import Random
 from ddreplay.training import learn
 
-__all__ = ["Pretrained", "model_queue"]
+__all__ = [
+    "ModelQueue",
+    "Pretrained",
+]
 
 
 @dataclass(frozen=True)
@@ -48,40 +51,6 @@ class Pretrained:
 
 @dataclass(frozen=True)
 class ModelQueue:
-    """See `model_queue`."""
-
-    net: Net
-    start_with: int = 3
-    size: int = 100
-    push_interval: int = 30
-    train_steps: int = 10
-    fetch: int = 2
-    lr: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    batch_size: int = 256
-    meter_interval: int | None = 100
-    pretrained: Pretrained | None = None
-
-    def start(self, setting: Setting) -> Networks:
-        return QueuedNetworks(self, setting)
-
-
-def model_queue(
-    net: Net,
-    *,
-    start_with: int = 3,
-    size: int = 100,
-    push_interval: int = 30,
-    train_steps: int = 10,
-    fetch: int = 2,
-    lr: float = 0.01,
-    momentum: float = 0.9,
-    weight_decay: float = 5e-4,
-    batch_size: int = 256,
-    meter_interval: int | None = 100,
-    pretrained: Pretrained | None = None,
-) -> ModelQueue:
     """A queue of networks that are trained on real data while the images move (IDM).
 
     It starts with ``start_with`` new networks. Every ``push_interval`` image steps, the first included, a new one is pushed; a
@@ -98,29 +67,34 @@ def model_queue(
         replacement. Networks look in eval mode, as in the released code.
     Reference: Zhao et al., "Improved Distribution Matching for Dataset Condensation", CVPR 2023, Sec. 4.2.
     """
-    if start_with < 1 or size < 1 or push_interval < 1 or batch_size < 1:
-        raise ValueError(
-            "start_with, size, push_interval and batch_size must be at least 1, got "
-            f"{start_with}, {size}, {push_interval} and {batch_size}"
-        )
-    if fetch < 0 or train_steps < 0:
-        raise ValueError(f"fetch and train_steps must be at least 0, got {fetch} and {train_steps}")
-    if meter_interval is not None and meter_interval < 1:
-        raise ValueError(f"meter_interval must be at least 1 or None, got {meter_interval}")
-    return ModelQueue(
-        net,
-        start_with,
-        size,
-        push_interval,
-        train_steps,
-        fetch,
-        lr,
-        momentum,
-        weight_decay,
-        batch_size,
-        meter_interval,
-        pretrained,
-    )
+
+    net: Net
+    _: KW_ONLY
+    start_with: int = 3
+    size: int = 100
+    push_interval: int = 30
+    train_steps: int = 10
+    fetch: int = 2
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    batch_size: int = 256
+    meter_interval: int | None = 100
+    pretrained: Pretrained | None = None
+
+    def __post_init__(self) -> None:
+        if self.start_with < 1 or self.size < 1 or self.push_interval < 1 or self.batch_size < 1:
+            raise ValueError(
+                "start_with, size, push_interval and batch_size must be at least 1, got "
+                f"{self.start_with}, {self.size}, {self.push_interval} and {self.batch_size}"
+            )
+        if self.fetch < 0 or self.train_steps < 0:
+            raise ValueError(f"fetch and train_steps must be at least 0, got {self.fetch} and {self.train_steps}")
+        if self.meter_interval is not None and self.meter_interval < 1:
+            raise ValueError(f"meter_interval must be at least 1 or None, got {self.meter_interval}")
+
+    def start(self, setting: Setting) -> Networks:
+        return QueuedNetworks(self, setting)
 
 
 class Queued:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from ddreplay.backbones import Net, Probe, as_factory, convnet
+from ddreplay.backbones import ConvNet, Net, Probe, as_factory
 from ddreplay.data.clustering import representatives
 from ddreplay.data.pool import Batch, ClassPool
 from ddreplay.objectives.term import Look
 from ddreplay.randomness import Random
 
-__all__ = ["Draw", "Drawer", "RepresentativeImages", "representative", "representative_images", "uniform"]
+__all__ = [
+    "Draw",
+    "Drawer",
+    "Representative",
+    "RepresentativeImages",
+    "Uniform",
+]
 
 _CHUNK = 64  # images in one forward on a CPU
 
@@ -48,9 +54,6 @@ class Uniform:
         return _UniformDrawer(pool)
 
 
-uniform = Uniform()
-
-
 class _UniformDrawer:
     def __init__(self, pool: ClassPool) -> None:
         self.pool = pool
@@ -67,17 +70,6 @@ class _UniformDrawer:
 
 @dataclass(frozen=True)
 class Representative:
-    """See `representative`."""
-
-    interval: int = 10
-    iterations: int = 10
-    candidates: int | None = None
-
-    def start(self, pool: ClassPool) -> Drawer:
-        return _RepresentativeDrawer(self, pool)
-
-
-def representative(*, interval: int = 10, iterations: int = 10, candidates: int | None = None) -> Representative:
     """Real batches that represent their class: the images nearest to the centroids of k-means in the network's embedding (DREAM).
 
     Every ``interval`` draws, each class is clustered into as many clusters as images are drawn, in the embedding of the network that
@@ -92,14 +84,25 @@ def representative(*, interval: int = 10, iterations: int = 10, candidates: int 
     Example:
         >>> from dataclasses import replace
         >>> from ddreplay import dm
-        >>> replace(dm(convnet(width=8), steps=2), draw=representative())(toy_pool(), 1).images().x.shape
+        >>> replace(dm(ConvNet(width=8), steps=2), draw=Representative())(toy_pool(), 1).images().x.shape
         torch.Size([3, 1, 8, 8])
     """
-    if interval < 1 or iterations < 0:
-        raise ValueError(f"interval must be at least 1 and iterations at least 0, got {interval} and {iterations}")
-    if candidates is not None and candidates < 1:
-        raise ValueError(f"candidates must be at least 1 or None, got {candidates}")
-    return Representative(interval, iterations, candidates)
+
+    _: KW_ONLY
+    interval: int = 10
+    iterations: int = 10
+    candidates: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.interval < 1 or self.iterations < 0:
+            raise ValueError(
+                f"interval must be at least 1 and iterations at least 0, got {self.interval} and {self.iterations}"
+            )
+        if self.candidates is not None and self.candidates < 1:
+            raise ValueError(f"candidates must be at least 1 or None, got {self.candidates}")
+
+    def start(self, pool: ClassPool) -> Drawer:
+        return _RepresentativeDrawer(self, pool)
 
 
 class _RepresentativeDrawer:
@@ -138,33 +141,27 @@ class _RepresentativeDrawer:
 
 @dataclass(frozen=True)
 class RepresentativeImages:
-    """See `representative_images`."""
+    """Where condensed images start, as ``init=``: the images nearest to k-means centroids in a new network's embedding (DREAM).
 
-    net: Net
+    Args:
+        net: the network; ``None``: the ConvNet of the papers.
+        iterations, candidates: as in `Representative`.
+    Reference: Liu et al., "DREAM: Efficient Dataset Distillation by Representative Matching", ICCV 2023.
+    """
+
+    net: Net | None = None
+    _: KW_ONLY
     iterations: int = 10
     candidates: int | None = None
 
     def __call__(self, pool: ClassPool, n: int, random: Random) -> Float[Tensor, "m c h w"]:
         with random.scope():
-            probe = Probe(as_factory(self.net)(pool.shape, pool.classes).to(pool.device))
+            probe = Probe(as_factory(self.net or ConvNet())(pool.shape, pool.classes).to(pool.device))
         chosen = []
         for rows in _rows_by_class(pool, self.candidates, random):
             features = _embed(probe, pool, rows)
             chosen.append(rows[representatives(features, n, random, iterations=self.iterations, distinct=True)])
         return pool.rows(torch.cat(chosen))
-
-
-def representative_images(
-    net: Net | None = None, *, iterations: int = 10, candidates: int | None = None
-) -> RepresentativeImages:
-    """Where condensed images start, as ``init=``: the images nearest to k-means centroids in a new network's embedding (DREAM).
-
-    Args:
-        net: the network; ``None``: the ConvNet of the papers.
-        iterations, candidates: as in `representative`.
-    Reference: Liu et al., "DREAM: Efficient Dataset Distillation by Representative Matching", ICCV 2023.
-    """
-    return RepresentativeImages(net or convnet(), iterations, candidates)
 
 
 def _rows_by_class(pool: ClassPool, candidates: int | None, random: Random) -> list[Int64[Tensor, " n"]]:

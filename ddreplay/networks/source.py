@@ -12,7 +12,7 @@ from torch import nn
 from ddreplay.augment.siamese import Augment
 from ddreplay.backbones import Net, Probe, as_factory, has_batchnorm
 from ddreplay.data.pool import Batch, ClassPool
-from ddreplay.networks.real_batches import Drawer, uniform
+from ddreplay.networks.real_batches import Drawer, Uniform
 from ddreplay.objectives.term import Look, Side, Statistic, Term
 from ddreplay.randomness import Random
 
@@ -58,7 +58,7 @@ class Setting:
     def statistic(self, look: Look, images: int | None = None, random: Random | None = None) -> Statistic:
         """The objective's statistic of a real batch, seen through this look."""
         n, source = images or self.batch_real, random or self.random
-        drawer = self.drawer or uniform.start(self.pool)
+        drawer = self.drawer or Uniform().start(self.pool)
         real = drawer(look, n, source, anew=random is not None)
         chunk = None if has_batchnorm(look.net) else self.chunk
         with torch.no_grad():

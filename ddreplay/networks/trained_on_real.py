@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
 from ddreplay.augment.mixing import Mix
-from ddreplay.augment.siamese import Augment, identity
+from ddreplay.augment.siamese import Augment, Identity
 from ddreplay.backbones import Net, has_batchnorm, settle_batchnorm
 from ddreplay.data.pool import Batch
 from ddreplay.networks.source import Networks, Setting
@@ -18,39 +18,13 @@ from ddreplay.objectives.term import Look, Statistic
 from ddreplay.randomness import Random
 from ddreplay.training import learn
 
-__all__ = ["trained_on_real"]
+__all__ = [
+    "TrainedOnReal",
+]
 
 
 @dataclass(frozen=True)
 class TrainedOnReal:
-    """See `trained_on_real`."""
-
-    net: Net
-    steps: int = 100
-    images: int = 2000
-    batch_size: int = 64
-    lr: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    augment: Augment = field(default=identity)
-    mix: Mix | None = None
-
-    def start(self, setting: Setting) -> Networks:
-        return _RealNetworks(self, setting)
-
-
-def trained_on_real(
-    net: Net,
-    *,
-    steps: int = 100,
-    images: int = 2000,
-    batch_size: int = 64,
-    lr: float = 0.01,
-    momentum: float = 0.9,
-    weight_decay: float = 5e-4,
-    augment: Augment = identity,
-    mix: Mix | None = None,
-) -> TrainedOnReal:
     """A network is shown several times and trained on real images in between (IDC, DREAM).
 
     Args:
@@ -62,11 +36,27 @@ def trained_on_real(
         ValueError: for counts out of range.
     Reference: Kim et al., "Dataset Condensation via Efficient Synthetic-Data Parameterization", ICML 2022, Sec. 4.2.
     """
-    if steps < 1 or batch_size < 1 or images < 0:
-        raise ValueError(
-            f"steps and batch_size must be at least 1 and images at least 0, got {steps}, {batch_size} and {images}"
-        )
-    return TrainedOnReal(net, steps, images, batch_size, lr, momentum, weight_decay, augment, mix)
+
+    net: Net
+    _: KW_ONLY
+    steps: int = 100
+    images: int = 2000
+    batch_size: int = 64
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    augment: Augment = field(default=Identity())
+    mix: Mix | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch_size < 1 or self.images < 0:
+            raise ValueError(
+                "steps and batch_size must be at least 1 and images at least 0, got "
+                f"{self.steps}, {self.batch_size} and {self.images}"
+            )
+
+    def start(self, setting: Setting) -> Networks:
+        return _RealNetworks(self, setting)
 
 
 @dataclass

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ddreplay.augment.siamese import Augment, identity
+from ddreplay.augment.siamese import Augment, Identity
 from ddreplay.backbones import Net, has_batchnorm, settle_batchnorm
 from ddreplay.backbones.compiling import compiled, plain
 from ddreplay.data.pool import Batch
@@ -17,7 +17,12 @@ from ddreplay.networks.source import Networks, Setting
 from ddreplay.objectives.term import Look, Statistic
 from ddreplay.randomness import Random
 
-__all__ = ["Loops", "Rounds", "train_epoch", "trained_on_synthetic"]
+__all__ = [
+    "Loops",
+    "Rounds",
+    "TrainedOnSynthetic",
+    "train_epoch",
+]
 
 BATCHNORM_IMAGES = 16  # per class, for running statistics; released code of DC
 
@@ -31,6 +36,15 @@ class Loops:
     """
 
     table: tuple[tuple[int, int, int], ...]
+
+    def __post_init__(self) -> None:
+        if not self.table or any(steps < 1 or epochs < 0 for _, steps, epochs in self.table):
+            raise ValueError(f"loops needs at least 1 step and 0 epochs everywhere, got {self.table}")
+
+    @classmethod
+    def of(cls, loops: Loops | tuple[int, int]) -> Loops:
+        """A table as it is; (steps, epochs) as the same for every budget."""
+        return loops if isinstance(loops, Loops) else cls(((1, *loops),))
 
     def __call__(self, images_per_class: int) -> tuple[int, int]:
         """(steps, epochs) for this budget."""
@@ -51,28 +65,6 @@ class Rounds:
 
 @dataclass(frozen=True)
 class TrainedOnSynthetic:
-    """See `trained_on_synthetic`."""
-
-    net: Net
-    loops: Loops
-    lr: float = 0.01
-    batch_size: int = 256
-    augment: Augment = field(default=identity)
-    compile: bool = False
-
-    def start(self, setting: Setting) -> Networks:
-        return _TrainedNetworks(self, setting)
-
-
-def trained_on_synthetic(
-    net: Net,
-    *,
-    loops: Loops | tuple[int, int] = (10, 50),
-    lr: float = 0.01,
-    batch_size: int = 256,
-    augment: Augment = identity,
-    compile: bool = False,
-) -> TrainedOnSynthetic:
     """A network is shown several times and trained on the synthetic set in between (DC, DSA, DCC).
 
     Args:
@@ -81,18 +73,28 @@ def trained_on_synthetic(
         augment: what training images undergo, one operation a batch with magnitudes of their own (DSA).
         compile: run that training through ``torch.compile``.
     """
-    loops = loops if isinstance(loops, Loops) else Loops(((1, *loops),))
-    if any(steps < 1 or epochs < 0 for _, steps, epochs in loops.table):
-        raise ValueError(f"loops needs at least 1 step and 0 epochs everywhere, got {loops.table}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    return TrainedOnSynthetic(net, loops, lr, batch_size, augment, compile)
+
+    net: Net
+    _: KW_ONLY
+    loops: Loops | tuple[int, int] = (10, 50)
+    lr: float = 0.01
+    batch_size: int = 256
+    augment: Augment = field(default=Identity())
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        Loops.of(self.loops)
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+
+    def start(self, setting: Setting) -> Networks:
+        return _TrainedNetworks(self, setting)
 
 
 class _TrainedNetworks:
     def __init__(self, source: TrainedOnSynthetic, setting: Setting) -> None:
         self.source, self.setting = source, setting
-        self.steps, self.epochs = source.loops(setting.images_per_class)
+        self.steps, self.epochs = Loops.of(source.loops)(setting.images_per_class)
         self.round, self.step = 0, 0
         self.net: nn.Module | None = None
 
@@ -133,7 +135,7 @@ def train_epoch(
     *,
     lr: float,
     batch_size: int,
-    augment: Augment = identity,
+    augment: Augment = Identity(),
     compile: bool = False,
 ) -> None:
     """One pass of plain SGD, without momentum, over a labelled set in random order; the network is changed in place."""

@@ -2,7 +2,7 @@
 
 from ddreplay.objectives.characteristic_function import CharacteristicFunction
 from ddreplay.objectives.class_regulariser import ClassRegulariser
-from ddreplay.objectives.gradient_matching import GradientMatching, warmup
+from ddreplay.objectives.gradient_matching import GradientMatching, WarmUp
 from ddreplay.objectives.gram_matching import GramMatching
 from ddreplay.objectives.intra_class_diversity import IntraClassDiversity
 from ddreplay.objectives.maximum_mean_discrepancy import MaximumMeanDiscrepancy
@@ -30,5 +30,5 @@ __all__ = [
     "Term",
     "TrajectoryMatching",
     "UnrolledLoss",
-    "warmup",
+    "WarmUp",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -18,7 +19,13 @@ from ddreplay.data.pool import Batch
 from ddreplay.objectives.eager_gradient import settled
 from ddreplay.objectives.term import Look, Side, Statistic, Term
 
-__all__ = ["GradientMatching", "Metric", "Scope", "WarmUp", "gradient_distance", "warmup"]
+__all__ = [
+    "GradientMatching",
+    "Metric",
+    "Scope",
+    "WarmUp",
+    "gradient_distance",
+]
 
 Scope = Literal["class", "set"]
 
@@ -58,6 +65,7 @@ def _cosine_distance(a: Float[Tensor, "*rows d"], b: Float[Tensor, "*rows d"]) -
     return distance.sum()
 
 
+@dataclass(frozen=True)
 class WarmUp:
     """Which scope is matched when: DCC's bi-level warm-up.
 
@@ -67,11 +75,13 @@ class WarmUp:
     Reference: Lee et al., "Dataset Condensation with Contrastive Signals", ICML 2022, Algorithm 1.
     """
 
-    def __init__(self, rounds: int | None = 250, steps: int | None = 10) -> None:
-        for name, value in (("rounds", rounds), ("steps", steps)):
+    rounds: int | None = 250
+    steps: int | None = 10
+
+    def __post_init__(self) -> None:
+        for name, value in (("rounds", self.rounds), ("steps", self.steps)):
             if value is not None and value < 0:
                 raise ValueError(f"{name} of a warm-up must be at least 0, or None to leave it out, got {value}")
-        self.rounds, self.steps = rounds, steps
 
     def __call__(self, round: int, step: int) -> Scope:
         if self.rounds is None and self.steps is None:
@@ -79,14 +89,6 @@ class WarmUp:
         outer = self.rounds is None or round < self.rounds
         inner = self.steps is None or step < self.steps
         return "class" if outer and inner else "set"
-
-    def __repr__(self) -> str:
-        return f"warmup(rounds={self.rounds}, steps={self.steps})"
-
-
-def warmup(*, rounds: int | None = 250, steps: int | None = 10) -> WarmUp:
-    """DCC's schedule of scopes, see `WarmUp`."""
-    return WarmUp(rounds, steps)
 
 
 class GradientMatching(Term):
@@ -96,7 +98,7 @@ class GradientMatching(Term):
 
     Args:
         scope: ``"class"``: every class is a group (DC, DSA). ``"set"``: all classes are one (the class-collective gradient of
-            DCC). Or a `warmup` schedule from one to the other.
+            DCC). Or a `WarmUp` schedule from one to the other.
         metric: see `gradient_distance`.
         groups: divides the collective gradient, for many classes: a number of groups, to which classes are dealt anew under every
             look; or lists of class positions.

@@ -62,8 +62,8 @@ class MutualInformation(Term):
         so that one round over the classes weighs as much as one step of all.
     Reference: Shang et al., "MIM4DD: Mutual Information Maximization for Dataset Distillation", NeurIPS 2023, Eq. 2.15-2.17.
     Example:
-        >>> from ddreplay import convnet, methods
-        >>> mim = methods.dm(convnet(width=8), steps=2).plus(MutualInformation(), weight=0.8)
+        >>> from ddreplay import ConvNet, methods
+        >>> mim = methods.dm(ConvNet(width=8), steps=2).plus(MutualInformation(), weight=0.8)
         >>> mim(toy_pool(), 1).images().x.shape
         torch.Size([3, 1, 8, 8])
     """

@@ -21,7 +21,7 @@ _CERTAINTY = 0.9  # of a learned label at its start
 class TrajectoryMatching(Term):
     """L = || w_N - w*_{t+M} ||^2 / || w*_t - w*_{t+M} ||^2, where w_0 = w*_t and w_{i+1} = w_i - alpha grad CE(a_i(S)).
 
-    The look brings the expert's weights w*_t as its network and w*_{t+M} as its target (`expert_segments`). Every inner step
+    The look brings the expert's weights w*_t as its network and w*_{t+M} as its target (`ExpertSegments`). Every inner step
     draws its own augmentation, with magnitudes for each image.
 
     Args:

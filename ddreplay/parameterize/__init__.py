@@ -1,10 +1,20 @@
 """How stored numbers become images while they are learned."""
 
-from ddreplay.parameterize.basis import basis
-from ddreplay.parameterize.coded import coded
+from ddreplay.parameterize.basis import Basis
+from ddreplay.parameterize.coded import Coded
 from ddreplay.parameterize.form import Form, ImageForm, Init, Parameterize
-from ddreplay.parameterize.frequency import frequency
-from ddreplay.parameterize.partitioned import partitioned
-from ddreplay.parameterize.pixels import pixels
+from ddreplay.parameterize.frequency import Frequency
+from ddreplay.parameterize.partitioned import Partitioned
+from ddreplay.parameterize.pixels import Pixels
 
-__all__ = ["Form", "ImageForm", "Init", "Parameterize", "basis", "coded", "frequency", "partitioned", "pixels"]
+__all__ = [
+    "Basis",
+    "Coded",
+    "Form",
+    "Frequency",
+    "ImageForm",
+    "Init",
+    "Parameterize",
+    "Partitioned",
+    "Pixels",
+]

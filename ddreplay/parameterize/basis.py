@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import torch
@@ -11,32 +11,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ddreplay.data.pool import ClassPool
-from ddreplay.parameterize.form import Form, Init, encode, initial_images
+from ddreplay.parameterize.form import Form, Init, initial_images
 from ddreplay.randomness import Random
-from ddreplay.storage.codecs.codec import Codec
+from ddreplay.storage.codecs import Codec
 from ddreplay.storage.decoders import combine
+from ddreplay.storage.part import encode
 
-__all__ = ["Basis", "BasisForm", "basis"]
+__all__ = [
+    "Basis",
+    "BasisForm",
+]
 
 _SPREAD = 0.1  # of the coefficients around the image that each combination starts from
 
 
 @dataclass(frozen=True)
 class Basis:
-    """See `basis`."""
-
-    times: int = 4
-    init: Init = "real"
-
-    def __call__(self, pool: ClassPool, images_per_class: int, random: Random) -> BasisForm:
-        images = initial_images(pool, images_per_class, self.init, random)
-        n = self.times * images_per_class
-        first = torch.eye(images_per_class, device=pool.device).repeat(self.times, 1)
-        noise = torch.randn((pool.classes, n, images_per_class), generator=random.device, device=pool.device)
-        return BasisForm(images, first + _SPREAD * noise, pool.mean)
-
-
-def basis(times: int = 4, *, init: Init = "real") -> Basis:
     """Every image trained on is a combination of the class's stored images (Remember the Past's addressable memories).
 
         x_{c,j} = sum_r a_{c,j,r} b_{c,r}          b and a are learned and stored; in network space, where 0 is the mean
@@ -53,12 +43,24 @@ def basis(times: int = 4, *, init: Init = "real") -> Basis:
     Reference: Deng and Russakovsky, "Remember the Past: Distilling Datasets into Addressable Memories for Neural Networks", NeurIPS
         2022.
     Example:
-        >>> basis(times=3)(toy_pool(), 2, Random(0)).decode().shape
+        >>> Basis(times=3)(toy_pool(), 2, Random(0)).decode().shape
         torch.Size([18, 1, 8, 8])
     """
-    if times < 1:
-        raise ValueError(f"times must be at least 1, got {times}")
-    return Basis(times, init)
+
+    times: int = 4
+    _: KW_ONLY
+    init: Init = "real"
+
+    def __post_init__(self) -> None:
+        if self.times < 1:
+            raise ValueError(f"times must be at least 1, got {self.times}")
+
+    def __call__(self, pool: ClassPool, images_per_class: int, random: Random) -> BasisForm:
+        images = initial_images(pool, images_per_class, self.init, random)
+        n = self.times * images_per_class
+        first = torch.eye(images_per_class, device=pool.device).repeat(self.times, 1)
+        noise = torch.randn((pool.classes, n, images_per_class), generator=random.device, device=pool.device)
+        return BasisForm(images, first + _SPREAD * noise, pool.mean)
 
 
 class BasisForm(Form):

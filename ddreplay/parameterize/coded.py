@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import torch
@@ -13,43 +13,20 @@ from torch import Tensor
 from ddreplay.data.pool import ClassPool
 from ddreplay.data.space import to_network, to_pixels
 from ddreplay.parameterize.form import Form, ImageForm, Parameterize
-from ddreplay.parameterize.pixels import pixels
+from ddreplay.parameterize.pixels import Pixels
 from ddreplay.randomness import Random
 from ddreplay.storage.budget import share_of
-from ddreplay.storage.codecs.codec import BudgetTooSmall, Codec
-from ddreplay.storage.codecs.quality import fit_quality
+from ddreplay.storage.codecs import BudgetTooSmall, Codec, fit_quality
 from ddreplay.storage.codecs.sheets import Pictures
 
-__all__ = ["Coded", "CodedForm", "coded"]
+__all__ = [
+    "Coded",
+    "CodedForm",
+]
 
 
 @dataclass(frozen=True)
 class Coded:
-    """See `coded`."""
-
-    codec: Codec
-    parameterize: Parameterize = pixels()
-    every: int = 10
-    bytes_per_class: int | float | None = None
-    refit: int = 100
-
-    def __call__(self, pool: ClassPool, images_per_class: int, random: Random) -> CodedForm:
-        form = self.parameterize(pool, images_per_class, random)
-        if not isinstance(form, ImageForm):
-            raise TypeError(
-                f"coded takes forms that store images (pixels, partitioned, frequency), got {type(form).__name__}"
-            )
-        return CodedForm(form, self, pool)
-
-
-def coded(
-    codec: Codec,
-    parameterize: Parameterize | None = None,
-    *,
-    every: int = 10,
-    bytes_per_class: int | float | None = None,
-    refit: int = 100,
-) -> Coded:
     """The networks see what storage will give back; the gradient passes straight through the codec.
 
         s' = decode(encode(s)),     ds'/ds := 1          s = stored images, expanded afterwards where the form does that
@@ -67,13 +44,29 @@ def coded(
         the same gradient, differs in nothing but rounding: the transforms on both sides of the rounding are inverse to each other.
     Example:
         >>> from ddreplay.codec import bits
-        >>> coded(bits(2))(toy_pool(), 2, Random(0)).decode().unique().numel() <= 4
+        >>> Coded(bits(2))(toy_pool(), 2, Random(0)).decode().unique().numel() <= 4
         True
     """
-    for name, value in (("every", every), ("refit", refit)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    return Coded(codec, parameterize or pixels(), every, bytes_per_class, refit)
+
+    codec: Codec
+    parameterize: Parameterize = Pixels()
+    _: KW_ONLY
+    every: int = 10
+    bytes_per_class: int | float | None = None
+    refit: int = 100
+
+    def __post_init__(self) -> None:
+        for name, value in (("every", self.every), ("refit", self.refit)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+
+    def __call__(self, pool: ClassPool, images_per_class: int, random: Random) -> CodedForm:
+        form = self.parameterize(pool, images_per_class, random)
+        if not isinstance(form, ImageForm):
+            raise TypeError(
+                f"coded takes forms that store images (pixels, partitioned, frequency), got {type(form).__name__}"
+            )
+        return CodedForm(form, self, pool)
 
 
 class CodedForm(Form):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ddreplay.data.pool import ClassPool
-from ddreplay.data.space import to_pixels
 from ddreplay.randomness import Random
-from ddreplay.storage.codecs.codec import Codec
+from ddreplay.storage.codecs import Codec
+from ddreplay.storage.part import encode
 
 __all__ = ["Form", "Parameterize"]
 
@@ -57,11 +57,6 @@ class Parameterize(Protocol):
     """Makes a `Form`, initialised from the pool."""
 
     def __call__(self, pool: ClassPool, images_per_class: int, random: Random) -> Form: ...
-
-
-def encode(codec: Codec, images: Sequence[Tensor], pool: ClassPool) -> dict[str, Tensor]:
-    """Images of each class in network space -> what the codec stores."""
-    return codec.encode([to_pixels(x.detach().float(), pool.mean, pool.std).cpu() for x in images])
 
 
 class ImageForm(Form):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import torch
 from jaxtyping import Bool
@@ -11,34 +11,19 @@ from torch import Tensor, nn
 from ddreplay.data.pool import ClassPool
 from ddreplay.parameterize.form import ImageForm, Init, initial_images
 from ddreplay.randomness import Random
-from ddreplay.storage.codecs.codec import Codec
+from ddreplay.storage.codecs import Codec
 from ddreplay.storage.codecs.dct import dct, from_frequencies, to_frequencies
 
-__all__ = ["Frequency", "FrequencyForm", "frequency"]
+__all__ = [
+    "Frequency",
+    "FrequencyForm",
+]
 
 MOST_IMAGES = 1000  # of a class, that its variances are computed from
 
 
 @dataclass(frozen=True)
 class Frequency:
-    """See `frequency`."""
-
-    coefficients: int = 64
-    step: float = 16.0
-    init: Init = "real"
-
-    @property
-    def codec(self) -> dct:
-        """What stores it."""
-        return dct(self.coefficients, self.step)
-
-    def __call__(self, pool: ClassPool, images_per_class: int, random: Random) -> FrequencyForm:
-        mask = selected(pool, self.coefficients)
-        images = initial_images(pool, images_per_class, self.init, random)
-        return FrequencyForm(images, mask, self.codec)
-
-
-def frequency(coefficients: int = 64, *, step: float = 16.0, init: Init = "real") -> Frequency:
     """Frequency parameterisation (FreD): images live in a few coefficients of the orthonormal cosine transform.
 
     For each class the coefficients whose variance over its real images, averaged over channels, is largest are kept, the same for all
@@ -51,11 +36,27 @@ def frequency(coefficients: int = 64, *, step: float = 16.0, init: Init = "real"
         pixels is one on coefficients; FreD's is scaled, hence its learning rate of 1e6.
     Reference: Shin et al., "Frequency Domain-based Dataset Distillation", NeurIPS 2023.
     Example:
-        >>> frequency(4)(toy_pool(), 2, Random(0)).decode().shape
+        >>> Frequency(4)(toy_pool(), 2, Random(0)).decode().shape
         torch.Size([6, 1, 8, 8])
     """
-    dct(coefficients, step)  # checks both
-    return Frequency(coefficients, step, init)
+
+    coefficients: int = 64
+    _: KW_ONLY
+    step: float = 16.0
+    init: Init = "real"
+
+    def __post_init__(self) -> None:
+        dct(self.coefficients, self.step)
+
+    @property
+    def codec(self) -> dct:
+        """What stores it."""
+        return dct(self.coefficients, self.step)
+
+    def __call__(self, pool: ClassPool, images_per_class: int, random: Random) -> FrequencyForm:
+        mask = selected(pool, self.coefficients)
+        images = initial_images(pool, images_per_class, self.init, random)
+        return FrequencyForm(images, mask, self.codec)
 
 
 class FrequencyForm(ImageForm):

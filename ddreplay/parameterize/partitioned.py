@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
 import torch
@@ -17,28 +17,13 @@ from ddreplay.parameterize.pixels import PixelForm
 from ddreplay.randomness import Random
 from ddreplay.storage.decoders import _windows, expand_partition
 
-__all__ = ["Partitioned", "partitioned"]
+__all__ = [
+    "Partitioned",
+]
 
 
 @dataclass(frozen=True)
 class Partitioned:
-    """See `partitioned`."""
-
-    factor: int = 2
-    init: Init = "real"
-    min_tile: int = 1
-
-    def __call__(self, pool: ClassPool, images_per_class: int, random: Random) -> Form:
-        if min(pool.shape[1:]) < self.factor * self.min_tile:
-            return replace(self, factor=1, min_tile=1)(pool, images_per_class, random)
-        tiles = images_per_class * self.factor**2
-        draws = initial_images(pool, tiles, self.init, random).unflatten(
-            0, (pool.classes, self.factor**2, images_per_class)
-        )
-        return PartitionedForm(_tile(draws, self.factor, pool.shape), pool.classes, self.factor)
-
-
-def partitioned(factor: int = 2, init: Init = "real", *, min_tile: int = 1) -> Partitioned:
     """Partition and expansion: every stored image is ``factor`` x ``factor`` smaller ones.
 
     A stored image is cut into ``factor`` x ``factor`` tiles, each enlarged to the full size (bilinear), column by column of tiles
@@ -48,10 +33,25 @@ def partitioned(factor: int = 2, init: Init = "real", *, min_tile: int = 1) -> P
 
     Reference: Zhao et al., "Improved Distribution Matching for Dataset Condensation", CVPR 2023, Sec. 4.1 (released code's order).
     """
-    if factor < 1:
-        raise ValueError(f"factor must be at least 1, got {factor}")
-    _check_init(init)
-    return Partitioned(factor, init, min_tile)
+
+    factor: int = 2
+    init: Init = "real"
+    _: KW_ONLY
+    min_tile: int = 1
+
+    def __post_init__(self) -> None:
+        if self.factor < 1:
+            raise ValueError(f"factor must be at least 1, got {self.factor}")
+        _check_init(self.init)
+
+    def __call__(self, pool: ClassPool, images_per_class: int, random: Random) -> Form:
+        if min(pool.shape[1:]) < self.factor * self.min_tile:
+            return replace(self, factor=1, min_tile=1)(pool, images_per_class, random)
+        tiles = images_per_class * self.factor**2
+        draws = initial_images(pool, tiles, self.init, random).unflatten(
+            0, (pool.classes, self.factor**2, images_per_class)
+        )
+        return PartitionedForm(_tile(draws, self.factor, pool.shape), pool.classes, self.factor)
 
 
 class PartitionedForm(PixelForm):

@@ -10,23 +10,22 @@ from ddreplay.data.pool import ClassPool
 from ddreplay.parameterize.form import Form, ImageForm, Init, _check_init, initial_images
 from ddreplay.randomness import Random
 
-__all__ = ["Pixels", "pixels"]
+__all__ = [
+    "Pixels",
+]
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """See `pixels`."""
+    """The images themselves, in network space and unclamped; they start as real images or as standard normal noise."""
 
     init: Init = "real"
 
+    def __post_init__(self) -> None:
+        _check_init(self.init)
+
     def __call__(self, pool: ClassPool, images_per_class: int, random: Random) -> Form:
         return PixelForm(initial_images(pool, images_per_class, self.init, random), pool.classes)
-
-
-def pixels(init: Init = "real") -> Pixels:
-    """The images themselves, in network space and unclamped; they start as real images or as standard normal noise."""
-    _check_init(init)
-    return Pixels(init)
 
 
 class PixelForm(ImageForm):

@@ -12,8 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ddreplay.data.pool import ClassPool
-from ddreplay.data.space import Shape, to_network
-from ddreplay.parameterize.form import encode
+from ddreplay.data.space import Shape, to_network, to_pixels
 from ddreplay.storage.codecs.codec import Codec
 from ddreplay.storage.decoders import select_beside, unpack
 
@@ -145,3 +144,8 @@ def _smallest(values: Sequence[int]) -> Tensor:
         if bool((wide.to(dtype).long() == wide).all()):
             return wide.to(dtype)
     return wide
+
+
+def encode(codec: Codec, images: Sequence[Tensor], pool: ClassPool) -> dict[str, Tensor]:
+    """Images of each class in network space -> what the codec stores."""
+    return codec.encode([to_pixels(x.detach().float(), pool.mean, pool.std).cpu() for x in images])

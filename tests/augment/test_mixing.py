@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from ddreplay.augment.mixing import MixTransform, cutmix, mixup
+from ddreplay.augment.mixing import CutMix, MixTransform, MixUp
 from ddreplay.data.pool import Batch
 from ddreplay.randomness import Random
 
@@ -31,7 +31,7 @@ def oracle(x, y, classes, partner, transform):
     return mixed, labels
 
 
-@pytest.mark.parametrize("augment", [mixup(), mixup(0.2), cutmix(p=1.0), cutmix(2.0, 1.0)])
+@pytest.mark.parametrize("augment", [MixUp(), MixUp(0.2), CutMix(p=1.0), CutMix(2.0, 1.0)])
 def test_a_siamese_draw_mixes_both_sides_alike(augment):
     random = Random(2)
     for classes in (2, 3, 5):
@@ -50,7 +50,7 @@ def test_a_siamese_draw_mixes_both_sides_alike(augment):
     torch.testing.assert_close(one.x, oracle(*class_major(1, 4), 1, [1, 2, 3, 0], transform)[0])
 
 
-@pytest.mark.parametrize("augment", [mixup(), cutmix(p=1.0)])
+@pytest.mark.parametrize("augment", [MixUp(), CutMix(p=1.0)])
 def test_a_draw_for_a_batch_pairs_its_images(augment):
     x, y = class_major(3, 3)
     transform = augment.draw((2, 8, 6), Random(3), n=9)
@@ -61,7 +61,7 @@ def test_a_draw_for_a_batch_pairs_its_images(augment):
     torch.testing.assert_close(got.y, labels)
 
 
-@pytest.mark.parametrize("augment", [mixup(), cutmix(p=1.0)])
+@pytest.mark.parametrize("augment", [MixUp(), CutMix(p=1.0)])
 def test_mixing_equals_torchvision_with_the_same_parameters(augment):
     x, y = class_major(4, 2)
     transform = augment.draw((2, 8, 6), Random(4))
@@ -80,14 +80,14 @@ def test_mixing_equals_torchvision_with_the_same_parameters(augment):
 
 def test_soft_labels_mix_as_hard_ones():
     x, y = class_major(3, 2)
-    transform = mixup().draw((2, 8, 6), Random(5))
+    transform = MixUp().draw((2, 8, 6), Random(5))
     soft = torch.nn.functional.one_hot(y, 3)
     torch.testing.assert_close(transform.mix((x, soft), 3).y, transform.mix((x, y), 3).y)
     half = Batch(x[:4], y[:4] + 1)
     assert transform.mix(half, 3, blocks=2).y[:, 0].abs().max() == 0
 
 
-@pytest.mark.parametrize("augment", [mixup(), cutmix(p=1.0)])
+@pytest.mark.parametrize("augment", [MixUp(), CutMix(p=1.0)])
 def test_gradients_flow(augment):
     x, y = class_major(2, 2, (1, 4, 5))
     transform = augment.draw((1, 4, 5), Random(6))
@@ -97,11 +97,11 @@ def test_gradients_flow(augment):
 def test_shares_and_partners_fill_their_ranges():
     random = Random(7)
     for alpha in (0.3, 1.0, 3.0):
-        shares = torch.tensor([mixup(alpha).draw((1, 8, 8), random).share for _ in range(500)])
+        shares = torch.tensor([MixUp(alpha).draw((1, 8, 8), random).share for _ in range(500)])
         deviation = math.sqrt(1 / (4 * (2 * alpha + 1)))
         assert abs(shares.mean() - 0.5) < 5 * deviation / math.sqrt(500)
         assert abs(shares.std() / deviation - 1) < 0.15
-    draws = [cutmix().draw((1, 8, 12), random) for _ in range(500)]
+    draws = [CutMix().draw((1, 8, 12), random) for _ in range(500)]
     assert 190 < sum(draw.box is not None for draw in draws) < 310
     assert {1 + math.floor(draw.shift * 3) for draw in draws} == {1, 2, 3}
     for draw in draws:
@@ -117,32 +117,32 @@ def test_shares_and_partners_fill_their_ranges():
 def test_same_seed_same_mixing_and_the_callers_generator_is_untouched():
     x, y = class_major(3, 2)
     before = torch.get_rng_state()
-    for augment in (mixup(0.4), cutmix(0.4, 1.0)):
+    for augment in (MixUp(0.4), CutMix(0.4, 1.0)):
         for n in (None, 6):
             first, second = (augment.draw((2, 8, 6), Random(8), n=n).mix((x, y), 3) for _ in range(2))
             assert torch.equal(first.x, second.x)
             assert torch.equal(first.y, second.y)
         assert pickle.loads(pickle.dumps(augment)) == augment
     assert torch.equal(torch.get_rng_state(), before)
-    assert repr(cutmix()) == "Mix(kind='cutmix', alpha=1.0, p=0.5)"
+    assert repr(CutMix()) == "Mix(kind='cutmix', alpha=1.0, p=0.5)"
 
 
 def test_inputs_are_left_alone():
     x, y = class_major(3, 2)
     kept = x.clone()
-    cutmix(p=1.0).draw((2, 8, 6), Random(9)).mix((x, y), 3)
+    CutMix(p=1.0).draw((2, 8, 6), Random(9)).mix((x, y), 3)
     assert torch.equal(x, kept)
 
 
 def test_errors_name_what_is_wrong():
     x, y = class_major(3, 2)
     with pytest.raises(ValueError, match="alpha must be positive and finite, got 0"):
-        mixup(0.0)
+        MixUp(0.0)
     with pytest.raises(ValueError, match="p must be between 0 and 1, got 2"):
-        cutmix(p=2.0)
+        CutMix(p=2.0)
     with pytest.raises(ValueError, match="equal blocks of 4 classes, got 6 images"):
-        mixup().draw((2, 8, 6), Random(0)).mix((x, y), 4)
+        MixUp().draw((2, 8, 6), Random(0)).mix((x, y), 4)
     with pytest.raises(ValueError, match="n=5 images, got 6"):
-        mixup().draw((2, 8, 6), Random(0), n=5).mix((x, y), 3)
+        MixUp().draw((2, 8, 6), Random(0), n=5).mix((x, y), 3)
     with pytest.raises(ValueError, match="each of the 4 classes, got 3"):
-        mixup().draw((2, 8, 6), Random(0)).mix((x, torch.rand(6, 3)), 4)
+        MixUp().draw((2, 8, 6), Random(0)).mix((x, torch.rand(6, 3)), 4)

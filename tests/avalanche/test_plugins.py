@@ -17,8 +17,8 @@ from avalanche.training.supervised import DER, ER_ACE, ER_AML, MER, MIR, GDumb, 
 from jaxtyping import TypeCheckError
 from toy_streams import MEAN, STD, Seen, label_free_stream, linear, task_labelled_stream
 
-from ddreplay import convnet, dm
-from ddreplay.augment.siamese import siamese
+from ddreplay import ConvNet, dm
+from ddreplay.augment.siamese import Siamese
 from ddreplay.avalanche import (
     AugmentPlugin,
     CondensedBuffer,
@@ -121,7 +121,7 @@ def test_new_and_replayed_images_are_augmented_in_training_alone() -> None:
 def test_the_drawn_operations_follow_from_the_seed() -> None:
     def weights(seed: int) -> torch.Tensor:
         torch.manual_seed(0)
-        strategy = base(plugins=[AugmentPlugin(siamese(), seed=seed)])
+        strategy = base(plugins=[AugmentPlugin(Siamese(), seed=seed)])
         strategy.train(next(iter(STREAMS["label-free"]().train_stream)))
         return torch.cat([p.detach().flatten() for p in strategy.model.parameters()])
 
@@ -246,7 +246,7 @@ class LongestBatch(Seen):
 )
 def test_er_ace_replays_from_a_memory_smaller_than_its_batch(how: Any, caplog: pytest.LogCaptureFixture) -> None:
     memory = CondensedBuffer(
-        condenser=dm(convnet(width=8), bank=2, steps=2, batch_real=4),
+        condenser=dm(ConvNet(width=8), bank=2, steps=2, batch_real=4),
         **{"images_per_class": 2, "mean": MEAN, "std": STD, "device": "cpu", **how},
     )
     with caplog.at_level(logging.WARNING):

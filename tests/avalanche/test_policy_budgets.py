@@ -10,10 +10,10 @@ import torch
 from avalanche.benchmarks.scenarios.online import split_online_stream
 from toy_streams import MEAN, STD, Images, labelled, noisy, plain, task_labelled_stream
 
-from ddreplay import convnet, dm
+from ddreplay import ConvNet, dm
 from ddreplay.avalanche import Budget, CondensedBuffer, RingBuffer
 
-QUICK = dm(convnet(width=8), bank=2, steps=2, batch_real=4)
+QUICK = dm(ConvNet(width=8), bank=2, steps=2, batch_real=4)
 SPACE: dict[str, Any] = {"mean": MEAN, "std": STD, "device": "cpu"}
 
 

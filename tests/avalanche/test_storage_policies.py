@@ -28,11 +28,11 @@ from toy_streams import (
     task_labelled_stream,
 )
 
-from ddreplay import convnet, dm
+from ddreplay import ConvNet, dm
 from ddreplay.avalanche import CondensedBuffer, RingBuffer
-from ddreplay.storage.codecs.plain import float32
+from ddreplay.storage.codecs import float32
 
-QUICK = dm(convnet(width=8), bank=2, steps=2, batch_real=4)
+QUICK = dm(ConvNet(width=8), bank=2, steps=2, batch_real=4)
 SPACE: dict[str, Any] = {"mean": MEAN, "std": STD, "device": "cpu"}
 
 

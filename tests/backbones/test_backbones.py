@@ -8,18 +8,18 @@ import torch.nn.functional as F
 from torch import nn
 
 from ddreplay.backbones import (
+    MLP,
+    VGG11,
+    AlexNet,
     AvgPool2x2,
+    ConvNet,
+    LeNet,
     Probe,
-    alexnet,
+    ResNet18,
     as_factory,
-    convnet,
     find_classifier,
     has_batchnorm,
-    lenet,
-    mlp,
-    resnet18,
     settle_batchnorm,
-    vgg11,
 )
 from ddreplay.randomness import Random
 
@@ -38,14 +38,14 @@ def count(net):
 
 
 def test_the_default_network_is_the_literatures():
-    net = make(convnet(), (3, 32, 32), 10)
+    net = make(ConvNet(), (3, 32, 32), 10)
     first, other = 3 * 128 * 9 + 128 + 2 * 128, 128 * 128 * 9 + 128 + 2 * 128
     assert net.classifier.in_features == 2048
     assert count(net) == first + 2 * other + 2048 * 10 + 10
 
 
 def test_the_default_network_equals_its_formula():
-    net = make(convnet(width=6), (3, 16, 12), 4).double()
+    net = make(ConvNet(width=6), (3, 16, 12), 4).double()
     x = images(5, (3, 16, 12), torch.float64)
     y = x
     for block in net.blocks:
@@ -77,7 +77,7 @@ def test_the_default_network_equals_its_formula():
     ],
 )
 def test_depth_goes_by_the_image(shape, depth, side):
-    net = make(convnet(width=4), shape)
+    net = make(ConvNet(width=4), shape)
     assert len(net.blocks) == depth
     seen = Probe(net, taps=[f"blocks.{depth - 1}.pool"])(images(2, shape))
     assert seen.maps[f"blocks.{depth - 1}.pool"].shape == (2, 4, *side)
@@ -89,7 +89,7 @@ def test_depth_goes_by_the_image(shape, depth, side):
 @pytest.mark.parametrize("activation", ["sigmoid", "relu", "leakyrelu", "swish"])
 @pytest.mark.parametrize("pooling", ["none", "max", "avg"])
 def test_variants_run_and_have_the_right_number_of_parameters(norm, activation, pooling):
-    net = make(convnet(8, 2, norm, activation, pooling), (3, 9, 8), 3)
+    net = make(ConvNet(8, 2, norm, activation, pooling), (3, 9, 8), 3)
     logits, embedding, _ = Probe(net)(images(4, (3, 9, 8)))
     sizes = [(9, 8), (9, 8) if pooling == "none" else (4, 4), (9, 8) if pooling == "none" else (2, 2)]
     per_norm = [8 * h * w if norm == "layer" else 8 for h, w in sizes[:2]]
@@ -102,7 +102,7 @@ def test_variants_run_and_have_the_right_number_of_parameters(norm, activation, 
 
 
 def test_layers_of_a_block_are_addressable():
-    net = make(convnet(width=4), (3, 8, 8))
+    net = make(ConvNet(width=4), (3, 8, 8))
     names = [f"blocks.{i}.{part}" for i in range(2) for part in ("conv", "norm", "act", "pool")]
     x = images(3, (3, 8, 8))
     maps = Probe(net, taps=names)(x).maps
@@ -116,24 +116,24 @@ def test_layers_of_a_block_are_addressable():
 @pytest.mark.parametrize(
     ("factory", "shape", "features", "parameters"),
     [
-        (lenet(), (3, 32, 32), 84, (75 + 1) * 6 + (150 + 1) * 16 + (400 + 1) * 120 + 121 * 84 + 85 * 10),
-        (lenet(), (1, 28, 28), 84, (25 + 1) * 6 + (150 + 1) * 16 + (400 + 1) * 120 + 121 * 84 + 85 * 10),
+        (LeNet(), (3, 32, 32), 84, (75 + 1) * 6 + (150 + 1) * 16 + (400 + 1) * 120 + 121 * 84 + 85 * 10),
+        (LeNet(), (1, 28, 28), 84, (25 + 1) * 6 + (150 + 1) * 16 + (400 + 1) * 120 + 121 * 84 + 85 * 10),
         (
-            alexnet(),
+            AlexNet(),
             (3, 32, 32),
             3072,
             (75 + 1) * 128 + (3200 + 1) * 192 + (1728 + 1) * 256 + (2304 + 1) * 192 + (1728 + 1) * 192 + 3073 * 10,
         ),
-        (alexnet("batch"), (1, 28, 28), 3072, None),
-        (vgg11(), (3, 32, 32), 512, None),
-        (vgg11("batch"), (1, 28, 28), 512, None),
-        (vgg11(), (3, 8, 12), 512, None),
-        (resnet18("batch"), (3, 32, 32), 512, 11_173_962),
-        (resnet18(), (1, 28, 28), 512, None),
-        (resnet18(), (3, 12, 10), 512, None),
-        (resnet18(pooling="avg"), (3, 32, 32), 8192, None),
-        (resnet18("batch", "avg"), (1, 28, 28), 4608, None),
-        (mlp(), (1, 28, 28), 128, 785 * 128 + 129 * 128 + 129 * 10),
+        (AlexNet("batch"), (1, 28, 28), 3072, None),
+        (VGG11(), (3, 32, 32), 512, None),
+        (VGG11("batch"), (1, 28, 28), 512, None),
+        (VGG11(), (3, 8, 12), 512, None),
+        (ResNet18("batch"), (3, 32, 32), 512, 11_173_962),
+        (ResNet18(), (1, 28, 28), 512, None),
+        (ResNet18(), (3, 12, 10), 512, None),
+        (ResNet18(pooling="avg"), (3, 32, 32), 8192, None),
+        (ResNet18("batch", "avg"), (1, 28, 28), 4608, None),
+        (MLP(), (1, 28, 28), 128, 785 * 128 + 129 * 128 + 129 * 10),
     ],
 )
 def test_families(factory, shape, features, parameters):
@@ -155,10 +155,10 @@ def test_families(factory, shape, features, parameters):
 def test_vgg11_has_the_literatures_size():
     widths = [3, 64, 128, 256, 256, 512, 512, 512, 512]
     convolutions = sum((a * 9 + 1) * b + 2 * b for a, b in pairwise(widths))
-    assert count(make(vgg11(), (3, 32, 32), 10)) == convolutions + 513 * 10
+    assert count(make(VGG11(), (3, 32, 32), 10)) == convolutions + 513 * 10
 
 
-@pytest.mark.parametrize("factory", [convnet(8), lenet(), mlp(8)])
+@pytest.mark.parametrize("factory", [ConvNet(8), LeNet(), MLP(8)])
 def test_factories_are_values_and_seeded_by_the_scope(factory):
     shape = (3, 16, 16)
     assert pickle.loads(pickle.dumps(factory)) == factory
@@ -219,14 +219,14 @@ def test_probe_finds_the_linear_layer_that_runs_last():
 
 
 def test_probe_leaves_nothing_on_the_network():
-    net = make(convnet(4), (3, 8, 8))
+    net = make(ConvNet(4), (3, 8, 8))
     Probe(net, taps=["blocks.0"])(images(2, (3, 8, 8)))
     with pytest.raises(RuntimeError):
         Probe(net, taps=["blocks.0"])(images(2, (2, 8, 8)))
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
 
 
-@pytest.mark.parametrize("factory", [convnet(4), as_factory(Forked)])
+@pytest.mark.parametrize("factory", [ConvNet(4), as_factory(Forked)])
 def test_probe_works_under_function_transforms(factory):
     shape, x = (3, 8, 8), images(4, (3, 8, 8))
     nets = [make(factory, shape, seed=seed).eval() for seed in range(3)]
@@ -250,7 +250,7 @@ def test_probe_works_under_function_transforms(factory):
 
 
 def test_probe_errors():
-    net = make(convnet(4), (3, 8, 8))
+    net = make(ConvNet(4), (3, 8, 8))
     with pytest.raises(ValueError, match=r"'blocks.7'.*blocks.0.conv"):
         Probe(net, taps=["blocks.7"])
     headless = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -283,11 +283,11 @@ def test_a_network_becomes_a_factory_of_fresh_ones():
 
 
 def test_functions_become_factories_by_what_they_need():
-    assert as_factory(convnet(4)) == convnet(4)
+    assert as_factory(ConvNet(4)) == ConvNet(4)
     for net in (Forked, lambda classes: Forked(classes), lambda classes, width=3: Forked(classes)):
         assert as_factory(net)((3, 8, 8), 9).head.out_features == 9
     assert (
-        as_factory(lambda shape, classes, *, width=4: mlp(width)(shape, classes))((3, 8, 8), 9).classifier.in_features
+        as_factory(lambda shape, classes, *, width=4: MLP(width)(shape, classes))((3, 8, 8), 9).classifier.in_features
         == 4
     )
     with pytest.raises(TypeError, match="got str"):
@@ -318,25 +318,25 @@ def test_batch_norm_settles_on_the_images():
     assert not net.norm.training
     assert net.drop.training
     assert net.conv.weight.grad is None
-    plain = make(convnet(4), (3, 8, 8)).eval()
+    plain = make(ConvNet(4), (3, 8, 8)).eval()
     settle_batchnorm(plain, x)
     assert not plain.training
 
 
 def test_errors_name_what_is_wrong():
     for call, message in (
-        (lambda: convnet(norm="spectral"), "norm must be one of none, batch, layer, instance, group, got 'spectral'"),
-        (lambda: convnet(activation="tanh"), "activation must be one of"),
-        (lambda: convnet(pooling="median"), "pooling must be one of"),
-        (lambda: convnet(width=0), "width must be at least 1, got 0"),
-        (lambda: convnet(depth=0), "depth must be at least 1"),
-        (lambda: convnet(depth=4)((3, 8, 8), 2), "depth=4 halves 8x8 images to nothing"),
-        (lambda: convnet(width=6, norm="group")((3, 8, 8), 2), "multiple of 4, got 6"),
-        (lambda: convnet(4)((3, 8, 8), 0), "classes must be at least 1, got 0"),
-        (lambda: lenet()((3, 12, 12), 2), "too small"),
-        (lambda: resnet18()((3, 8, 8), 2), "two pixels or more"),
-        (lambda: resnet18("batch", "avg")((3, 7, 7), 2), "too small"),
-        (lambda: resnet18(pooling="max"), "pooling must be stride or avg, got 'max'"),
+        (lambda: ConvNet(norm="spectral"), "norm must be one of none, batch, layer, instance, group, got 'spectral'"),
+        (lambda: ConvNet(activation="tanh"), "activation must be one of"),
+        (lambda: ConvNet(pooling="median"), "pooling must be one of"),
+        (lambda: ConvNet(width=0), "width must be at least 1, got 0"),
+        (lambda: ConvNet(depth=0), "depth must be at least 1"),
+        (lambda: ConvNet(depth=4)((3, 8, 8), 2), "depth=4 halves 8x8 images to nothing"),
+        (lambda: ConvNet(width=6, norm="group")((3, 8, 8), 2), "multiple of 4, got 6"),
+        (lambda: ConvNet(4)((3, 8, 8), 0), "classes must be at least 1, got 0"),
+        (lambda: LeNet()((3, 12, 12), 2), "too small"),
+        (lambda: ResNet18()((3, 8, 8), 2), "two pixels or more"),
+        (lambda: ResNet18("batch", "avg")((3, 7, 7), 2), "too small"),
+        (lambda: ResNet18(pooling="max"), "pooling must be stride or avg, got 'max'"),
     ):
         with pytest.raises(ValueError, match=message):
             call()

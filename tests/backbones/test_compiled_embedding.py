@@ -9,13 +9,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ddreplay import ClassPool, convnet, evaluate, methods
+from ddreplay import ClassPool, ConvNet, evaluate, methods
 from ddreplay.backbones import Probe, probe
 from ddreplay.backbones.compiling import Compiled
-from ddreplay.methods import selections as coresets
+from ddreplay.methods import selections
 from ddreplay.networks import queue
 
-NET = convnet(width=4)
+NET = ConvNet(width=4)
 evaluation = importlib.import_module("ddreplay.evaluate")
 
 
@@ -62,7 +62,7 @@ def test_evaluation_compiled_is_the_evaluation(
     toy_pool: Callable[..., ClassPool], calls: list[tuple[int, ...]]
 ) -> None:
     pool, short = toy_pool(), evaluation.PROTOCOLS["dc2021"].scaled(4)
-    condensed = coresets.random()(pool, 2, seed=0)
+    condensed = selections.random()(pool, 2, seed=0)
     slow = evaluate(condensed, pool, NET, protocol=short, seeds=1)
     assert not calls
     fast = evaluate(condensed, pool, NET, protocol=short, seeds=1, compile=True)

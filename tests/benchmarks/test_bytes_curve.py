@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import bytes_curve as bench
 from benchmarks.bytes_curve import SCALES, Scale, bytes_curve, crossings, memory_in_bytes, table
-from ddreplay.condense.image_count import fixed
+from ddreplay.condense.image_count import Fixed
 from ddreplay.datasets import load
 
 TINY = Scale("convnet(width=8)", (300,), 1, 2, 1, 60, 4)
@@ -25,22 +25,22 @@ def test_every_memory_stays_within_its_budget() -> None:
     pool = data.pool("train", device="cpu").select([0, 1, 2])
     test = data.pool("test", device="cpu").select([0, 1, 2])
     for name in (*bench.REAL, *bench.SYNTHETIC):
-        condenser = memory_in_bytes(name, TINY, data, fixed(3))
+        condenser = memory_in_bytes(name, TINY, data, Fixed(3))
         cell = bench.run_cell(condenser, pool, test, TINY, data, name, 300, 0)
         assert 0 < cell["nbytes"] <= 900
         assert 0 <= cell["accuracy"] <= 100
         assert cell["images"] == 3
     with pytest.raises(ValueError, match="among"):
-        memory_in_bytes("nothing", TINY, data, fixed(1))
+        memory_in_bytes("nothing", TINY, data, Fixed(1))
 
 
 def test_a_budget_below_one_image_is_a_gap() -> None:
     data = load("digits")
     pool = data.pool("train", device="cpu").select([0, 1])
-    condenser = memory_in_bytes("random uint8", TINY, data, fixed(1))
-    from ddreplay.condense.image_count import validated
+    condenser = memory_in_bytes("random uint8", TINY, data, Fixed(1))
+    from ddreplay.condense.image_count import Validated
 
-    condenser = memory_in_bytes("random uint8", TINY, data, validated())
+    condenser = memory_in_bytes("random uint8", TINY, data, Validated())
     cell = bench.run_cell(condenser, pool, pool, TINY, data, "random uint8", 40, 0)
     assert cell["accuracy"] is None
     assert table([cell, result("random jpeg", 40, 50.0)]).count("-") > 1

@@ -13,9 +13,9 @@ from benchmarks.report.records import read
 from benchmarks.streams import average_accuracy, backward_transfer, class_incremental_stream, forgetting
 from ddreplay import Distiller
 from ddreplay.avalanche import CondensedBuffer
-from ddreplay.condense.image_count import by_codec
+from ddreplay.condense.image_count import ByCodec
 from ddreplay.datasets import load
-from ddreplay.methods import selections as coresets
+from ddreplay.methods import selections
 
 TABLE = [[90.0, 0.0, 0.0], [60.0, 80.0, 0.0], [70.0, 50.0, 95.0]]
 
@@ -72,12 +72,12 @@ def test_the_default_memory_is_the_one_of_the_buffer() -> None:
     assert (made.codec.name, buffer.codec.name, made.compile) == ("webp", "avif", True)
     counted = CondensedBuffer(bytes_per_class=500, codec="bits").condenser
     assert isinstance(counted, Distiller)
-    assert counted.choose == by_codec()  # trials: the lowest of seven bit depths is not a low quality but none
+    assert counted.choose == ByCodec()  # trials: the lowest of seven bit depths is not a low quality but none
 
 
 def test_strategies_share_a_memory() -> None:
     pool = load("digits").pool("train", device="cpu")
-    shared = Shared(coresets.random())
+    shared = Shared(selections.random())
     assert shared(pool, 1, seed=0) is shared(pool, 1, seed=0)
     assert shared(pool, 1, seed=1) is not shared(pool, 1, seed=0)
 

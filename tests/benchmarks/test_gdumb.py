@@ -12,7 +12,7 @@ from benchmarks import gdumb
 from benchmarks.gdumb import SCALES, Cell, Stream, class_order, condenser, run_cell, table
 from benchmarks.report.records import read
 from ddreplay import ClassPool, CondensedSet
-from ddreplay.methods import selections as coresets
+from ddreplay.methods import selections
 
 # the released lists of DM's continual learning: the first twelve and the last four classes of every seed
 ORDERS = {
@@ -47,7 +47,7 @@ def test_too_few_classes_are_refused() -> None:
 
 def test_a_memory_sees_the_classes_of_its_step_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[int]] = []
-    real = coresets.random()
+    real = selections.random()
 
     def spy(pool: ClassPool, images_per_class: int, *, seed: int = 0) -> CondensedSet:
         seen.append(pool.class_ids.tolist())

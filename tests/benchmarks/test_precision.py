@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from ddreplay import ClassPool, convnet, dm, dsa
-from ddreplay.backbones import Probe, bfloat16, resnet18
+from ddreplay import ClassPool, ConvNet, dm, dsa
+from ddreplay.backbones import Bfloat16, Probe, ResNet18
 from ddreplay.cli import make_net
 from ddreplay.objectives import GramMatching
 
@@ -17,7 +17,7 @@ SHAPE = (3, 16, 16)
 
 def pair(seed: int = 0) -> tuple[torch.nn.Module, torch.nn.Module]:
     nets = []
-    for factory in (convnet(width=8), bfloat16(convnet(width=8))):
+    for factory in (ConvNet(width=8), Bfloat16(ConvNet(width=8))):
         torch.manual_seed(seed)
         nets.append(factory(SHAPE, 4))
     return nets[0], nets[1]
@@ -50,7 +50,7 @@ def test_maps_are_float32_for_the_terms_that_read_them() -> None:
 
 @pytest.mark.parametrize("method", ["dm", "dsa", "gram"])
 def test_methods_run_in_it(method: str, toy_pool: Callable[..., ClassPool]) -> None:
-    net = bfloat16(convnet(width=8))
+    net = Bfloat16(ConvNet(width=8))
     made = {
         "dm": dm(net, steps=3),
         "dsa": dsa(net, rounds=1, loops=(2, 1), batch_real=8),
@@ -62,12 +62,12 @@ def test_methods_run_in_it(method: str, toy_pool: Callable[..., ClassPool]) -> N
 
 
 def test_the_command_line_knows_it() -> None:
-    assert make_net("bfloat16(convnet(width=8))") == bfloat16(convnet(width=8))
-    assert repr(make_net("bfloat16(convnet)")) == repr(bfloat16(convnet()))
+    assert make_net("bfloat16(convnet(width=8))") == Bfloat16(ConvNet(width=8))
+    assert repr(make_net("bfloat16(convnet)")) == repr(Bfloat16(ConvNet()))
 
 
 def test_other_networks_get_a_clear_error() -> None:
-    assert isinstance(bfloat16(resnet18())((3, 32, 32), 2), torch.nn.Module)
+    assert isinstance(Bfloat16(ResNet18())((3, 32, 32), 2), torch.nn.Module)
     own = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 4))
     with pytest.raises(TypeError, match=r"autocast"):
-        bfloat16(own)(SHAPE, 4)
+        Bfloat16(own)(SHAPE, 4)

@@ -15,7 +15,7 @@ from benchmarks import __main__ as commands
 from benchmarks.report import records, tables
 from benchmarks.report.progress import Progress
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def finished(**protocol):

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from ddreplay import ClassPool, convnet, methods
+from ddreplay import ClassPool, ConvNet, methods
 from ddreplay.condense.class_sweep import can_sweep, sweep_classes
-from ddreplay.condense.optimizer import sgd
+from ddreplay.condense.optimizer import SGD
 from ddreplay.parameterize.pixels import PixelForm
 
 
@@ -59,7 +59,7 @@ def test_idm_by_class_is_idm_looped_over_classes(
     factor: int, toy_pool: Callable[..., ClassPool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     method = methods.idm(
-        convnet(width=8), steps=6, factor=factor, weight=0.05, train_steps=2, batch_train=8, push_interval=2
+        ConvNet(width=8), steps=6, factor=factor, weight=0.05, train_steps=2, batch_train=8, push_interval=2
     )
     found = []
     for swept in (True, False):
@@ -76,7 +76,7 @@ def test_idm_by_class_is_idm_looped_over_classes(
     [
         lambda p: torch.optim.Adam([p]),
         lambda p: torch.optim.SGD([p], lr=1, weight_decay=0.1),
-        lambda p: sgd(max_norm=1.0)([{"params": [p]}]),
+        lambda p: SGD(max_norm=1.0)([{"params": [p]}]),
         lambda p: torch.optim.SGD([{"params": [p]}, {"params": [p.clone().detach()]}], lr=1),
     ],
 )
@@ -85,4 +85,4 @@ def test_other_optimisers_are_left_to_the_loop(optimizer: Callable[..., torch.op
 
 
 def test_plain_sgd_is_swept() -> None:
-    assert can_sweep(sgd(lr=0.2)([{"params": [torch.nn.Parameter(torch.zeros(2))]}]))
+    assert can_sweep(SGD(lr=0.2)([{"params": [torch.nn.Parameter(torch.zeros(2))]}]))

@@ -9,36 +9,35 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddreplay import ClassPool, CondensedMemory, CondensedSet, Condenser, Distiller, convnet, dm
-from ddreplay.condense.image_count import ByCodec, at_quality, by_codec, candidates, fixed, validated
-from ddreplay.methods import selections as coresets
-from ddreplay.methods.selections import Coreset, RandomRule
-from ddreplay.methods.whitened import whitened
-from ddreplay.parameterize.basis import basis
-from ddreplay.parameterize.coded import coded
-from ddreplay.parameterize.frequency import frequency
-from ddreplay.parameterize.partitioned import partitioned
+from ddreplay import ClassPool, CondensedMemory, CondensedSet, Condenser, ConvNet, Distiller, dm
+from ddreplay.condense.image_count import AtQuality, ByCodec, Fixed, Validated, candidates
+from ddreplay.methods import selections
+from ddreplay.methods.selections import RandomRule, Selection
+from ddreplay.methods.whitened import Whitened
+from ddreplay.parameterize.basis import Basis
+from ddreplay.parameterize.coded import Coded
+from ddreplay.parameterize.frequency import Frequency
+from ddreplay.parameterize.partitioned import Partitioned
 from ddreplay.storage.budget import check_budget, fit, share_of
-from ddreplay.storage.codecs.codec import BudgetTooSmall, Codec
-from ddreplay.storage.codecs.plain import avif, bits, dct, float32, jpeg, uint8, webp
+from ddreplay.storage.codecs import BudgetTooSmall, Codec, avif, bits, dct, float32, jpeg, uint8, webp
 from ddreplay.storage.part import Part
 
 MakePool = Callable[..., ClassPool]
-NET = convnet(width=8)
-QUICK = validated(NET, visits=4)
+NET = ConvNet(width=8)
+QUICK = Validated(NET, visits=4)
 CODECS = [float32(), uint8(), bits(), jpeg(), webp(), avif(speed=9), dct(16)]
 DISTILLER = replace(dm(NET, steps=2, bank=1), choose=QUICK)
 FORMS = {
     "pixels": replace(DISTILLER, codec=jpeg()),
-    "partitioned": replace(DISTILLER, codec=jpeg(), parameterize=partitioned(2)),
-    "coded": replace(DISTILLER, parameterize=coded(webp(), every=2)),
-    "frequency": replace(DISTILLER, parameterize=frequency(8)),
+    "partitioned": replace(DISTILLER, codec=jpeg(), parameterize=Partitioned(2)),
+    "coded": replace(DISTILLER, parameterize=Coded(webp(), every=2)),
+    "frequency": replace(DISTILLER, parameterize=Frequency(8)),
     "uint8": replace(DISTILLER, codec=uint8()),
 }
 
 
-def real(codec: Codec) -> Coreset:
-    return Coreset(RandomRule(), codec, choose=QUICK)
+def real(codec: Codec) -> Selection:
+    return Selection(RandomRule(), codec, choose=QUICK)
 
 
 @pytest.mark.parametrize("codec", CODECS, ids=lambda c: c.name)
@@ -49,7 +48,7 @@ def test_real_images_never_exceed_the_budget(toy_pool: MakePool, codec: Codec, b
     try:
         found = real(codec)(pool, bytes_per_class=budget)
     except BudgetTooSmall:
-        one = Coreset(RandomRule(), codec.qualities()[0])(pool, 1)
+        one = Selection(RandomRule(), codec.qualities()[0])(pool, 1)
         assert one.nbytes > 0.9 * budget * classes  # another image may be a little smaller
         return
     assert found.nbytes <= budget * classes
@@ -84,14 +83,14 @@ def test_bytes_charged_are_bytes_on_disk_and_classes_can_be_dropped(
 
 @pytest.mark.parametrize("codec", [webp(20), avif(20, speed=9), dct(16)], ids=lambda c: c.name)
 def test_bytes_of_every_codec_are_bytes_on_disk(toy_pool: MakePool, tmp_path: Path, codec: Codec) -> None:
-    found = Coreset(RandomRule(), codec)(toy_pool(), 3)
+    found = Selection(RandomRule(), codec)(toy_pool(), 3)
     assert found.save(tmp_path / "a").stat().st_size == found.nbytes + found.header_nbytes
 
 
 def test_small_classes_are_paid_from_the_same_budget(toy_pool: MakePool) -> None:
     pool = toy_pool(images_per_class=9, shape=(3, 16, 16))
     rows = torch.cat([torch.arange(0, 2), torch.arange(9, 27)])
-    found = replace(FORMS["pixels"], choose=fixed(4))(pool.subset(rows), bytes_per_class=300)
+    found = replace(FORMS["pixels"], choose=Fixed(4))(pool.subset(rows), bytes_per_class=300)
     assert found.nbytes <= 900
     assert sorted(n for part in found.parts for n in part.counts) == [2, 4, 4]
 
@@ -101,11 +100,11 @@ def test_exactly_one_budget(toy_pool: MakePool) -> None:
         with pytest.raises(TypeError, match="exactly one"):
             check_budget(**{"images_per_class": None, **given})
         with pytest.raises(TypeError, match="exactly one"):
-            coresets.random()(toy_pool(), **given)
+            selections.random()(toy_pool(), **given)
         with pytest.raises(TypeError, match="exactly one"):
             DISTILLER(toy_pool(), **given)
         with pytest.raises(TypeError, match="exactly one"):
-            CondensedMemory(coresets.random(), **given)
+            CondensedMemory(selections.random(), **given)
     with pytest.raises(ValueError, match="bytes_per_class must be at least 1"):
         check_budget(None, 0)
     with pytest.raises(TypeError, match="max_bytes must be an integer"):
@@ -114,7 +113,7 @@ def test_exactly_one_budget(toy_pool: MakePool) -> None:
 
 def test_the_best_number_of_images_is_taken(toy_pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
     pool, tried = toy_pool(images_per_class=30), []
-    rule = validated()
+    rule = Validated()
     counts = candidates(pool, jpeg(), 150)
     target = counts[len(counts) // 2]
 
@@ -124,7 +123,7 @@ def test_the_best_number_of_images_is_taken(toy_pool: MakePool, monkeypatch: pyt
         return -float(abs(tried[-1] - target))
 
     monkeypatch.setattr(type(rule), "_score", score)
-    found = Coreset(RandomRule(), jpeg(), choose=rule)(pool, bytes_per_class=150)
+    found = Selection(RandomRule(), jpeg(), choose=rule)(pool, bytes_per_class=150)
     assert found.parts[0].counts == (target,) * 3
     assert len(tried) == len(set(tried))
 
@@ -134,7 +133,7 @@ def test_as_many_images_as_fit_at_a_quality(toy_pool: MakePool, codec: Codec) ->
     pool, counts = toy_pool(images_per_class=60), []
     family = codec.qualities()
     for share in (0.0, 0.3, 1.0):
-        n = at_quality(share)(pool, codec, 150, lambda pool, n: pytest.fail("no trial is made"), 0)
+        n = AtQuality(share)(pool, codec, 150, lambda pool, n: pytest.fail("no trial is made"), 0)
         wanted = family[round(share * (len(family) - 1))]
         sizes = [Part.of_images(pool, [pool.of_class(k)[:m] for k in range(3)], wanted).nbytes for m in (n, n + 1)]
         assert sizes[0] <= 450
@@ -142,19 +141,19 @@ def test_as_many_images_as_fit_at_a_quality(toy_pool: MakePool, codec: Codec) ->
         counts.append(n)
     assert counts == sorted(counts, reverse=True)
     assert counts[-1] < 60
-    assert at_quality()(pool, codec, 1e6, lambda pool, n: pytest.fail("no trial is made"), 0) == 60
-    found = replace(FORMS["pixels"], codec=codec, choose=at_quality())(pool, bytes_per_class=150)
+    assert AtQuality()(pool, codec, 1e6, lambda pool, n: pytest.fail("no trial is made"), 0) == 60
+    found = replace(FORMS["pixels"], codec=codec, choose=AtQuality())(pool, bytes_per_class=150)
     assert found.nbytes <= 450
     with pytest.raises(BudgetTooSmall):
-        replace(FORMS["pixels"], codec=codec, choose=at_quality())(pool, bytes_per_class=20)
+        replace(FORMS["pixels"], codec=codec, choose=AtQuality())(pool, bytes_per_class=20)
     with pytest.raises(ValueError, match="share"):
-        at_quality(1.5)
+        AtQuality(1.5)
 
 
 def test_small_images_keep_more_of_their_quality(toy_pool: MakePool) -> None:
     def chosen(side: int, share: float | None) -> int:
         pool = toy_pool(images_per_class=60, shape=(1, side, side))
-        return at_quality(share)(pool, jpeg(), 150, lambda pool, n: pytest.fail("no trial is made"), 0)
+        return AtQuality(share)(pool, jpeg(), 150, lambda pool, n: pytest.fail("no trial is made"), 0)
 
     assert chosen(8, None) == chosen(8, 1.5 / 8) != chosen(8, 1.5 / 16)
     assert chosen(16, None) == chosen(16, 1.5 / 16)
@@ -162,9 +161,14 @@ def test_small_images_keep_more_of_their_quality(toy_pool: MakePool) -> None:
 
 def test_only_what_is_no_picture_is_tried(toy_pool: MakePool) -> None:
     pool = toy_pool(images_per_class=30)
-    rule = ByCodec(pictures=fixed(7), others=fixed(3))
-    assert [rule(pool, codec, 150, coresets.random(), 0) for codec in (jpeg(), webp(), bits(), uint8())] == [7, 7, 3, 3]
-    assert coresets.random().choose == by_codec()
+    rule = ByCodec(pictures=Fixed(7), others=Fixed(3))
+    assert [rule(pool, codec, 150, selections.random(), 0) for codec in (jpeg(), webp(), bits(), uint8())] == [
+        7,
+        7,
+        3,
+        3,
+    ]
+    assert selections.random().choose == ByCodec()
 
 
 def test_candidates_end_where_nothing_fits_and_begin_where_all_fits(toy_pool: MakePool) -> None:
@@ -182,7 +186,7 @@ def test_candidates_end_where_nothing_fits_and_begin_where_all_fits(toy_pool: Ma
 
 def test_what_is_left_for_images_is_the_budget_without_labels_and_normalisation(toy_pool: MakePool) -> None:
     pool = toy_pool()
-    found = Coreset(RandomRule(), uint8())(pool, 2)
+    found = Selection(RandomRule(), uint8())(pool, 2)
     stored = sum(t.nbytes for t in found.parts[0].stored.values())
     assert share_of(pool, found.nbytes / 3, (2, 2, 2)) == stored
 
@@ -196,7 +200,7 @@ def test_the_chosen_number_ignores_the_global_state(toy_pool: MakePool) -> None:
 
 
 def test_fitting_keeps_what_fits_and_shrinks_what_does_not(toy_pool: MakePool) -> None:
-    found = Coreset(RandomRule(), jpeg(90))(toy_pool(images_per_class=20), 12)
+    found = Selection(RandomRule(), jpeg(90))(toy_pool(images_per_class=20), 12)
     assert fit(found, found.nbytes) is found
     for share in (0.95, 0.6, 0.3):
         budget = int(share * found.nbytes)
@@ -227,18 +231,18 @@ def test_a_memory_in_bytes(toy_pool: MakePool, make: Callable[[], Condenser]) ->
 
 
 @pytest.mark.parametrize("condenser", [real(jpeg()), FORMS["pixels"]], ids=["real", "condensed"])
-def test_more_images_than_fit_become_fewer(toy_pool: MakePool, condenser: Coreset | Distiller) -> None:
+def test_more_images_than_fit_become_fewer(toy_pool: MakePool, condenser: Selection | Distiller) -> None:
     pool = toy_pool(images_per_class=20, shape=(3, 16, 16))
-    found = replace(condenser, choose=fixed(18))(pool, bytes_per_class=75)
+    found = replace(condenser, choose=Fixed(18))(pool, bytes_per_class=75)
     assert found.nbytes <= 225
     assert 1 <= max(found.parts[0].counts) < 18
 
 
 def test_what_stands_beside_images_stays_or_is_refused(toy_pool: MakePool) -> None:
-    method = dm(convnet(width=8), steps=2)
+    method = dm(ConvNet(width=8), steps=2)
     pool = toy_pool(images_per_class=9)
-    combined = replace(method, parameterize=basis(2))(pool, 2)
+    combined = replace(method, parameterize=Basis(2))(pool, 2)
     with pytest.raises(BudgetTooSmall, match="beside its images"):
         fit(combined, combined.nbytes - 1)
-    white = whitened(method, rank=2)(pool, 4)
+    white = Whitened(method, rank=2)(pool, 4)
     assert len(fit(white, white.nbytes - 1, white.parts[0].codec).images().x) == 9

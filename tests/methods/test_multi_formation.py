@@ -10,18 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddreplay import ClassPool, convnet, methods
-from ddreplay.augment.mixing import cutmix
-from ddreplay.augment.siamese import DIGITS, composed, identity
+from ddreplay import ClassPool, ConvNet, methods
+from ddreplay.augment.mixing import CutMix
+from ddreplay.augment.siamese import DIGITS, Composed, Identity
 from ddreplay.backbones import Probe
-from ddreplay.condense.optimizer import sgd
+from ddreplay.condense.optimizer import SGD
 from ddreplay.evaluate import PROTOCOLS, Protocol, train
-from ddreplay.networks import Setting, trained_on_real
+from ddreplay.networks import Setting, TrainedOnReal
 from ddreplay.networks.real_batches import Representative
 from ddreplay.objectives import GradientMatching, Look, Side
 from ddreplay.randomness import Random
 
-NET = convnet(width=8)
+NET = ConvNet(width=8)
 MakePool = Callable[..., ClassPool]
 
 
@@ -31,7 +31,7 @@ def test_convolutions_alone_are_matched(metric: Any, vectorize: bool) -> None:
     with Random(0).scope():
         net = NET((1, 8, 8), 2).double()
     random = Random(0)
-    look = Look(net, Probe(net), identity.draw((1, 8, 8), random), identity, random)
+    look = Look(net, Probe(net), Identity().draw((1, 8, 8), random), Identity(), random)
     generator = torch.Generator().manual_seed(1)
     real, syn = (torch.randn(2 * n, 1, 8, 8, generator=generator, dtype=torch.float64) for n in (3, 2))
     term = GradientMatching(metric=metric, layers="conv", vectorize=vectorize)
@@ -56,8 +56,8 @@ def test_a_network_without_convolutions_is_refused(toy_pool: MakePool) -> None:
 
 
 def networks_of(pool: ClassPool, **how: Any) -> Any:
-    setting = Setting(pool, GradientMatching(), identity, 4, Random(0), lambda: pool.draw(1, Random(0)))
-    return trained_on_real(NET, **{"steps": 3, "images": 9, "batch_size": 4, **how}).start(setting)
+    setting = Setting(pool, GradientMatching(), Identity(), 4, Random(0), lambda: pool.draw(1, Random(0)))
+    return TrainedOnReal(NET, **{"steps": 3, "images": 9, "batch_size": 4, **how}).start(setting)
 
 
 def weights(net: nn.Module) -> Tensor:
@@ -97,7 +97,7 @@ def test_training_is_sgd_on_real_images_with_its_momentum_kept(toy_pool: MakePoo
 
 def test_mixing_is_used(toy_pool: MakePool) -> None:
     found = []
-    for mix in (None, cutmix(p=1.0)):
+    for mix in (None, CutMix(p=1.0)):
         networks = networks_of(toy_pool(), mix=mix)
         networks.show()
         networks.moved()
@@ -108,13 +108,13 @@ def test_mixing_is_used(toy_pool: MakePool) -> None:
 def test_the_step_size_grows_with_the_stored_images() -> None:
     images = torch.zeros(6, 1, 2, 2, requires_grad=True)
     for n in (1, 3):
-        optimizer = sgd(0.1, per_image=True)([{"params": [images], "stored_per_class": n}])
+        optimizer = SGD(0.1, per_image=True)([{"params": [images], "stored_per_class": n}])
         assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * n)
 
 
 def test_a_gradient_is_shortened_to_its_norm() -> None:
     images = torch.zeros(2, 1, 2, 2, requires_grad=True)
-    optimizer = sgd(1.0, 0.0, max_norm=2.0)([{"params": [images], "stored_per_class": 1}])
+    optimizer = SGD(1.0, 0.0, max_norm=2.0)([{"params": [images], "stored_per_class": 1}])
     images.grad = torch.full_like(images, 5.0)
     optimizer.step()
     assert float(images.detach().norm()) == pytest.approx(2.0, rel=1e-4)
@@ -153,8 +153,8 @@ def test_the_papers_protocol_drops_the_rate_in_place(toy_pool: MakePool) -> None
 
 def test_the_papers_protocol_mixes_and_leaves_cutout_out(toy_pool: MakePool) -> None:
     protocol = PROTOCOLS["idc2022"]
-    assert protocol.augmentation() == composed("color", "crop", "flip", "scale", "rotate")
-    assert protocol.on(DIGITS).augmentation() == composed("color", "crop", "scale", "rotate")
+    assert protocol.augmentation() == Composed("color_crop_flip_scale_rotate")
+    assert protocol.on(DIGITS).augmentation() == Composed("color_crop_scale_rotate")
     pool = toy_pool()
     found = []
     for mix in (0.0, 1.0):

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from ddreplay import ClassPool, convnet
-from ddreplay.methods import selections as coresets
+from ddreplay import ClassPool, ConvNet
+from ddreplay.methods import selections
 from ddreplay.methods.selections import error_norms, farthest_first, forgetting_counts, herd
 from ddreplay.randomness import Random
 
-NET = convnet(width=4)
+NET = ConvNet(width=4)
 
 
 def test_k_center_takes_the_middle_and_then_the_farthest() -> None:
@@ -56,13 +56,13 @@ def test_error_norms_are_gradients_of_the_loss(toy_pool: Callable[..., ClassPool
         torch.testing.assert_close(plain[k], bias.norm(), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("make", [coresets.forgetting, coresets.el2n, coresets.grand])
-def test_directions_are_opposite(make: Callable[..., coresets.Coreset], toy_pool: Callable[..., ClassPool]) -> None:
+@pytest.mark.parametrize("make", [selections.forgetting, selections.el2n, selections.grand])
+def test_directions_are_opposite(make: Callable[..., selections.Selection], toy_pool: Callable[..., ClassPool]) -> None:
     pool = toy_pool(images_per_class=10)
     hard, easy = (
         make(NET, keep=keep, epochs=3, networks=1).rule(pool, 10, Random(0)) for keep in ("hardest", "easiest")
     )
     for a, b in zip(hard, easy, strict=True):
         assert sorted(a.tolist()) == list(range(10))
-        if make is not coresets.forgetting:  # whose counts tie
+        if make is not selections.forgetting:  # whose counts tie
             assert a.tolist() == b.tolist()[::-1]

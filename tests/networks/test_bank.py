@@ -9,26 +9,26 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddreplay import ClassPool, convnet, dc, dm
-from ddreplay.augment.siamese import identity, siamese
-from ddreplay.networks import Setting, banked, fresh
-from ddreplay.objectives import GradientMatching, MeanEmbedding, warmup
+from ddreplay import ClassPool, ConvNet, dc, dm
+from ddreplay.augment.siamese import Identity, Siamese
+from ddreplay.networks import Banked, Fresh, Setting
+from ddreplay.objectives import GradientMatching, MeanEmbedding, WarmUp
 from ddreplay.objectives.term import Term
 from ddreplay.randomness import Random
 
 MakePool = Callable[..., ClassPool]
-NET = convnet(width=8)
+NET = ConvNet(width=8)
 
 
 def setting(pool: ClassPool, seed: int = 0, objective: Term | None = None, chunk: int | None = None) -> Setting:
     return Setting(
-        pool, objective or MeanEmbedding(), siamese(), 4, Random(seed), lambda: pool.draw(1, Random(0)), 1, chunk
+        pool, objective or MeanEmbedding(), Siamese(), 4, Random(seed), lambda: pool.draw(1, Random(0)), 1, chunk
     )
 
 
 def test_a_banks_statistics_are_the_class_means_in_float64(toy_pool: MakePool) -> None:
     pool = toy_pool(images_per_class=7)
-    bank = banked(NET, 3, images=None).build(setting(pool, chunk=5)).fill()
+    bank = Banked(NET, 3, images=None).build(setting(pool, chunk=5)).fill()
     for position in range(3):
         look, statistic = bank.entry(position)
         look.net.double()
@@ -42,7 +42,7 @@ def test_a_banks_statistics_are_the_class_means_in_float64(toy_pool: MakePool) -
 
 def test_entries_differ_in_network_and_draw_and_follow_from_their_seed(toy_pool: MakePool) -> None:
     pool = toy_pool()
-    one, two = banked(NET, 4).build(setting(pool, 1)), banked(NET, 4).build(setting(pool, 1))
+    one, two = Banked(NET, 4).build(setting(pool, 1)), Banked(NET, 4).build(setting(pool, 1))
     for a, b in zip(range(4), range(4), strict=True):
         assert torch.equal(one.entry(a)[1][0], two.entry(b)[1][0])
     values = [one.entry(k)[1][0] for k in range(4)]
@@ -61,7 +61,7 @@ def test_real_images_are_read_once(toy_pool: MakePool, monkeypatch: pytest.Monke
 
 
 def test_refreshing_at_every_step_shows_a_new_network_every_time(toy_pool: MakePool) -> None:
-    networks = banked(NET, 3, images=4, refresh=1).start(setting(toy_pool()))
+    networks = Banked(NET, 3, images=4, refresh=1).start(setting(toy_pool()))
     seen = []
     for _ in range(12):
         look, statistic = networks.show()
@@ -76,7 +76,7 @@ def test_the_limit_of_refreshing_is_fresh_in_distribution(toy_pool: MakePool) ->
     """Means over many shown statistics agree within their standard errors."""
 
     def moments(source: object) -> tuple[torch.Tensor, torch.Tensor]:
-        context = replace(setting(toy_pool(), seed=7), augment=identity)
+        context = replace(setting(toy_pool(), seed=7), augment=Identity())
         networks = source.start(context)  # type: ignore[attr-defined]
         found = []
         for _ in range(300):
@@ -85,12 +85,12 @@ def test_the_limit_of_refreshing_is_fresh_in_distribution(toy_pool: MakePool) ->
         values = torch.stack(found)
         return values.mean(), values.std() / 300**0.5
 
-    (a, sa), (b, sb) = moments(fresh(NET)), moments(banked(NET, 5, images=4, refresh=1))
+    (a, sa), (b, sb) = moments(Fresh(NET)), moments(Banked(NET, 5, images=4, refresh=1))
     assert abs(a - b) < 4 * (sa**2 + sb**2).sqrt()
 
 
 def test_refreshing_now_and_then_replaces_the_oldest(toy_pool: MakePool) -> None:
-    source = banked(NET, 2, refresh=3)
+    source = Banked(NET, 2, refresh=3)
     bank = source.build(setting(toy_pool()))
     networks = bank.start(bank.setting)
     changed = []
@@ -105,7 +105,7 @@ def test_refreshing_now_and_then_replaces_the_oldest(toy_pool: MakePool) -> None
 def test_a_bank_serves_several_budgets(toy_pool: MakePool) -> None:
     pool = toy_pool()
     method = dm(NET, steps=4, bank=2)
-    bank = banked(NET, 2).build(setting(pool, objective=method.objective)).fill()
+    bank = Banked(NET, 2).build(setting(pool, objective=method.objective)).fill()
     assert bank.nbytes > 0
     shared = replace(method, networks=bank)
     assert shared(pool, 1).stored_images == 3
@@ -115,17 +115,17 @@ def test_a_bank_serves_several_budgets(toy_pool: MakePool) -> None:
 
 
 def test_what_cannot_be_banked_says_so(toy_pool: MakePool) -> None:
-    schedule = replace(dc(NET, rounds=1), networks=banked(NET, 2), objective=GradientMatching(warmup()))
+    schedule = replace(dc(NET, rounds=1), networks=Banked(NET, 2), objective=GradientMatching(WarmUp()))
     with pytest.raises(ValueError, match="cannot be banked"):
         schedule(toy_pool(), 1)
     with pytest.raises(ValueError, match="size"):
-        banked(NET, 0)
+        Banked(NET, 0)
     with pytest.raises(ValueError, match="refresh"):
-        banked(NET, 2, refresh=0)
+        Banked(NET, 2, refresh=0)
 
 
 def test_gradients_can_be_banked(toy_pool: MakePool) -> None:
-    method = replace(dc(NET, rounds=3, loops=(1, 0)), networks=banked(NET, 2))
+    method = replace(dc(NET, rounds=3, loops=(1, 0)), networks=Banked(NET, 2))
     assert torch.isfinite(method(toy_pool(), 1).images().x).all()
 
 
@@ -133,8 +133,8 @@ def test_a_trained_bank_knows_the_real_images_at_different_ages(toy_pool: MakePo
     pool = toy_pool(images_per_class=20)
 
     def losses(trained: int) -> torch.Tensor:
-        context = replace(setting(pool, 3), augment=identity)
-        bank = banked(NET, 6, trained=trained).build(context).fill()
+        context = replace(setting(pool, 3), augment=Identity())
+        bank = Banked(NET, 6, trained=trained).build(context).fill()
         nets = [bank.entry(k)[0].net for k in range(6)]
         assert not any(p.requires_grad or p.grad is not None for net in nets for p in net.parameters())
         everything = pool.all()
@@ -146,7 +146,7 @@ def test_a_trained_bank_knows_the_real_images_at_different_ages(toy_pool: MakePo
     assert known.median() < 0.5 * new.median()
     assert known.max() > 2 * known.min()  # ages differ
     with pytest.raises(ValueError, match="trained"):
-        banked(NET, trained=-1)
+        Banked(NET, trained=-1)
     with pytest.raises(ValueError, match="trained"):
         dm(NET, trained=10)
 

@@ -10,21 +10,21 @@ from typing import Any
 import pytest
 import torch
 
-from ddreplay import ClassPool, convnet
-from ddreplay.augment.siamese import identity
+from ddreplay import ClassPool, ConvNet
+from ddreplay.augment.siamese import Identity
 from ddreplay.data.pool import Batch
-from ddreplay.networks import Pretrained, Setting, model_queue
+from ddreplay.networks import ModelQueue, Pretrained, Setting
 from ddreplay.networks.queue import QueuedNetworks
 from ddreplay.objectives import MeanEmbedding
 from ddreplay.randomness import Random
 
 MakePool = Callable[..., ClassPool]
-NET = convnet(width=4)
+NET = ConvNet(width=4)
 
 
 def queue(pool: ClassPool, seed: int = 0, **how: Any) -> QueuedNetworks:
-    setting = Setting(pool, MeanEmbedding(), identity, 4, Random(seed), lambda: Batch(torch.empty(0), torch.empty(0)))
-    found = model_queue(NET, batch_size=4, **how).start(setting)
+    setting = Setting(pool, MeanEmbedding(), Identity(), 4, Random(seed), lambda: Batch(torch.empty(0), torch.empty(0)))
+    found = ModelQueue(NET, batch_size=4, **how).start(setting)
     assert isinstance(found, QueuedNetworks)
     return found
 
@@ -153,4 +153,4 @@ def test_it_goes_on_from_its_state(toy_pool: MakePool) -> None:
 )
 def test_wrong_settings_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must be at least"):
-        model_queue(NET, **wrong)
+        ModelQueue(NET, **wrong)

@@ -8,23 +8,23 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ddreplay import ClassPool, convnet, methods
-from ddreplay.augment.siamese import identity
+from ddreplay import ClassPool, ConvNet, methods
+from ddreplay.augment.siamese import Identity
 from ddreplay.backbones import Probe
 from ddreplay.data.clustering import kmeans, representatives
-from ddreplay.networks.real_batches import representative, representative_images, uniform
+from ddreplay.networks.real_batches import Representative, RepresentativeImages, Uniform
 from ddreplay.objectives import Look
 from ddreplay.randomness import Random
 
 MakePool = Callable[..., ClassPool]
-NET = convnet(width=4)
+NET = ConvNet(width=4)
 
 
 def look(pool: ClassPool, seed: int = 0) -> Look:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         net = NET(pool.shape, pool.classes)
-    return Look(net, Probe(net), identity.draw(pool.shape, Random(0)), identity, Random(0))
+    return Look(net, Probe(net), Identity().draw(pool.shape, Random(0)), Identity(), Random(0))
 
 
 def blobs() -> torch.Tensor:
@@ -68,7 +68,7 @@ def test_distinct_representatives_differ_and_few_rows_repeat() -> None:
 
 def test_a_selection_is_kept_for_the_interval(toy_pool: MakePool) -> None:
     pool = toy_pool(images_per_class=12)
-    drawer, random = representative(interval=3).start(pool), Random(0)
+    drawer, random = Representative(interval=3).start(pool), Random(0)
     found = [drawer(look(pool), 4, random).x for _ in range(7)]
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[1], found[2])
@@ -79,7 +79,7 @@ def test_a_selection_is_kept_for_the_interval(toy_pool: MakePool) -> None:
 
 def test_drawn_images_are_class_major_and_of_their_class(toy_pool: MakePool) -> None:
     pool = toy_pool(images_per_class=9)
-    x, y = representative(candidates=6).start(pool)(look(pool), 4, Random(0))
+    x, y = Representative(candidates=6).start(pool)(look(pool), 4, Random(0))
     assert y.tolist() == [0] * 4 + [1] * 4 + [2] * 4
     for image, label in zip(x, y.tolist(), strict=True):
         assert any(torch.equal(image, other) for other in pool.of_class(label))
@@ -93,14 +93,14 @@ def test_representatives_are_nearer_to_all_images_than_a_random_draw(toy_pool: M
         real, chosen = seen.probe(pool.all().x).embedding, seen.probe(x).embedding
         return float(torch.cdist(real, chosen).min(1).values.square().mean())
 
-    k_means = [cost(representative().start(pool)(seen, 5, Random(seed)).x) for seed in range(5)]
-    at_random = [cost(uniform.start(pool)(seen, 5, Random(seed)).x) for seed in range(5)]
+    k_means = [cost(Representative().start(pool)(seen, 5, Random(seed)).x) for seed in range(5)]
+    at_random = [cost(Uniform().start(pool)(seen, 5, Random(seed)).x) for seed in range(5)]
     assert sum(k_means) < sum(at_random)
 
 
 def test_images_may_start_as_representatives(toy_pool: MakePool) -> None:
     pool = toy_pool(images_per_class=10)
-    start = representative_images(NET)
+    start = RepresentativeImages(NET)
     first = start(pool, 3, Random(1))
     assert first.shape == (9, *pool.shape)
     assert torch.equal(first, start(pool, 3, Random(1)))
@@ -111,7 +111,7 @@ def test_images_may_start_as_representatives(toy_pool: MakePool) -> None:
 
 
 def test_every_bank_entry_is_clustered_under_its_own_network(toy_pool: MakePool) -> None:
-    method = replace(methods.dm(NET, steps=4, bank=2), draw=representative(interval=100))
+    method = replace(methods.dm(NET, steps=4, bank=2), draw=Representative(interval=100))
     losses: list[float] = []
     method(toy_pool(images_per_class=12), 1, on_step=lambda _, loss: losses.append(float(loss)))
     assert len(losses) == 4
@@ -120,4 +120,4 @@ def test_every_bank_entry_is_clustered_under_its_own_network(toy_pool: MakePool)
 @pytest.mark.parametrize("wrong", [{"interval": 0}, {"iterations": -1}, {"candidates": 0}])
 def test_wrong_settings_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must be at least"):
-        representative(**wrong)
+        Representative(**wrong)

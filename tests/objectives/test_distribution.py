@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddreplay import ClassPool, convnet, methods
-from ddreplay.augment.siamese import identity
-from ddreplay.backbones import Probe, resnet18, vgg11
+from ddreplay import ClassPool, ConvNet, methods
+from ddreplay.augment.siamese import Identity
+from ddreplay.backbones import VGG11, Probe, ResNet18
 from ddreplay.backbones.compiling import plain
-from ddreplay.networks import Pretrained, banked
+from ddreplay.networks import Banked, Pretrained
 from ddreplay.objectives import (
     CharacteristicFunction,
     ClassRegulariser,
@@ -30,7 +30,7 @@ from ddreplay.objectives import (
     Term,
 )
 from ddreplay.objectives.intra_class_diversity import neighbour_divergence
-from ddreplay.parameterize.partitioned import partitioned
+from ddreplay.parameterize.partitioned import Partitioned
 from ddreplay.randomness import Random
 from ddreplay.storage.decoders import expand_partition
 
@@ -41,9 +41,9 @@ TAPS = ("blocks.0.conv", "blocks.1.norm")
 def look(taps: tuple[str, ...] = TAPS, accuracy: float = 0.0, seed: int = 0) -> Look:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        net = convnet(width=3, depth=2)((2, 8, 8), CLASSES).double().requires_grad_(False)
-    transform = identity.draw((2, 8, 8), Random(0))
-    return Look(net, Probe(net, taps), transform, identity, Random(seed), accuracy=accuracy)
+        net = ConvNet(width=3, depth=2)((2, 8, 8), CLASSES).double().requires_grad_(False)
+    transform = Identity().draw((2, 8, 8), Random(0))
+    return Look(net, Probe(net, taps), transform, Identity(), Random(seed), accuracy=accuracy)
 
 
 def images(per_class: int, seed: int) -> Tensor:
@@ -291,8 +291,8 @@ def test_compiled_pieces_are_of_one_size(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_networks_that_mix_a_batch_see_it_whole() -> None:
-    net = convnet(width=3, depth=2, norm="batch")((2, 8, 8), CLASSES).double()
-    seen = Look(net, Probe(net, ()), identity.draw((2, 8, 8), Random(0)), identity, Random(0))
+    net = ConvNet(width=3, depth=2, norm="batch")((2, 8, 8), CLASSES).double()
+    seen = Look(net, Probe(net, ()), Identity().draw((2, 8, 8), Random(0)), Identity(), Random(0))
     syn = images(SYN, 2).requires_grad_(True)
     whole = Side(seen, syn, range(CLASSES)).activations.embedding
     assert torch.equal(whole, Side(seen, syn, range(CLASSES), chunk=2).activations.embedding)
@@ -359,7 +359,7 @@ def test_units_of_the_regulariser_differ_by_a_hundred() -> None:
     torch.testing.assert_close(percent, 100 * fraction)
 
 
-@pytest.mark.parametrize(("net", "norms"), [(convnet(width=4), 3), (vgg11(), 8), (resnet18(), 20)])
+@pytest.mark.parametrize(("net", "norms"), [(ConvNet(width=4), 3), (VGG11(), 8), (ResNet18(), 20)])
 def test_groups_of_taps_serve_every_backbone(net: Any, norms: int) -> None:
     module = net((3, 32, 32), 2)
     probe = Probe(module, ("norms", "convolutions"))
@@ -370,7 +370,7 @@ def test_groups_of_taps_serve_every_backbone(net: Any, norms: int) -> None:
 
 
 def test_a_pattern_taps_what_it_matches() -> None:
-    module = convnet(width=4, depth=2)((1, 8, 8), 2)
+    module = ConvNet(width=4, depth=2)((1, 8, 8), 2)
     assert Probe(module, ("blocks.*.act",)).names("blocks.*.act") == ["blocks.*.act/0", "blocks.*.act/1"]
     with pytest.raises(ValueError, match="does not have"):
         Probe(module, ("blocks.*.nothing",))
@@ -394,11 +394,11 @@ def test_partition_goes_down_columns_of_tiles_and_is_tile_major(factor: int, sha
 
 
 def test_a_partitioned_set_costs_what_it_stores(toy_pool: Callable[..., ClassPool]) -> None:
-    whole = methods.dm(convnet(width=8), steps=1)(toy_pool(20), 2)
-    parts = methods.idm(convnet(width=8), steps=1, train_steps=1, batch_train=8)(toy_pool(20), 2)
+    whole = methods.dm(ConvNet(width=8), steps=1)(toy_pool(20), 2)
+    parts = methods.idm(ConvNet(width=8), steps=1, train_steps=1, batch_train=8)(toy_pool(20), 2)
     assert parts.nbytes == whole.nbytes
     assert len(parts) == 4 * len(whole)
-    assert len(partitioned(3)(toy_pool(20), 2, Random(0)).decode()) == 9 * len(whole)
+    assert len(Partitioned(3)(toy_pool(20), 2, Random(0)).decode()) == 9 * len(whole)
 
 
 @pytest.mark.parametrize("dataset", ["cifar10", "cifar100", "tinyimagenet", "imagenet100"])
@@ -415,8 +415,8 @@ def test_settings_of_an_unknown_data_set_are_refused() -> None:
 def test_a_bank_of_several_terms_is_the_bank_of_each(toy_pool: Callable[..., ClassPool]) -> None:
     """What a bank keeps for a sum of terms is what every term alone would have been given."""
     terms = [MeanEmbedding(), StyleMoments(), GramMatching(), CharacteristicFunction(4), MaximumMeanDiscrepancy()]
-    together = methods.dm(convnet(width=4), bank=1, steps=1)
-    together = type(together)(**{**vars(together), "objective": Sum(terms), "networks": banked(convnet(width=4), 1)})
+    together = methods.dm(ConvNet(width=4), bank=1, steps=1)
+    together = type(together)(**{**vars(together), "objective": Sum(terms), "networks": Banked(ConvNet(width=4), 1)})
     losses: list[Tensor] = []
     together(toy_pool(), 1, on_step=lambda _, loss: losses.append(loss))
     alone = []

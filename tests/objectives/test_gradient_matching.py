@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddreplay import convnet
-from ddreplay.augment.mixing import MixTransform, cutmix, mixup
-from ddreplay.augment.siamese import identity, siamese
+from ddreplay import ConvNet
+from ddreplay.augment.mixing import CutMix, MixTransform, MixUp
+from ddreplay.augment.siamese import Identity, Siamese
 from ddreplay.backbones import Probe, compiling
 from ddreplay.data.pool import Batch
 from ddreplay.methods.gradient import DC_LOOPS, DCC_LOOPS, dc, dcc, dsac
 from ddreplay.networks import Setting
-from ddreplay.networks import trained_on_synthetic as trained
-from ddreplay.objectives import GradientMatching, Look, Side, warmup
+from ddreplay.networks import TrainedOnSynthetic as trained
+from ddreplay.objectives import GradientMatching, Look, Side, WarmUp
 from ddreplay.objectives import gradient_matching as gradients
 from ddreplay.objectives.gradient_matching import Metric, gradient_distance
 from ddreplay.randomness import Random
@@ -29,13 +29,13 @@ C, REAL, SYN = 4, 6, 2
 
 def network(norm: str = "instance", classes: int = C, seed: int = 0) -> nn.Module:
     with Random(seed).scope():
-        return convnet(width=4, norm=norm)((1, 8, 8), classes).double()
+        return ConvNet(width=4, norm=norm)((1, 8, 8), classes).double()
 
 
 def look(net: nn.Module, seed: int = 0, **more: Any) -> Look:
     random = Random(seed)
-    transform = siamese("crop_scale").draw((1, 8, 8), random)
-    return Look(net=net, probe=Probe(net), transform=transform, augment=identity, random=random, **more)
+    transform = Siamese("crop_scale").draw((1, 8, 8), random)
+    return Look(net=net, probe=Probe(net), transform=transform, augment=Identity(), random=random, **more)
 
 
 def images(n: int, seed: int, classes: int = C) -> Tensor:
@@ -156,7 +156,7 @@ def test_one_group_of_all_and_a_group_for_each_are_the_two_scopes() -> None:
         torch.testing.assert_close(fixed, dealt, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("mix", [mixup(), cutmix(p=1.0)])
+@pytest.mark.parametrize("mix", [MixUp(), CutMix(p=1.0)])
 @pytest.mark.parametrize(("scope", "partition"), [("class", ALONE), ("set", TOGETHER)])
 def test_mixed_classes_equal_the_oracle(mix: Any, scope: Any, partition: list[list[int]]) -> None:
     net = network()
@@ -180,7 +180,7 @@ def test_with_one_class_collective_is_class_wise() -> None:
 def test_with_one_class_dcc_is_dc(toy_pool: Callable[..., Any]) -> None:
     pool = toy_pool(classes=1)
     same: dict[str, Any] = {"rounds": 2, "loops": (2, 1), "init": "real", "lr": 5.0}
-    a, b = dc(convnet(width=8), **same)(pool, 2), dcc(convnet(width=8), scope="set", **same)(pool, 2)
+    a, b = dc(ConvNet(width=8), **same)(pool, 2), dcc(ConvNet(width=8), scope="set", **same)(pool, 2)
     assert torch.equal(a.images().x, b.images().x)
 
 
@@ -221,7 +221,7 @@ def test_order_inside_a_class_does_not_matter(scope: Any) -> None:
 @pytest.mark.parametrize("scope", ["class", "set"])
 def test_gradcheck(scope: Any, vectorize: bool) -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)).double()
-    at = Look(net=net, probe=Probe(net), transform=lambda x: x, augment=identity, random=Random(0))
+    at = Look(net=net, probe=Probe(net), transform=lambda x: x, augment=Identity(), random=Random(0))
     draw = torch.Generator().manual_seed(0)
     real, syn = (torch.randn(2 * n, 1, 2, 2, dtype=torch.float64, generator=draw) for n in (3, 1))
     term = GradientMatching(scope, vectorize=vectorize)
@@ -257,12 +257,12 @@ class Recorded(GradientMatching):
 
 
 SCHEDULES = {
-    "both levels": (warmup(rounds=2, steps=2), "CCS CCS SSS SSS"),
-    "networks alone": (warmup(rounds=2, steps=None), "CCC CCC SSS SSS"),
-    "steps alone": (warmup(rounds=None, steps=1), "CSS CSS CSS CSS"),
-    "none": (warmup(rounds=None, steps=None), "SSS SSS SSS SSS"),
-    "of length zero": (warmup(rounds=0, steps=0), "SSS SSS SSS SSS"),
-    "longer than the loop, as with 10 of 10 steps": (warmup(rounds=1, steps=10), "CCC SSS SSS SSS"),
+    "both levels": (WarmUp(rounds=2, steps=2), "CCS CCS SSS SSS"),
+    "networks alone": (WarmUp(rounds=2, steps=None), "CCC CCC SSS SSS"),
+    "steps alone": (WarmUp(rounds=None, steps=1), "CSS CSS CSS CSS"),
+    "none": (WarmUp(rounds=None, steps=None), "SSS SSS SSS SSS"),
+    "of length zero": (WarmUp(rounds=0, steps=0), "SSS SSS SSS SSS"),
+    "longer than the loop, as with 10 of 10 steps": (WarmUp(rounds=1, steps=10), "CCC SSS SSS SSS"),
     "the default, a quarter of the rounds": (None, "CCC SSS SSS SSS"),
 }
 
@@ -270,7 +270,7 @@ SCHEDULES = {
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_warm_up_is_the_sequence_of_algorithm_1(name: str, toy_pool: Callable[..., Any]) -> None:
     schedule, expected = SCHEDULES[name]
-    method = dcc(convnet(width=4), rounds=4, loops=(3, 0), scope=schedule)
+    method = dcc(ConvNet(width=4), rounds=4, loops=(3, 0), scope=schedule)
     notes: list[int] = []
     assert isinstance(method.objective, GradientMatching)
     type(method)(**{**vars(method), "objective": Recorded(method.objective.scope, notes)})(toy_pool(), 1)
@@ -279,7 +279,7 @@ def test_a_warm_up_is_the_sequence_of_algorithm_1(name: str, toy_pool: Callable[
 
 def test_warm_up_lengths_are_checked() -> None:
     with pytest.raises(ValueError, match="at least 0"):
-        warmup(rounds=-1)
+        WarmUp(rounds=-1)
 
 
 @pytest.mark.parametrize(
@@ -330,9 +330,9 @@ def test_groups_must_be_a_partition() -> None:
         loss_and_gradient(term, look(network()), images(REAL, 1), images(SYN, 2))
 
 
-@pytest.mark.parametrize("how", [{"scope": "set"}, {"scope": warmup(rounds=9)}, {"mix": mixup()}])
+@pytest.mark.parametrize("how", [{"scope": "set"}, {"scope": WarmUp(rounds=9)}, {"mix": MixUp()}])
 def test_what_compares_classes_together_cannot_step_by_class(how: dict[str, Any], toy_pool: Callable[..., Any]) -> None:
-    method = replace(dc(convnet(width=4), rounds=1), step_per="class")
+    method = replace(dc(ConvNet(width=4), rounds=1), step_per="class")
     assert torch.isfinite(method(toy_pool(), 1).images().x).all()
     with pytest.raises(ValueError, match="step_per='set'"):
         replace(method, objective=GradientMatching(**how))(toy_pool(), 1)
@@ -343,9 +343,9 @@ def test_what_compares_classes_together_cannot_step_by_class(how: dict[str, Any]
 
 def test_batch_norm_is_settled_on_real_images_for_matching_and_trains_in_between(toy_pool: Callable[..., Any]) -> None:
     pool, random = toy_pool(), Random(0)
-    method = dc(convnet(width=4, norm="batch"), loops=(3, 1))
+    method = dc(ConvNet(width=4, norm="batch"), loops=(3, 1))
     syn = pool.draw(2, Random(5))
-    setting = Setting(pool, method.objective, identity, 4, random, lambda: syn, 2)
+    setting = Setting(pool, method.objective, Identity(), 4, random, lambda: syn, 2)
     networks = method.networks.start(setting)
     at, _ = networks.show()
     norms = [m for m in at.net.modules() if isinstance(m, nn.BatchNorm2d)]
@@ -367,13 +367,13 @@ def test_batch_norm_is_settled_on_real_images_for_matching_and_trains_in_between
 
 def test_settling_is_one_pass_over_sixteen_real_images_a_class(toy_pool: Callable[..., Any]) -> None:
     pool = toy_pool(images_per_class=40)
-    method = dc(convnet(width=4, norm="batch"), loops=(1, 0))
-    setting = Setting(pool, method.objective, identity, 4, Random(0), lambda: pool.draw(1, Random(5)), 1)
+    method = dc(ConvNet(width=4, norm="batch"), loops=(1, 0))
+    setting = Setting(pool, method.objective, Identity(), 4, Random(0), lambda: pool.draw(1, Random(5)), 1)
     at, _ = method.networks.start(setting).show()
 
     random = Random(0)
     with random.scope():
-        net = convnet(width=4, norm="batch")(pool.shape, pool.classes)
+        net = ConvNet(width=4, norm="batch")(pool.shape, pool.classes)
     x = pool.draw(16, random).x
     first = net.blocks[0].conv(x)  # type: ignore[index, union-attr]
     torch.testing.assert_close(at.net.blocks[0].norm.running_mean, 0.1 * first.mean((0, 2, 3)))  # type: ignore[index, union-attr]

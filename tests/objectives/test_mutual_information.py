@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ddreplay import ClassPool, CondensedSet, convnet, methods
-from ddreplay.augment.siamese import identity
+from ddreplay import ClassPool, CondensedSet, ConvNet, methods
+from ddreplay.augment.siamese import Identity
 from ddreplay.backbones import Probe
 from ddreplay.objectives import Look, MutualInformation, Side
 from ddreplay.objectives.mutual_information import noise_contrast
@@ -21,7 +21,7 @@ from ddreplay.randomness import Random
 
 CLASSES, REAL, SYN = 3, 4, 2
 MakePool = Callable[..., ClassPool]
-NET = convnet(width=8)
+NET = ConvNet(width=8)
 
 
 def network() -> nn.Module:
@@ -33,7 +33,7 @@ def network() -> nn.Module:
 
 def side(x: Tensor, term: MutualInformation, positions: Any = range(CLASSES), chunk: int | None = None) -> Side:
     net, random = network().requires_grad_(False), Random(0)
-    look = Look(net, Probe(net, term.taps), identity.draw((1, 8, 8), random), identity, random)
+    look = Look(net, Probe(net, term.taps), Identity().draw((1, 8, 8), random), Identity(), random)
     return Side(look, x, positions, chunk=chunk)
 
 
@@ -152,7 +152,7 @@ def test_chunks_and_the_first_images_of_a_class() -> None:
 def test_one_class_has_no_negatives() -> None:
     net, random = network().requires_grad_(False), Random(0)
     term = prepared()
-    look = Look(net, Probe(net, term.taps), identity.draw((1, 8, 8), random), identity, random)
+    look = Look(net, Probe(net, term.taps), Identity().draw((1, 8, 8), random), Identity(), random)
     alone = Side(look, images(REAL, 2)[:2], [0])
     assert torch.isfinite(term.distance(term.summarise(alone), alone))
 

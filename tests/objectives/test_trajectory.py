@@ -11,18 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddreplay import ClassPool, CondensedSet, convnet, evaluate, methods
-from ddreplay.augment.siamese import identity, siamese
+from ddreplay import ClassPool, CondensedSet, ConvNet, evaluate, methods
+from ddreplay.augment.siamese import Identity, Siamese
 from ddreplay.backbones import Probe
 from ddreplay.evaluate import Protocol
-from ddreplay.networks import Setting, expert_segments
+from ddreplay.networks import ExpertSegments, Setting
 from ddreplay.objectives import Look, Side, TrajectoryMatching
 from ddreplay.objectives.unrolling import draw_steps
 from ddreplay.randomness import Random
 
 CLASSES, PER_CLASS = 3, 2
 MakePool = Callable[..., ClassPool]
-NET = convnet(width=8)
+NET = ConvNet(width=8)
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -31,9 +31,9 @@ def network(seed: int = 0) -> nn.Module:
     return net.requires_grad_(False)
 
 
-def look(target: Any = None, augment: Any = identity) -> Look:
+def look(target: Any = None, augment: Any = Identity()) -> Look:
     random, net = Random(0), network()
-    return Look(net, Probe(net), identity.draw((1, 6, 6), random), augment, random, target=target)
+    return Look(net, Probe(net), Identity().draw((1, 6, 6), random), augment, random, target=target)
 
 
 def images(seed: int = 1) -> Tensor:
@@ -45,7 +45,7 @@ def target() -> tuple[Tensor, ...]:
     return tuple(p + 0.1 * torch.sin(37 * p) for p in network().parameters())
 
 
-def distance(term: TrajectoryMatching, x: Tensor, augment: Any = identity) -> Tensor:
+def distance(term: TrajectoryMatching, x: Tensor, augment: Any = Identity()) -> Tensor:
     return term.double().distance((), Side(look(target(), augment), x, range(CLASSES)))
 
 
@@ -54,7 +54,7 @@ def matching(**how: Any) -> TrajectoryMatching:
 
 
 def test_the_loss_is_the_students_distance_to_the_expert() -> None:
-    augment = siamese("color_crop")
+    augment = Siamese("color_crop")
     value = distance(matching(), images().requires_grad_(), augment)
     student = network().requires_grad_(True)
     optimizer = torch.optim.SGD(student.parameters(), lr=float(torch.tensor(0.3)))
@@ -132,11 +132,11 @@ def test_without_an_expert_it_says_what_to_do() -> None:
 
 
 def setting(pool: ClassPool) -> Setting:
-    return Setting(pool, TrajectoryMatching(1), identity, 4, Random(0), lambda: pool.draw(1, Random(0)))
+    return Setting(pool, TrajectoryMatching(1), Identity(), 4, Random(0), lambda: pool.draw(1, Random(0)))
 
 
 def experts(**how: Any) -> Any:
-    return expert_segments(NET, **{"experts": 2, "latest_start": 2, "segment": 1, "batch_size": 4, **how})
+    return ExpertSegments(NET, **{"experts": 2, "latest_start": 2, "segment": 1, "batch_size": 4, **how})
 
 
 def test_a_segment_is_one_epoch_of_sgd(toy_pool: MakePool) -> None:

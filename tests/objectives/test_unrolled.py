@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.unrolling import peak_of_unrolling
-from ddreplay import ClassPool, convnet, methods
-from ddreplay.augment.siamese import identity, siamese
+from ddreplay import ClassPool, ConvNet, methods
+from ddreplay.augment.siamese import Identity, Siamese
 from ddreplay.backbones import Probe
 from ddreplay.objectives import Look, Side, UnrolledLoss
 from ddreplay.objectives.unrolling import Inner, InnerStep, draw_steps, unroll
@@ -28,7 +28,7 @@ def network(seed: int = 0) -> nn.Module:
     return net.requires_grad_(False)
 
 
-def look(net: nn.Module, augment: Any = identity, seed: int = 0, **more: Any) -> Look:
+def look(net: nn.Module, augment: Any = Identity(), seed: int = 0, **more: Any) -> Look:
     random = Random(seed)
     transform = augment.draw((1, 6, 6), random)
     return Look(net=net, probe=Probe(net), transform=transform, augment=augment, random=random, **more)
@@ -60,7 +60,7 @@ def plain_loop(
 
 def drawn(steps: int, seed: int = 0) -> list[InnerStep]:
     return draw_steps(
-        look(network(), siamese("color_crop"), seed), images(), steps=steps, blocks=CLASSES, batch=1, anew=True
+        look(network(), Siamese("color_crop"), seed), images(), steps=steps, blocks=CLASSES, batch=1, anew=True
     )
 
 
@@ -176,7 +176,7 @@ def test_learned_step_sizes_are_positive_have_gradients_and_are_recorded(toy_poo
     unrolled_loss(term, images()).backward()
     assert term.raw_lrs is not None
     assert (term.raw_lrs.grad != 0).all()
-    found = methods.dd(convnet(width=8), iterations=5, steps=3, lr_lr=0.5)(toy_pool(), 1)
+    found = methods.dd(ConvNet(width=8), iterations=5, steps=3, lr_lr=0.5)(toy_pool(), 1)
     moved = found.provenance["learned"]["inner_lrs"]
     assert len(moved) == 3
     assert min(moved) > 0

@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddreplay import ClassPool, CondensedSet, convnet, methods
-from ddreplay.parameterize.basis import BasisForm, basis
+from ddreplay import ClassPool, CondensedSet, ConvNet, methods
+from ddreplay.parameterize.basis import Basis, BasisForm
 from ddreplay.randomness import Random
-from ddreplay.storage.codecs.plain import float32
+from ddreplay.storage.codecs import float32
 from ddreplay.storage.part import Part
 
-NET = convnet(width=8)
+NET = ConvNet(width=8)
 MakePool = Callable[..., ClassPool]
 
 
 def form_on(pool: ClassPool, times: int = 3) -> BasisForm:
-    return basis(times)(pool, 2, Random(0))
+    return Basis(times)(pool, 2, Random(0))
 
 
 def test_images_are_the_sums_of_the_equation(toy_pool: MakePool) -> None:
@@ -57,7 +57,7 @@ def test_a_file_gives_the_images_back_and_every_byte_is_charged(toy_pool: MakePo
 def test_classes_are_picked_and_joined(toy_pool: MakePool) -> None:
     pool = toy_pool()
     found = methods.dm(NET, steps=2)
-    found = replace(found, parameterize=basis(2))(pool, 2)
+    found = replace(found, parameterize=Basis(2))(pool, 2)
     x, y = found.images()
     for c in found.class_ids:
         one = found.select([c])
@@ -69,7 +69,7 @@ def test_classes_are_picked_and_joined(toy_pool: MakePool) -> None:
 
 
 def test_another_codec_keeps_the_coefficients_and_shortening_is_refused(toy_pool: MakePool) -> None:
-    found = replace(methods.dm(NET, steps=1), parameterize=basis(2))(toy_pool(), 2)
+    found = replace(methods.dm(NET, steps=1), parameterize=Basis(2))(toy_pool(), 2)
     recoded = found.recode(float32())
     torch.testing.assert_close(recoded.images().x, found.images().x, atol=1e-5, rtol=0)
     with pytest.raises(ValueError, match="condense again"):
@@ -78,12 +78,12 @@ def test_another_codec_keeps_the_coefficients_and_shortening_is_refused(toy_pool
 
 def test_images_and_coefficients_both_learn_in_any_method(toy_pool: MakePool) -> None:
     pool = toy_pool()
-    none = replace(methods.dm(NET, steps=1, lr=1e-12), parameterize=basis(2))(pool, 2)
-    some = replace(methods.dm(NET, steps=20), parameterize=basis(2))(pool, 2)
+    none = replace(methods.dm(NET, steps=1, lr=1e-12), parameterize=Basis(2))(pool, 2)
+    some = replace(methods.dm(NET, steps=20), parameterize=Basis(2))(pool, 2)
     for name in ("coefficients", "values"):
         assert not torch.equal(none.parts[0].stored[name], some.parts[0].stored[name])
 
 
 def test_one_time_at_least() -> None:
     with pytest.raises(ValueError, match="times"):
-        basis(0)
+        Basis(0)

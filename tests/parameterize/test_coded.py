@@ -10,24 +10,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddreplay import ClassPool, convnet, dm
+from ddreplay import ClassPool, ConvNet, dm
 from ddreplay.data.space import to_network, to_pixels
-from ddreplay.parameterize.coded import CodedForm, coded
+from ddreplay.parameterize.coded import Coded, CodedForm
 from ddreplay.parameterize.form import Form
-from ddreplay.parameterize.partitioned import partitioned
-from ddreplay.parameterize.pixels import pixels
+from ddreplay.parameterize.partitioned import Partitioned
+from ddreplay.parameterize.pixels import Pixels
 from ddreplay.randomness import Random
-from ddreplay.storage.codecs.codec import Codec
-from ddreplay.storage.codecs.plain import avif, bits, float32, jpeg, uint8, webp
+from ddreplay.storage.codecs import Codec, avif, bits, float32, jpeg, uint8, webp
 from ddreplay.storage.decoders import expand_partition
 
 MakePool = Callable[..., ClassPool]
-NET = convnet(width=8)
+NET = ConvNet(width=8)
 CODECS = [bits(2), jpeg(20), webp(10), avif(20, speed=9)]
 
 
 def form_of(pool: ClassPool, codec: Codec, n: int = 2, **how: object) -> CodedForm:
-    return coded(codec, **how)(pool, n, Random(0))  # type: ignore[arg-type]
+    return Coded(codec, **how)(pool, n, Random(0))  # type: ignore[arg-type]
 
 
 def moved(form: CodedForm, by: float = 0.3, seed: int = 1) -> CodedForm:
@@ -56,7 +55,7 @@ def test_the_networks_see_what_storage_gives_back(toy_pool: MakePool, codec: Cod
 @pytest.mark.parametrize("codec", CODECS, ids=lambda c: c.name)
 def test_what_was_matched_is_what_is_replayed(toy_pool: MakePool, codec: Codec) -> None:
     pool, seen = toy_pool(shape=(3, 8, 8)), []
-    method = replace(dm(NET, steps=2), parameterize=coded(codec, partitioned(2), every=1))
+    method = replace(dm(NET, steps=2), parameterize=Coded(codec, Partitioned(2), every=1))
 
     class Spy(CodedForm):
         def pack(self, codec: Codec, pool: ClassPool) -> dict[str, Tensor]:
@@ -126,7 +125,7 @@ def test_values_without_a_range_are_not_clamped(toy_pool: MakePool) -> None:
 
 def test_a_partition_is_expanded_after_the_codec(toy_pool: MakePool) -> None:
     pool = toy_pool(shape=(3, 8, 8))
-    form = form_of(pool, jpeg(30), parameterize=partitioned(2))
+    form = form_of(pool, jpeg(30), parameterize=Partitioned(2))
     flat = given_back(form, jpeg(30), pool).split(2)
     torch.testing.assert_close(form.decode(), torch.cat([expand_partition(x, 2) for x in flat]), atol=1e-5, rtol=0)
 
@@ -177,7 +176,7 @@ def test_the_quality_follows_the_bytes(toy_pool: MakePool) -> None:
 
 def test_an_interrupted_run_goes_on_to_the_same_bits(toy_pool: MakePool, tmp_path: object) -> None:
     pool = toy_pool(shape=(3, 8, 8))
-    method = replace(dm(NET, steps=7, bank=2), parameterize=coded(jpeg(30), every=3, bytes_per_class=120, refit=4))
+    method = replace(dm(NET, steps=7, bank=2), parameterize=Coded(jpeg(30), every=3, bytes_per_class=120, refit=4))
     whole = method(pool, 2, checkpoint=None)
     path = tmp_path / "state"  # type: ignore[operator]
 
@@ -196,15 +195,15 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(toy_pool: MakePool, tmp_pat
 
 def test_what_it_cannot_take_is_refused(toy_pool: MakePool) -> None:
     with pytest.raises(ValueError, match="every"):
-        coded(jpeg(), every=0)
+        Coded(jpeg(), every=0)
     with pytest.raises(ValueError, match="refit"):
-        coded(jpeg(), refit=0)
+        Coded(jpeg(), refit=0)
     with pytest.raises(TypeError, match="store images"):
-        coded(jpeg(), coded(jpeg()))(toy_pool(), 1, Random(0))
-    assert coded(jpeg()).parameterize == pixels()
+        Coded(jpeg(), Coded(jpeg()))(toy_pool(), 1, Random(0))
+    assert Coded(jpeg()).parameterize == Pixels()
 
 
 def test_small_images_are_not_cut(toy_pool: MakePool) -> None:
-    method = replace(dm(NET, steps=1), parameterize=partitioned(2, min_tile=6))
+    method = replace(dm(NET, steps=1), parameterize=Partitioned(2, min_tile=6))
     assert len(method(toy_pool(shape=(3, 8, 8)), 2)) == 6
     assert len(method(toy_pool(shape=(3, 12, 12)), 2)) == 24

@@ -9,14 +9,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ddreplay import ClassPool, convnet, dm
-from ddreplay.parameterize.coded import coded
-from ddreplay.parameterize.frequency import frequency, selected
+from ddreplay import ClassPool, ConvNet, dm
+from ddreplay.parameterize.coded import Coded
+from ddreplay.parameterize.frequency import Frequency, selected
 from ddreplay.randomness import Random
-from ddreplay.storage.codecs.codec import nbytes
+from ddreplay.storage.codecs import codec_from_spec, dct, nbytes, uint8
 from ddreplay.storage.codecs.dct import from_frequencies, to_frequencies
-from ddreplay.storage.codecs.known import codec_from_spec
-from ddreplay.storage.codecs.plain import dct, uint8
 
 MakePool = Callable[..., ClassPool]
 
@@ -55,13 +53,13 @@ def test_the_selection_is_by_variance(toy_pool: MakePool) -> None:
 
 def test_images_live_in_their_coefficients_and_begin_as_projections(toy_pool: MakePool) -> None:
     pool = toy_pool(shape=(3, 8, 8))
-    form = frequency(10)(pool, 2, Random(0))
+    form = Frequency(10)(pool, 2, Random(0))
     assert form.coefficients.shape == (3, 2, 3, 10)
     spectrum = to_frequencies(form.decode().detach()).flatten(2).unflatten(0, (3, 2))
     for k in range(3):
         assert spectrum[k][:, :, ~form.mask[k]].abs().max() < 1e-4
         torch.testing.assert_close(spectrum[k][:, :, form.mask[k]], form.coefficients[k].detach(), atol=1e-4, rtol=0)
-    whole = frequency(64)(pool, 2, Random(0)).decode()
+    whole = Frequency(64)(pool, 2, Random(0)).decode()
     assert (whole[:, None] - pool.all().x[None]).flatten(2).abs().amax(2).min(1).values.max() < 1e-4
 
 
@@ -79,7 +77,7 @@ def test_the_codec_keeps_all_within_its_step(shape: tuple[int, int, int]) -> Non
 
 def test_what_the_form_holds_survives_its_codec(toy_pool: MakePool) -> None:
     pool = toy_pool(shape=(3, 8, 8))
-    method = replace(dm(convnet(width=8), steps=3), parameterize=frequency(10, step=0.05))
+    method = replace(dm(ConvNet(width=8), steps=3), parameterize=Frequency(10, step=0.05))
     found = method(pool, 2)
     assert found.parts[0].codec == dct(10, 0.05)
     x = found.images().x
@@ -119,12 +117,12 @@ def test_damage_is_noticed() -> None:
     with pytest.raises(ValueError, match="positive"):
         dct(0)
     with pytest.raises(ValueError, match="positive"):
-        frequency(4, step=0.0)
+        Frequency(4, step=0.0)
 
 
 def test_it_is_condensed_through_its_quantiser(toy_pool: MakePool) -> None:
     pool = toy_pool()
-    form = coded(dct(8, 64.0), frequency(8), every=1)(pool, 2, Random(0))
+    form = Coded(dct(8, 64.0), Frequency(8), every=1)(pool, 2, Random(0))
     seen = form.decode()
     seen.square().sum().backward()
     assert form.stored.coefficients.grad.abs().sum() > 0  # type: ignore[union-attr]

@@ -9,10 +9,20 @@ import pytest
 import torch
 from PIL import Image, features
 
-from ddreplay.storage.codecs.codec import BudgetTooSmall, nbytes
-from ddreplay.storage.codecs.known import codec_from_spec
-from ddreplay.storage.codecs.plain import CodecUnavailable, avif, bits, float16, float32, jpeg, uint8, webp
-from ddreplay.storage.codecs.quality import fit_quality
+from ddreplay.storage.codecs import (
+    BudgetTooSmall,
+    CodecUnavailable,
+    avif,
+    bits,
+    codec_from_spec,
+    fit_quality,
+    float16,
+    float32,
+    jpeg,
+    nbytes,
+    uint8,
+    webp,
+)
 from ddreplay.storage.codecs.sheets import from_sheet, grid, to_sheet
 
 VALUES = [float32(), float16(), uint8(), bits(1), bits(3), bits(7)]

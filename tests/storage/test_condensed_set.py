@@ -12,8 +12,8 @@ from safetensors.torch import save
 
 from ddreplay import ClassPool, CondensedFileError, CondensedSet
 from ddreplay.data.space import to_network
-from ddreplay.methods import selections as coresets
-from ddreplay.storage.codecs.plain import bits, float32, jpeg, uint8
+from ddreplay.methods import selections
+from ddreplay.storage.codecs import bits, float32, jpeg, uint8
 from ddreplay.storage.decoders import expand_partition
 from ddreplay.storage.part import Part
 
@@ -22,12 +22,12 @@ MakePool = Callable[..., ClassPool]
 
 @pytest.fixture(name="condensed")
 def _condensed(toy_pool: MakePool) -> CondensedSet:
-    return coresets.random()(toy_pool(), 2)
+    return selections.random()(toy_pool(), 2)
 
 
 def test_real_uint8_images_are_stored_without_loss(toy_pool: MakePool) -> None:
     pool = toy_pool()
-    x, y = coresets.random()(pool, 6).images()
+    x, y = selections.random()(pool, 6).images()
     assert torch.equal(y, pool.relabel(pool.all().y))
     torch.testing.assert_close(
         x.sum((1, 2, 3)).sort().values, pool.all().x.sum((1, 2, 3)).sort().values, atol=1e-3, rtol=1e-5
@@ -36,7 +36,7 @@ def test_real_uint8_images_are_stored_without_loss(toy_pool: MakePool) -> None:
 
 @pytest.mark.parametrize("codec", [float32(), uint8(), bits(4), jpeg(quality=60)])
 def test_bytes_charged_are_bytes_on_disk(toy_pool: MakePool, tmp_path: Path, codec: object) -> None:
-    found = coresets.random(codec=codec)(toy_pool(), 3)  # type: ignore[arg-type]
+    found = selections.random(codec=codec)(toy_pool(), 3)  # type: ignore[arg-type]
     path = found.save(tmp_path / "a.safetensors")
     assert path.stat().st_size == found.nbytes + found.header_nbytes
     assert found.nbytes == sum(t.nbytes for part in found.parts for t in part.tensors().values())

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddreplay import ClassPool, CondensedSet, convnet, evaluate, methods
+from ddreplay import ClassPool, CondensedSet, ConvNet, evaluate, methods
 from ddreplay.data.space import to_pixels
 from ddreplay.evaluate import Protocol, accuracy, train
 from ddreplay.randomness import Random
-from ddreplay.storage.codecs.plain import float32
+from ddreplay.storage.codecs import float32
 from ddreplay.storage.whitening import Whitening
 
-NET = convnet(width=8)
+NET = ConvNet(width=8)
 MakePool = Callable[..., ClassPool]
 SHORT = Protocol("short", epochs=2)
 
@@ -27,13 +27,13 @@ def pixels(pool: ClassPool) -> torch.Tensor:
 
 def test_it_is_zca(toy_pool: MakePool) -> None:
     pool = toy_pool(images_per_class=40, shape=(2, 3, 3))
-    flat = pixels(pool).flatten(1).double()
+    flat = Pixels(pool).flatten(1).double()
     centred = flat - flat.mean(0)
     variances, u = torch.linalg.eigh(centred.T @ centred / len(flat))
     expected = centred @ u @ torch.diag(1 / (variances + 0.01).sqrt()) @ u.T
-    whitened = Whitening.fit(pool, eps=0.01).apply(pixels(pool)).flatten(1)
+    whitened = Whitening.fit(pool, eps=0.01).apply(Pixels(pool)).flatten(1)
     torch.testing.assert_close(whitened.double(), expected, atol=1e-4, rtol=1e-3)
-    unit = Whitening.fit(pool, eps=1e-8).apply(pixels(pool)).flatten(1).double()
+    unit = Whitening.fit(pool, eps=1e-8).apply(Pixels(pool)).flatten(1).double()
     torch.testing.assert_close(unit.T @ unit / len(unit), torch.eye(18, dtype=torch.float64), atol=2e-2, rtol=0)
 
 
@@ -42,16 +42,16 @@ def test_there_and_back(toy_pool: MakePool, rank: int | None) -> None:
     pool = toy_pool()
     whitening = Whitening.fit(pool, rank=rank)
     assert whitening.vectors.shape == (64, rank or 64)
-    torch.testing.assert_close(whitening.invert(whitening.apply(pixels(pool))), pixels(pool), atol=1e-5, rtol=0)
+    torch.testing.assert_close(whitening.invert(whitening.apply(Pixels(pool))), Pixels(pool), atol=1e-5, rtol=0)
     white = whitening.pool(pool)
     assert (white.classes, white.counts, white.class_names) == (pool.classes, pool.counts, pool.class_names)
     assert torch.equal(white.class_ids, pool.class_ids)
-    torch.testing.assert_close(white.all().x, whitening.apply(pixels(pool)))
+    torch.testing.assert_close(white.all().x, whitening.apply(Pixels(pool)))
     assert abs(float(white.all().x.mean())) < 1e-3
 
 
 def made(pool: ClassPool, images_per_class: int = 2) -> CondensedSet:
-    return methods.whitened(replace(methods.dm(NET, steps=5), codec=float32()))(pool, images_per_class)
+    return methods.Whitened(replace(methods.dm(NET, steps=5), codec=float32()))(pool, images_per_class)
 
 
 def test_the_file_holds_pixels_again_and_pays_for_the_way_back(toy_pool: MakePool, tmp_path: Path) -> None:
@@ -64,8 +64,8 @@ def test_the_file_holds_pixels_again_and_pays_for_the_way_back(toy_pool: MakePoo
     shown = to_pixels(found.images().x, pool.mean, pool.std)
     torch.testing.assert_close(shown, whitening.invert(inner.images().x), atol=1e-5, rtol=0)
     torch.testing.assert_close(found.whitened().x, inner.images().x, atol=1e-4, rtol=0)
-    start = methods.whitened(replace(methods.dm(NET, steps=1, lr=1e-12), codec=float32()))(pool, 2)
-    real = {tuple(x.round(decimals=3).flatten().tolist()) for x in pixels(pool)}
+    start = methods.Whitened(replace(methods.dm(NET, steps=1, lr=1e-12), codec=float32()))(pool, 2)
+    real = {tuple(x.round(decimals=3).flatten().tolist()) for x in Pixels(pool)}
     assert all(
         tuple(x.round(decimals=3).abs().flatten().tolist()) in real
         for x in to_pixels(start.images().x, pool.mean, pool.std)

@@ -12,9 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-from ddreplay.storage.codecs.sheets import (
-    Shape,
-)
+from ddreplay.data.space import Shape
 
 __all__ = ["BudgetTooSmall", "Codec", "nbytes"]
 

@@ -17,7 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ddreplay.storage.codecs.sheets import Shape, check_images, check_keep, part, to_sheet, to_tensor, write
+from ddreplay.data.space import Shape
+from ddreplay.storage.codecs.sheets import check_images, check_keep, part, to_sheet, to_tensor, write
 
 __all__ = ["dct", "from_frequencies", "to_frequencies"]
 

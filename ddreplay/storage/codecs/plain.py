@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ddreplay.data.space import Shape
 from ddreplay.storage.codecs.codec import Codec
 from ddreplay.storage.codecs.sheets import (
-    Shape,
     check_images,
     check_keep,
     check_range,

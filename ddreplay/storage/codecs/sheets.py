@@ -18,10 +18,9 @@ from jaxtyping import Float, UInt8
 from PIL import Image, features
 from torch import Tensor
 
+from ddreplay.data.space import Shape
+
 _SUBSAMPLING: tuple[Subsampling, ...] = ("4:4:4", "4:2:2", "4:2:0")
-
-
-Shape = tuple[int, int, int]
 
 
 Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
