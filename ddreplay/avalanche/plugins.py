@@ -131,7 +131,7 @@ class AugmentPlugin(SupervisedPlugin, supports_distributed=False):  # type: igno
     Condensed images are made under an augmentation and teach most under the same one, as they are evaluated (`ddreplay.evaluate`).
 
     Args:
-        augment: e.g. ``siamese(strategy)``; the same operations for a batch, magnitudes for each of its images.
+        augment: e.g. ``Siamese(strategy)``; the same operations for a batch, magnitudes for each of its images.
         seed: everything drawn follows from it.
     """
 

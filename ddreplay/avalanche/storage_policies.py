@@ -77,7 +77,7 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         adaptive_size: ``max_size`` is shared, rounded down, by the classes seen so far. When new ones come, old ones keep their
             first images, since the real data are gone.
         total_num_classes: how many groups the stream has; each gets ``max_size // total_num_classes``.
-        condenser: any of ``ddreplay.methods`` or ``ddreplay.coresets``; ``None``: see `default_condenser`.
+        condenser: any of ``ddreplay.methods`` or ``ddreplay.selections``; ``None``: see `default_condenser`.
         images_per_class: stored images of every group. With ``total_num_classes`` it sets ``max_size``, with ``max_size`` it sets
             ``total_num_classes``; alone, ``max_size`` grows with the classes seen.
         bytes_per_class, max_bytes: a budget in bytes instead: of every group, or in all, shared by the groups seen so far (with

@@ -55,13 +55,13 @@ class Distiller:
         optimizer: from parameter groups to a torch optimiser of the stored numbers.
         steps: image updates, or a function of images per class (`Rounds`).
         batch_real: real images per class and step.
-        draw: which real images (`ddreplay.drawing`): uniformly, or those that represent their class.
+        draw: which real images (`ddreplay.networks.real_batches`): uniformly, or those that represent their class.
         step_per: ``"set"``: one image step for all classes; ``"class"``: one per class, in order (IDM's released code).
         codec: how the result is stored.
         compile: run networks through ``torch.compile``: embeddings, their gradients to the images, and the training of a queue's
             networks; not what is differentiated twice, nor networks whose maps a term reads.
         choose: with a budget in bytes, how many images it is spent on; their quality follows, and the images are condensed through
-            the codec (`ddreplay.coded`).
+            the codec (`ddreplay.parameterize.coded`).
         name: of the method, for provenance.
     """
 

@@ -52,7 +52,7 @@ def dc(
             budget between two rows takes the larger one's, and one above the last row the last one's.
         lr: step size on pixels in normalised space. lr_net: of the network's training, without momentum.
         metric: ``"layerwise"``, ``"cosine"`` or ``"mse"``, see `gradient_distance`.
-        mix: mixed-class augmentation of both sides alike (`ddreplay.mixing`); networks train on unmixed images.
+        mix: mixed-class augmentation of both sides alike (`ddreplay.augment.mixing`); networks train on unmixed images.
         compile: run the real side and the networks' training through ``torch.compile``: about half the time, once
             compiling has taken some tens of seconds; without a compiler nothing changes.
     Departures: the released code makes one more update after its last evaluation; this does ``rounds`` x steps, no more.
@@ -137,7 +137,7 @@ def dcc(
     Args:
         loops: as in `dc`; the default is DCC's table.
         scope: ``None``: the paper's bi-level warm-up, for the first quarter of the rounds (250 of 1000) and the first 10 steps of
-            a network. ``"set"``: no warm-up. ``warmup(rounds=250, steps=None)`` or ``warmup(rounds=None, steps=10)``: one level
+            a network. ``"set"``: no warm-up. ``WarmUp(rounds=250, steps=None)`` or ``WarmUp(rounds=None, steps=10)``: one level
             alone. ``"class"``: DC with these loops and real images to start from.
         groups: compare within groups of classes, the paper's future work for many classes: how many, or lists of class positions
             (see `GradientMatching`).

@@ -21,7 +21,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Whitened:
-    """A method on whitened images (ZCA), as MTT, TESLA and BPTT are mostly published: ``whitened(mtt(net))``.
+    """A method on whitened images (ZCA), as MTT, TESLA and BPTT are mostly published: ``Whitened(mtt(net))``.
 
     The whitening is fitted on the pool and stored in the set, so the set's images are ordinary ones for pictures and replay, and
     `evaluate` whitens the set and the test images again before it trains.

@@ -62,7 +62,7 @@ class Banked:
         if not setting.objective.bankable:
             raise ValueError(
                 "this objective cannot be banked, because a term's real side changes with the step or with the synthetic images: "
-                f"{setting.objective.describe()}; use fresh(net)"
+                f"{setting.objective.describe()}; use Fresh(net)"
             )
         return Bank(self, setting, [setting.random.seed() for _ in range(self.size)])
 
@@ -109,7 +109,7 @@ class Bank:
     def start(self, setting: Setting) -> Networks:
         """A bank that was built before is a network source for other budgets on the same pool."""
         if setting.pool.shape != self.setting.pool.shape or setting.pool.counts != self.setting.pool.counts:
-            raise ValueError("this bank was built on another pool: build one for this pool, or pass banked(net) itself")
+            raise ValueError("this bank was built on another pool: build one for this pool, or pass Banked(net) itself")
         return _BankedNetworks(self, setting)
 
     @property

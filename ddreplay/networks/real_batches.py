@@ -40,7 +40,7 @@ class Drawer(Protocol):
 
 @runtime_checkable
 class Draw(Protocol):
-    """A way of drawing real images, for any distiller: ``dataclasses.replace(dm(), draw=representative())``."""
+    """A way of drawing real images, for any distiller: ``dataclasses.replace(dm(), draw=Representative())``."""
 
     def start(self, pool: ClassPool) -> Drawer:
         """Begin a condensation."""

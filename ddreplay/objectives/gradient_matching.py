@@ -102,7 +102,7 @@ class GradientMatching(Term):
         metric: see `gradient_distance`.
         groups: divides the collective gradient, for many classes: a number of groups, to which classes are dealt anew under every
             look; or lists of class positions.
-        mix: mixed-class augmentation (`ddreplay.mixing`), drawn once for both sides.
+        mix: mixed-class augmentation (`ddreplay.augment.mixing`), drawn once for both sides.
         layers: ``"all"`` weights, or those of convolutions alone (``"conv"``: IDC, without biases, norms and linear layers).
         vectorize: one call for all groups instead of a loop. ``None``: where it is faster (on an accelerator, and for
             few and small images), and the network is one of `ddreplay.backbones`.

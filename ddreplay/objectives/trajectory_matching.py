@@ -86,7 +86,7 @@ class TrajectoryMatching(Term):
     def distance(self, statistic: Statistic, syn: Side) -> Float[Tensor, ""]:
         look = syn.look
         if look.target is None:
-            raise ValueError("TrajectoryMatching needs an expert's later weights: use it with expert_segments(net)")
+            raise ValueError("TrajectoryMatching needs an expert's later weights: use it with ExpertSegments(net)")
         names, start = zip(*((name, p.detach()) for name, p in look.net.named_parameters()), strict=True)
         soft = self.soft_labels()
         drawn = draw_steps(look, syn.images, steps=self.steps, blocks=1, batch=self.batch, anew=True)

@@ -35,15 +35,15 @@ class Coded:
     picture cannot hold, get no gradient that leads further out.
 
     Args:
-        codec: any of ``ddreplay.codec``.
-        parameterize: what is stored: ``pixels()`` (default), ``partitioned(factor)`` or ``frequency(...)``.
+        codec: any of ``ddreplay.storage.codecs``.
+        parameterize: what is stored: ``Pixels()`` (default), ``Partitioned(factor)`` or ``Frequency(...)``.
         every: look at the codec at every so many steps; between, its last error is added to the images as they are.
         bytes_per_class: of the condensed set, labels and normalisation included. The quality (of the codec's family) follows it,
             fitted anew every ``refit`` steps and at the end. ``None``: the codec's own quality.
     Reference: straight-through gradients, Bengio et al., arXiv 1308.3432. For JPEG in 4:4:4 a model of its coefficients, rounded with
         the same gradient, differs in nothing but rounding: the transforms on both sides of the rounding are inverse to each other.
     Example:
-        >>> from ddreplay.codec import bits
+        >>> from ddreplay.storage.codecs import bits
         >>> Coded(bits(2))(toy_pool(), 2, Random(0)).decode().unique().numel() <= 4
         True
     """

@@ -124,7 +124,7 @@ def test_same_seed_same_mixing_and_the_callers_generator_is_untouched():
             assert torch.equal(first.y, second.y)
         assert pickle.loads(pickle.dumps(augment)) == augment
     assert torch.equal(torch.get_rng_state(), before)
-    assert repr(CutMix()) == "Mix(kind='cutmix', alpha=1.0, p=0.5)"
+    assert repr(CutMix()) == "CutMix(alpha=1.0, p=0.5)"
 
 
 def test_inputs_are_left_alone():

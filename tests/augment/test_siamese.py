@@ -207,7 +207,7 @@ def test_errors_name_what_is_wrong():
         Siamese("color_shear")
     with pytest.raises(ValueError, match="'blur'"):
         Composed("color_blur")
-    with pytest.raises(ValueError, match="different"):
+    with pytest.raises(ValueError, match="every operation once"):
         Composed("color_color")
     with pytest.raises(ValueError, match="per_step must be at least 1, got 0"):
         Siamese(per_step=0)

@@ -142,7 +142,7 @@ def test_validation_never_shows_test_images(data: Path) -> None:
 def test_collective_methods_have_their_own_learning_rate_and_warm_up(data: Path) -> None:
     given = settings(data, rounds=8)
     scopes = {name: repr(condenser(given, name).objective.scope) for name in ("dc", "dcc", "dcc-cold")}  # type: ignore[attr-defined]
-    assert scopes == {"dc": "'class'", "dcc": "warmup(rounds=2, steps=10)", "dcc-cold": "'set'"}
+    assert scopes == {"dc": "'class'", "dcc": "WarmUp(rounds=2, steps=10)", "dcc-cold": "'set'"}
     assert condenser(given, "dsa").optimizer.lr == 2.0  # type: ignore[attr-defined]
     assert condenser(given, "dsac").optimizer.lr == 6.0  # type: ignore[attr-defined]
 

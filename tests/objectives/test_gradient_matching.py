@@ -18,7 +18,7 @@ from ddreplay.backbones import Probe, compiling
 from ddreplay.data.pool import Batch
 from ddreplay.methods.gradient import DC_LOOPS, DCC_LOOPS, dc, dcc, dsac
 from ddreplay.networks import Setting
-from ddreplay.networks import TrainedOnSynthetic as trained
+from ddreplay.networks import trained_on_synthetic as trained
 from ddreplay.objectives import GradientMatching, Look, Side, WarmUp
 from ddreplay.objectives import gradient_matching as gradients
 from ddreplay.objectives.gradient_matching import Metric, gradient_distance
@@ -303,7 +303,7 @@ def test_loops_of_dcc(images_per_class: int, expected: tuple[int, int]) -> None:
 def test_constants_of_the_paper() -> None:
     method = dsac()
     assert isinstance(method.objective, GradientMatching)
-    assert repr(method.objective.scope) == "warmup(rounds=250, steps=10)"
+    assert repr(method.objective.scope) == "WarmUp(rounds=250, steps=10)"
     assert method.steps(10) == 1000 * 10  # type: ignore[operator]
     assert (method.optimizer.lr, method.optimizer.momentum, method.batch_real) == (0.1, 0.5, 256)  # type: ignore[attr-defined]
 
@@ -417,7 +417,7 @@ def test_without_a_compiler_nothing_changes(caplog: pytest.LogCaptureFixture) ->
     assert torch.equal(forward(net, x), net(x))
     assert torch.equal(forward(net, x), net(x))
     assert not forward.works
-    (record,) = [r for r in caplog.records if r.name == "ddreplay.compiling"]
+    (record,) = [r for r in caplog.records if r.name == "ddreplay.backbones.compiling"]
     assert "no compiler" in record.getMessage()
     with pytest.raises(RuntimeError):
         compiling.Compiled("eager")(net, x[:, :, 0])

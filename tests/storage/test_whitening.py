@@ -27,13 +27,13 @@ def pixels(pool: ClassPool) -> torch.Tensor:
 
 def test_it_is_zca(toy_pool: MakePool) -> None:
     pool = toy_pool(images_per_class=40, shape=(2, 3, 3))
-    flat = Pixels(pool).flatten(1).double()
+    flat = pixels(pool).flatten(1).double()
     centred = flat - flat.mean(0)
     variances, u = torch.linalg.eigh(centred.T @ centred / len(flat))
     expected = centred @ u @ torch.diag(1 / (variances + 0.01).sqrt()) @ u.T
-    whitened = Whitening.fit(pool, eps=0.01).apply(Pixels(pool)).flatten(1)
+    whitened = Whitening.fit(pool, eps=0.01).apply(pixels(pool)).flatten(1)
     torch.testing.assert_close(whitened.double(), expected, atol=1e-4, rtol=1e-3)
-    unit = Whitening.fit(pool, eps=1e-8).apply(Pixels(pool)).flatten(1).double()
+    unit = Whitening.fit(pool, eps=1e-8).apply(pixels(pool)).flatten(1).double()
     torch.testing.assert_close(unit.T @ unit / len(unit), torch.eye(18, dtype=torch.float64), atol=2e-2, rtol=0)
 
 
@@ -42,11 +42,11 @@ def test_there_and_back(toy_pool: MakePool, rank: int | None) -> None:
     pool = toy_pool()
     whitening = Whitening.fit(pool, rank=rank)
     assert whitening.vectors.shape == (64, rank or 64)
-    torch.testing.assert_close(whitening.invert(whitening.apply(Pixels(pool))), Pixels(pool), atol=1e-5, rtol=0)
+    torch.testing.assert_close(whitening.invert(whitening.apply(pixels(pool))), pixels(pool), atol=1e-5, rtol=0)
     white = whitening.pool(pool)
     assert (white.classes, white.counts, white.class_names) == (pool.classes, pool.counts, pool.class_names)
     assert torch.equal(white.class_ids, pool.class_ids)
-    torch.testing.assert_close(white.all().x, whitening.apply(Pixels(pool)))
+    torch.testing.assert_close(white.all().x, whitening.apply(pixels(pool)))
     assert abs(float(white.all().x.mean())) < 1e-3
 
 
@@ -65,7 +65,7 @@ def test_the_file_holds_pixels_again_and_pays_for_the_way_back(toy_pool: MakePoo
     torch.testing.assert_close(shown, whitening.invert(inner.images().x), atol=1e-5, rtol=0)
     torch.testing.assert_close(found.whitened().x, inner.images().x, atol=1e-4, rtol=0)
     start = methods.Whitened(replace(methods.dm(NET, steps=1, lr=1e-12), codec=float32()))(pool, 2)
-    real = {tuple(x.round(decimals=3).flatten().tolist()) for x in Pixels(pool)}
+    real = {tuple(x.round(decimals=3).flatten().tolist()) for x in pixels(pool)}
     assert all(
         tuple(x.round(decimals=3).abs().flatten().tolist()) in real
         for x in to_pixels(start.images().x, pool.mean, pool.std)

@@ -40,6 +40,7 @@ def fit_quality(
     Raises:
         BudgetTooSmall: if the lowest quality is already too large.
     Example:
+        >>> import torch
         >>> fit_quality("bits", [torch.rand(10, 1, 8, 8)], max_bytes=400)
         bits(n=4)
     """
