@@ -42,7 +42,8 @@ def bptt(
         lr: step size on pixels in normalised space, with momentum 0.5. max_norm: the gradient is shortened to this norm.
         batch_real: real images per class in the outer loss.
         strategy: operations, one a step for the real batch and all inner steps (``flip_rotate``; for digits ``rotate``), or ``None``.
-        parameterize: how images are stored, instead of pixels from ``init``; ``ddreplay.parameterize.Basis(...)`` gives addressable memories.
+        parameterize: how images are stored, instead of pixels from ``init``; `ddreplay.parameterize.Basis` gives addressable
+            memories.
         memory: see `UnrolledLoss`.
     Departures: noise is normal, not Xavier-uniform. Whitening (ZCA) is `Whitened`.
     Reference: Deng and Russakovsky, "Remember the Past: Distilling Datasets into Addressable Memories for Neural Networks", NeurIPS

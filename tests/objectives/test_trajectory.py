@@ -127,7 +127,7 @@ def test_the_published_formula_with_its_factor() -> None:
 
 
 def test_without_an_expert_it_says_what_to_do() -> None:
-    with pytest.raises(ValueError, match="expert_segments"):
+    with pytest.raises(ValueError, match="ExpertSegments"):
         matching().distance((), Side(look(), images(), range(CLASSES)))
 
 
