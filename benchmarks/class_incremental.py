@@ -284,26 +284,16 @@ def _train(
     }
 
 
-def _FixedSteps(steps: int) -> Any:
-    """A plugin that makes as many epochs of every experience as give about so many gradient steps."""
-    from avalanche.core import SupervisedPlugin
-
-    class FixedSteps(SupervisedPlugin, supports_distributed=False):  # type: ignore[misc, call-arg]
-        def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
-            strategy.train_epochs = max(1, round(steps / len(strategy.dataloader)))
-
-    return FixedSteps()
-
-
 def _strategy(name: str, model: Any, memory: Any, settings: Settings) -> Any:
-    from strategies import experience_replay, finetuning, gdumb, joint
+    from strategies import STRATEGIES
 
-    how: dict[str, Any] = {"lr": settings.lr, "batch_size": settings.batch_size, "device": settings.device}
-    if name == "gdumb":
-        strategy = gdumb(model, memory, epochs=1, **how)
-        strategy.plugins.append(_FixedSteps(settings.gdumb_steps))
-        return strategy
-    if name == "er":
-        replayed: Any = "balanced" if settings.balanced else None
-        return experience_replay(model, memory, epochs=settings.epochs, batch_size_mem=replayed, **how)
-    return (finetuning if name == "finetuning" else joint)(model, epochs=settings.epochs, **how)
+    return STRATEGIES[name].build(
+        model,
+        memory,
+        lr=settings.lr,
+        batch_size=settings.batch_size,
+        epochs=settings.epochs,
+        steps=settings.gdumb_steps,
+        batch_size_mem="balanced" if settings.balanced else None,
+        device=settings.device,
+    )
