@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import analysis
-from benchmarks.analysis.figure import save_figure
 from benchmarks.compare import reduced
 from benchmarks.memories import memory_condenser
+from benchmarks.report.figures import save_figure
 from benchmarks.report.progress import Progress
 from benchmarks.report.records import begin, write
 from benchmarks.report.tables import format_summary, summary, text_table

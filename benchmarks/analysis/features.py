@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from benchmarks.analysis.figure import save_figure
+from benchmarks.report.figures import save_figure
 from ddreplay.randomness import Random
 
 __all__ = [
