@@ -47,7 +47,7 @@ def test_streams_divide_the_classes_by_seed() -> None:
 def test_options_of_a_memory_are_read_with_their_brackets() -> None:
     made = memory_condenser("dc(loops=(2, 1), rounds=3)", "convnet(width=8)", "flip")
     assert made.networks.loops(1) == (2, 1)  # type: ignore[attr-defined]
-    with pytest.raises(ValueError, match="NAME among"):
+    with pytest.raises(ValueError, match="an option of dm must be one of"):
         memory_condenser("dm(speed=1)", "convnet(width=8)", "flip")
 
 
