@@ -30,12 +30,13 @@ from ddreplay.methods import (
     selections,
     tesla,
 )
-from ddreplay.storage import CondensedFileError, CondensedSet, codecs
+from ddreplay.storage import Budget, CondensedFileError, CondensedSet, codecs
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Batch",
+    "Budget",
     "ClassPool",
     "CondensedFileError",
     "CondensedMemory",

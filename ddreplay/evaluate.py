@@ -242,9 +242,9 @@ def evaluate(
     protocol = (PROTOCOLS[protocol] if isinstance(protocol, str) else protocol).of(condensed)
     started = time.perf_counter()
     _check_fit(condensed, test)
-    ids, whitening = condensed.class_ids, condensed.whitening
-    batch = condensed.whitened()
-    test = test if whitening is None else whitening.pool(test)
+    ids, space = condensed.class_ids, condensed.space
+    batch = condensed.in_space()
+    test = test if space is None else space.pool(test)
     y = condensed.soft_labels
     y = torch.searchsorted(torch.tensor(sorted(ids)), batch.y.cpu()) if y is None else y
     columns = [sorted(ids).index(c) for c in test.class_ids.tolist()]

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ddreplay.condense.condenser import Condenser
+from ddreplay.condense.condenser import Condenser, OnProgress, taken
 from ddreplay.data.pool import Batch, ClassPool, concatenate
 from ddreplay.randomness import Random
-from ddreplay.storage.budget import check_budget, fit
+from ddreplay.storage.budget import Budget
 from ddreplay.storage.condensed_set import CondensedSet
+from ddreplay.storage.fit import fit
 
 __all__ = ["CondensedMemory"]
 
@@ -26,10 +28,12 @@ class CondensedMemory:
 
     Args:
         condenser: a distiller or a coreset.
-        images_per_class: stored images of every class. Give this or one of the budgets in bytes.
-        bytes_per_class: of everything stored, divided by the number of classes; never exceeded.
-        max_bytes: of everything stored, shared by the classes seen so far: old ones shrink as new ones come.
+        budget: what may be stored: a `Budget`, or an int, so many stored images of every class; or instead one of
+        images_per_class: stored images of every class;
+        bytes_per_class: bytes of everything stored, divided by the number of classes, never exceeded;
+        max_bytes: bytes of everything stored, shared by the classes seen so far: old ones shrink as new ones come.
         seed: update number k condenses with its own seed derived from this one.
+        on_progress: is told how far condensing is, where the condenser tells.
     Attributes:
         condensed: everything stored, as one set.
         seconds: wall time of each update so far.
@@ -38,15 +42,18 @@ class CondensedMemory:
     def __init__(
         self,
         condenser: Condenser,
+        budget: Budget | int | None = None,
         *,
         images_per_class: int | None = None,
         bytes_per_class: int | float | None = None,
         max_bytes: int | None = None,
         seed: int = 0,
+        on_progress: OnProgress | None = None,
     ) -> None:
-        check_budget(images_per_class, bytes_per_class, max_bytes)
-        self.condenser, self.images_per_class, self.seed = condenser, images_per_class, seed
-        self.bytes_per_class, self.max_bytes = bytes_per_class, max_bytes
+        self.budget = Budget.of(
+            budget, images_per_class=images_per_class, bytes_per_class=bytes_per_class, max_bytes=max_bytes
+        )
+        self.condenser, self.seed, self.on_progress = condenser, seed, on_progress
         self.condensed = CondensedSet(())
         self.seconds: list[float] = []
         self._seeds = Random(seed)
@@ -57,23 +64,32 @@ class CondensedMemory:
         A class seen before is condensed again, from its new images and its decoded memory together.
         """
         started = time.perf_counter()
-        seed = self._seeds.seed()
+        seeds = Random(0)
+        seeds.load_state_dict(self._seeds.state_dict())
         again = [c for c in self.condensed.class_ids if c in set(pool.class_ids.tolist())]
         if again:
             pool = concatenate([pool, self._decoded(self.condensed.select(again), pool)])
         kept = self.condensed.select([c for c in self.condensed.class_ids if c not in again])
-        share = self._share(len(kept.class_ids) + pool.classes)
-        if share is None:
-            fresh = self.condenser(pool, self.images_per_class, seed=seed)
+        classes = len(kept.class_ids) + pool.classes
+        share = self.budget.of_each(classes)
+        alone = pool.classes == 1 and len(kept.class_ids) > 0  # then it is told apart from those that are remembered
+        beside = self._decoded(kept, pool) if alone else None
+        more = taken(self.condenser, beside=beside, on_progress=self.on_progress)
+        fresh = self.condenser(pool, share, seed=seeds.seed(), **more)
+        if self.budget.in_bytes:
+            kept = fit(kept, share.total(len(kept.class_ids)))
         else:
-            fresh = self.condenser(pool, bytes_per_class=share, seed=seed)
-            kept = fit(kept, share * len(kept.class_ids))
-        self.condensed = kept.join(fresh)
+            kept = kept.take(int(share.share(classes)))
+        # nothing has changed so far: an update that fails leaves everything as it was
+        self.condensed, self._seeds = kept.join(fresh), seeds
         self.seconds.append(time.perf_counter() - started)
 
-    def _share(self, classes: int) -> int | float | None:
-        """Bytes of each of so many classes; None where the budget is in images."""
-        return self.bytes_per_class if self.max_bytes is None else self.max_bytes / classes
+    def copy(self) -> CondensedMemory:
+        """A memory that holds the same and goes on by itself."""
+        other = CondensedMemory(self.condenser, self.budget, seed=self.seed, on_progress=self.on_progress)
+        other.condensed, other.seconds = self.condensed, list(self.seconds)
+        other._seeds.load_state_dict(self._seeds.state_dict())
+        return other
 
     def _decoded(self, old: CondensedSet, pool: ClassPool) -> ClassPool:
         x, y = old.images(pool.device)
@@ -82,8 +98,9 @@ class CondensedMemory:
 
     def resize(
         self,
-        images_per_class: int | None = None,
+        budget: Budget | int | None = None,
         *,
+        images_per_class: int | None = None,
         bytes_per_class: int | float | None = None,
         max_bytes: int | None = None,
     ) -> None:
@@ -91,14 +108,15 @@ class CondensedMemory:
 
         Old real data are gone, so nothing is condensed again. With a budget in bytes what is too large is encoded anew.
         """
-        check_budget(images_per_class, bytes_per_class, max_bytes)
-        self.images_per_class, self.bytes_per_class, self.max_bytes = images_per_class, bytes_per_class, max_bytes
+        budget = Budget.of(
+            budget, images_per_class=images_per_class, bytes_per_class=bytes_per_class, max_bytes=max_bytes
+        )
         classes = len(self.condensed.class_ids)
-        share = self._share(max(1, classes))
-        if images_per_class is not None:
-            self.condensed = self.condensed.take(images_per_class)
-        elif share is not None:
-            self.condensed = fit(self.condensed, share * classes)
+        if budget.in_bytes:
+            changed = fit(self.condensed, budget.total(classes))
+        else:
+            changed = self.condensed.take(int(budget.share(max(1, classes))))
+        self.budget, self.condensed = budget, changed
 
     def batch(self, device: torch.device | str = "cpu") -> Batch:
         """All images to train on, in network space, with their original class ids.
@@ -126,9 +144,7 @@ class CondensedMemory:
         payload = torch.frombuffer(bytearray(self.condensed.to_bytes()), dtype=torch.uint8)
         return {
             "condensed": payload,
-            "images_per_class": self.images_per_class,
-            "bytes_per_class": self.bytes_per_class,
-            "max_bytes": self.max_bytes,
+            "budget": asdict(self.budget),
             "seconds": list(self.seconds),
             "random": self._seeds.state_dict(),
         }
@@ -136,8 +152,7 @@ class CondensedMemory:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`; the condenser stays the one given at construction."""
         payload: Tensor = state["condensed"]
-        self.condensed = CondensedSet.from_bytes(payload.numpy().tobytes())
-        self.images_per_class = state["images_per_class"]
-        self.bytes_per_class, self.max_bytes = state.get("bytes_per_class"), state.get("max_bytes")
-        self.seconds = list(state["seconds"])
-        self._seeds.load_state_dict(state["random"])
+        condensed, budget = CondensedSet.from_bytes(payload.numpy().tobytes()), Budget(**state["budget"])
+        seconds, seeds = list(state["seconds"]), Random(self.seed)
+        seeds.load_state_dict(state["random"])  # everything is read before anything changes
+        self.condensed, self.budget, self.seconds, self._seeds = condensed, budget, seconds, seeds

@@ -6,14 +6,12 @@
 The only part of the package that imports Avalanche.
 """
 
-from ddreplay.avalanche.budget import Budget
 from ddreplay.avalanche.plugins import AugmentPlugin, CondensedReplayPlugin, MemoryOnlyPlugin
 from ddreplay.avalanche.storage_policies import ClassGroup, CondensedBuffer, RingBuffer, default_condenser
 from ddreplay.avalanche.use_in import use_in
 
 __all__ = [
     "AugmentPlugin",
-    "Budget",
     "ClassGroup",
     "CondensedBuffer",
     "CondensedReplayPlugin",

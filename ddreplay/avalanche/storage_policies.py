@@ -13,16 +13,15 @@ from avalanche.training.storage_policy import BalancedExemplarsBuffer, Exemplars
 from torch import Tensor
 
 from ddreplay.augment.siamese import NATURAL
-from ddreplay.avalanche.budget import Budget
 from ddreplay.avalanche.datasets import Samples, Transform, join, memory_dataset, read
 from ddreplay.backbones import Net
-from ddreplay.condense.condenser import Condenser
+from ddreplay.condense.condenser import Condenser, OnProgress, stored_by
 from ddreplay.condense.distiller import Distiller
 from ddreplay.condense.image_count import ByCodec
 from ddreplay.data.pool import ClassPool
 from ddreplay.memory import CondensedMemory
 from ddreplay.methods import dm, selections
-from ddreplay.storage.budget import check_budget
+from ddreplay.storage.budget import Budget
 from ddreplay.storage.codecs import Codec, avif
 from ddreplay.storage.condensed_set import CondensedSet
 
@@ -92,7 +91,9 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         replay_transform: augmentation of replayed images. They are normalised already, and get no other transform.
         condense_every: condense after so many updates, and keep the real samples of the updates between (`staged`; they are beyond
             the budget). For online streams, where every sub-experience updates the policy: see `flush`.
+        on_progress: is told how far condensing is (`ddreplay.condense.Progress`).
     Attributes:
+        budget: what may be stored, as a `ddreplay.Budget`.
         memories: task label -> `ddreplay.CondensedMemory`; 0 where there are no task labels.
         buffer_groups: int -> `ClassGroup`. The key is the class id; where a task before has the same id, -1, -2, ...
         seconds: wall time of each update so far.
@@ -119,23 +120,22 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         device: torch.device | str = "auto",
         replay_transform: Transform | None = None,
         condense_every: int = 1,
+        on_progress: OnProgress | None = None,
     ) -> None:
         if task_labels not in ("auto", "always", "never"):
             raise ValueError(f"task_labels must be 'auto', 'always' or 'never', got {task_labels!r}")
         if condense_every < 1:
             raise ValueError(f"condense_every must be at least 1, got {condense_every}")
         self.budget = _budget(max_size, adaptive_size, total_num_classes, images_per_class, bytes_per_class, max_bytes)
-        super().__init__(self.budget.size(0), adaptive_size=True)  # the rules of sizes are those of `Budget`
-        self.adaptive_size = adaptive_size
-        self.total_num_groups = self.total_num_classes = self.budget.total
+        super().__init__(max_size or 0, adaptive_size=True)  # the rules of sizes are those of `Budget`
+        self.adaptive_size, self._given_size = adaptive_size, max_size
+        self.total_num_groups = self.total_num_classes = self.budget.classes
         self.condenser = (
-            default_condenser(self.budget.in_bytes, codec=codec)
-            if condenser is None
-            else selections.stored_by(condenser, codec)
+            default_condenser(self.budget.in_bytes, codec=codec) if condenser is None else stored_by(condenser, codec)
         )
         self.seed, self.mean, self.std = seed, mean, std
         self.task_labels, self.device, self.replay_transform = task_labels, device, replay_transform
-        self.condense_every = condense_every
+        self.condense_every, self.on_progress = condense_every, on_progress
         self.memories: dict[int, CondensedMemory] = {}
         self.seconds: list[float] = []
         self._staged: list[Samples] = []
@@ -160,7 +160,7 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
             return
         samples = read(new_data, self.task_labels)
         seen = set(self._keys).union(samples.groups(), *(part.groups() for part in self._staged))
-        self.budget.limits(len(seen))
+        self.budget.share(len(seen))
         self._staged.append(samples)
         if len(self._staged) >= self.condense_every:
             try:
@@ -180,29 +180,28 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
     def _condense(self) -> None:
         samples = join(self._staged)
         groups = sorted(samples.groups())
-        limits = self.budget.limits(len(set(self._keys).union(groups)))
-        self._sample_shape = tuple(samples.x.shape[1:])
+        share = self.budget.of_each(len(set(self._keys).union(groups)))
+        log.info("condensing %d classes (of a task each) into %s", len(groups), share)
+        memories = {task: memory.copy() for task, memory in self.memories.items()}
         for task in sorted({task for task, _ in groups}):
             rows = samples.task == task
             pool = ClassPool(
                 _as_images(samples.x[rows]), samples.y[rows], mean=self.mean, std=self.std, device=self.device
             )
-            memory = self._memory(task, limits)
-            memory.images_per_class, memory.bytes_per_class = (
-                limits.get("images_per_class"),
-                limits.get("bytes_per_class"),
-            )
+            memory = memories.setdefault(task, self._memory(task, share))
+            memory.budget = share
             memory.update(pool)
-        for memory in self.memories.values():
-            memory.resize(**limits)
+        for memory in memories.values():
+            memory.resize(share)
+        # all tasks are condensed: from here on nothing can fail, so that an update is whole or has not been
+        self.memories, self._sample_shape = memories, tuple(samples.x.shape[1:])
         self._staged, self._task_aware = [], samples.task_aware
         self._name(groups)
         self._renew()
 
-    def _memory(self, task: int, limits: Mapping[str, Any]) -> CondensedMemory:
-        if task not in self.memories:
-            self.memories[task] = CondensedMemory(self.condenser, seed=self.seed + 1_000_003 * task, **limits)
-        return self.memories[task]
+    def _memory(self, task: int, share: Budget) -> CondensedMemory:
+        seed = self.seed + 1_000_003 * task
+        return CondensedMemory(self.condenser, share, seed=seed, on_progress=self.on_progress)
 
     def _name(self, groups: Sequence[Group]) -> None:
         taken = set(self._keys.values())
@@ -215,9 +214,17 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
     def _renew(self) -> None:
         self._flat: Any = None
         held, groups = sum(len(memory) for memory in self.memories.values()), len(self._keys)
-        self.max_size = held if self.budget.in_bytes else self.budget.size(groups)
-        quota = 0 if not groups else held // groups if self.budget.in_bytes else self.budget.per_class(groups)
+        self.max_size = held if self.budget.in_bytes else self._size(groups)
+        quota = 0
+        if groups:
+            quota = held // groups if self.budget.in_bytes else int(self.budget.share(groups))
         self.buffer_groups = {key: ClassGroup(self, group, quota) for group, key in self._keys.items()}
+
+    def _size(self, groups: int) -> int:
+        """Stored images in all: as they were given, or as many as the classes seen, or to be seen, may hold."""
+        if self._given_size is not None or self.budget.shared:
+            return int(self._given_size or self.budget.amount)
+        return int(self.budget.amount * (self.budget.classes or groups))
 
     @property
     def buffer(self) -> Any:
@@ -239,15 +246,16 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
     def resize(self, strategy: Any, new_size: int) -> None:
         """Change ``max_size``; classes above their new share keep their first images, classes below it stay as they are."""
         self.budget = self.budget.resized(new_size, len(self._keys))
+        if self._given_size is not None:
+            self._given_size = new_size
         if self._keys:
             for memory in self.memories.values():
-                memory.resize(**self.budget.limits(len(self._keys)))
+                memory.resize(self.budget.of_each(len(self._keys)))
         self._renew()
 
     def _shorten(self, group: Group, new_size: int) -> None:
-        check_budget(new_size)
-        memory = self.memories[group[0]]
-        own = memory.condensed.select([group[1]]).take(new_size)
+        memory, kept = self.memories[group[0]], Budget.images(new_size)
+        own = memory.condensed.select([group[1]]).take(int(kept.amount))
         others = memory.condensed.select([c for c in memory.condensed.class_ids if c != group[1]])
         memory.condensed = CondensedSet((*others.parts, *own.parts), memory.condensed.provenance)
         self._renew()
@@ -291,48 +299,52 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
             "groups": [[task, class_id, key] for (task, class_id), key in self._keys.items()],
             "staged": [{"x": s.x, "y": s.y, "task": s.task, "task_aware": s.task_aware} for s in self._staged],
             "task_aware": self._task_aware,
+            "given_size": self._given_size,
             "sample_shape": list(self._sample_shape),
             "seconds": list(self.seconds),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state_dict`; the condenser, seed and normalisation stay those given at construction."""
-        self.budget = Budget(**state["budget"])
-        self.total_num_groups = self.total_num_classes = self.budget.total
-        self.memories = {}
+        budget, share = Budget(**state["budget"]), Budget.images(1)
+        memories = {int(task): self._memory(int(task), share) for task in state["memories"]}
         for task, memory in state["memories"].items():
-            limits = {
-                name: memory[name] for name in ("images_per_class", "bytes_per_class") if memory[name] is not None
-            }
-            self._memory(task, limits).load_state_dict(memory)
-        self._keys = {(task, class_id): key for task, class_id, key in state["groups"]}
-        self._staged = [Samples(**part) for part in state["staged"]]
-        self._task_aware = state["task_aware"]
-        self._sample_shape = tuple(state["sample_shape"])
-        self.seconds = list(state["seconds"])
+            memories[int(task)].load_state_dict(memory)
+        keys = {(task, class_id): key for task, class_id, key in state["groups"]}
+        staged, shape = [Samples(**part) for part in state["staged"]], tuple(state["sample_shape"])
+        seconds, task_aware, size = list(state["seconds"]), bool(state["task_aware"]), state["given_size"]
+        # everything is read before anything changes
+        self.budget, self.memories, self._keys, self._staged = budget, memories, keys, staged
+        self._sample_shape, self.seconds, self._task_aware, self._given_size = shape, seconds, task_aware, size
+        self.total_num_groups = self.total_num_classes = budget.classes
         self._renew()
 
 
-def RingBuffer(
-    max_size: int | None = None,
-    adaptive_size: bool = False,
-    total_num_classes: int | None = None,
-    *,
-    codec: Codec | str | None = None,
-    **more: Any,
-) -> CondensedBuffer:
+class RingBuffer(CondensedBuffer):
     """The same budget with real images, a random choice of every class (ER-RB).
 
-    A class that comes back is chosen anew among its new images and the stored ones. With a budget in bytes and a picture codec, number
-    and quality of the images are chosen on held-out ones (the idea: Wang et al., "Memory Replay with Data Compression for Continual
-    Learning", ICLR 2022): ``RingBuffer(bytes_per_class=4000, codec="avif")``.
+    A class that comes back is chosen anew among its new images and the stored ones. With a budget in bytes, images are stored as AVIF
+    (where no codec is named), as many as fit at a low quality, then at the highest quality that fits (the idea of compressed replay:
+    Wang et al., "Memory Replay with Data Compression for Continual Learning", ICLR 2022).
 
     Args:
-        codec: how images are stored, or the name of a codec; ``None``: uint8.
+        codec: how images are stored, or the name of a codec; ``None``: uint8, and AVIF for a budget in bytes.
         more: every other argument of `CondensedBuffer` but ``condenser``.
     """
-    condenser = selections.stored_by(selections.random(), codec)
-    return CondensedBuffer(max_size, adaptive_size, total_num_classes, condenser=condenser, **more)
+
+    def __init__(
+        self,
+        max_size: int | None = None,
+        adaptive_size: bool = False,
+        total_num_classes: int | None = None,
+        *,
+        codec: Codec | str | None = None,
+        **more: Any,
+    ) -> None:
+        if "condenser" in more:
+            raise TypeError("a RingBuffer holds real images; give a condenser to CondensedBuffer")
+        condenser = stored_by(selections.random(), codec)
+        super().__init__(max_size, adaptive_size, total_num_classes, condenser=condenser, **more)
 
 
 def default_condenser(
@@ -349,9 +361,9 @@ def default_condenser(
         strategy: DSA operations.
     """
     if not in_bytes:
-        return selections.stored_by(dm(net, bank=40, steps=1000, strategy=strategy), codec)
+        return stored_by(dm(net, bank=40, steps=1000, strategy=strategy), codec)
     method = dm(net, bank=10, trained=100, steps=100, lr=0.4, per_image=True, strategy=strategy)
-    return selections.stored_by(replace(method, codec=avif(), choose=ByCodec()), codec)
+    return stored_by(replace(method, codec=avif(), choose=ByCodec()), codec)
 
 
 def _budget(
@@ -362,13 +374,33 @@ def _budget(
     per_class: int | float | None,
     in_all: int | None,
 ) -> Budget:
-    if per_class is None and in_all is None:
-        return Budget.of(max_size, adaptive, total, images)
-    if max_size is not None or adaptive or images is not None:
-        raise ValueError(
-            "a budget is in images (max_size, adaptive_size, images_per_class) or in bytes (bytes_per_class, max_bytes), not both"
-        )
-    return Budget.of_bytes(total, per_class, in_all)
+    """The budget that the arguments of a storage policy ask for; what is missing follows from what is given."""
+    if per_class is not None or in_all is not None:
+        if max_size is not None or adaptive or images is not None:
+            raise ValueError(
+                "a budget is in images (max_size, adaptive_size, images_per_class) or in bytes (bytes_per_class, max_bytes), not both"
+            )
+        return replace(Budget.of(bytes_per_class=per_class, max_bytes=in_all), classes=total)
+    numbers = {"max_size": max_size, "total_num_classes": total, "images_per_class": images}
+    for name, value in numbers.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    if adaptive:
+        if max_size is None or total is not None or images is not None:
+            raise ValueError(f"adaptive_size=True shares max_size alone between the classes seen so far, got {numbers}")
+        return Budget.total_images(max_size)
+    if images is None:
+        if max_size is None or total is None:
+            raise ValueError(
+                f"a fixed budget needs images_per_class, or max_size with total_num_classes, got {numbers}; "
+                "adaptive_size=True shares max_size between the classes seen so far"
+            )
+        return Budget.total_images(max_size, classes=total)
+    if max_size is not None:
+        total = max_size // images if total is None else total
+        if not 0 < images * total <= max_size:
+            raise ValueError(f"images_per_class times total_num_classes is more than max_size: {numbers}")
+    return Budget.images(images, classes=total)
 
 
 def _as_images(x: Tensor) -> Tensor:

@@ -54,7 +54,8 @@ def use_in(strategy: Any, policy: Any) -> Any:
 
 
 def _check_aml(strategy: Any, policy: Any) -> None:
-    held = policy.budget.images_per_class if isinstance(policy, CondensedBuffer) else None
+    fixed = isinstance(policy, CondensedBuffer) and not policy.budget.in_bytes and not policy.adaptive_size
+    held = int(policy.budget.share(0)) if fixed else None
     if held is not None and held < strategy.train_mb_size:
         raise ValueError(
             f"ER_AML draws whole batches of each class: train_mb_size {strategy.train_mb_size} must not exceed the "

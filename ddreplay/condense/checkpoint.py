@@ -1,22 +1,45 @@
-"""The state of a run in a file, replaced atomically."""
+"""The state of a run in a file: written whole or not at all, checked when it is read, and never taken for another run's."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
+import hashlib
+import io
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 
 from ddreplay.data.pool import ClassPool
+from ddreplay.storage.files import write_atomically
+
+__all__ = ["Checkpoint", "Resumable", "StopRequested", "fingerprint"]
+
+log = logging.getLogger(__name__)
+
+_MAGIC = b"ddreplay checkpoint 2\n"
+
+
+class StopRequested(KeyboardInterrupt):
+    """The process was told to stop (SIGINT, SIGTERM), and the state of its run is in the checkpoint.
+
+    signal: the number of the signal. path: the checkpoint.
+    """
+
+    def __init__(self, number: int, path: Path) -> None:
+        super().__init__(f"stopped by signal {number}; the state is in {path}")
+        self.signal, self.path = number, path
 
 
 @runtime_checkable
 class Resumable(Protocol):
     """A run whose whole state can be saved and put back."""
 
-    pool: ClassPool
     step: int
 
     def state_dict(self) -> dict[str, Any]: ...
@@ -26,34 +49,99 @@ class Resumable(Protocol):
 
 @dataclass
 class Checkpoint:
-    """A file with the whole state of a run, replaced atomically."""
+    """The state of one run; without a path nothing is kept.
+
+    Attributes:
+        every: steps from one writing to the next.
+        run: what makes the run this one (method, budget, seed, data), as JSON: a file of another run is refused.
+        device: where the state is put.
+    """
 
     path: str | Path | None
     every: int
     run: dict[str, Any]
+    device: torch.device | str = "cpu"
+    _signal: int | None = field(default=None, init=False)
+    _saved: dict[str, Any] | None = field(default=None, init=False)
 
-    def keep(self, run: Resumable) -> None:
-        if self.path is None or run.step % self.every:
-            return
-        path = Path(self.path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        torch.save({"run": repr(self.run), "state": run.state_dict()}, temporary)
-        os.replace(temporary, path)
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ValueError(f"checkpoint_every must be at least 1 step, got {self.every}")
+        if self.path is not None:
+            self._saved = self._read(Path(self.path))
+
+    @property
+    def images_per_class(self) -> int | None:
+        """The number of images per class that the run had chosen; None where nothing is kept yet."""
+        return None if self._saved is None else self._saved["images_per_class"]
 
     def restore(self, run: Resumable) -> None:
-        if self.path is None or not Path(self.path).exists():
+        """Go on where the kept run was."""
+        if self._saved is not None:
+            run.load_state_dict(self._saved["state"])
+            if self._saved["finished"]:
+                log.info("checkpoint %s is that of a finished run: nothing is left to do", self.path)
+
+    def keep(self, run: Resumable, images_per_class: int, *, finished: bool = False) -> None:
+        """Write the state where it is due, or a stop was asked for.
+
+        Raises:
+            StopRequested: after writing, when the process was told to stop.
+        """
+        if self.path is None or not (finished or self._signal is not None or run.step % self.every == 0):
             return
+        saved = {
+            "run": repr(self.run),
+            "images_per_class": images_per_class,
+            "finished": finished,
+            "state": run.state_dict(),
+        }
+        content = io.BytesIO()
+        torch.save(saved, content)
+        payload = content.getvalue()
+        write_atomically(self.path, _MAGIC + hashlib.sha256(payload).digest() + payload)
+        if self._signal is not None:
+            raise StopRequested(self._signal, Path(self.path))
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Within it SIGINT and SIGTERM are answered after the step at hand, when its state is written."""
+        if self.path is None or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in before:
+            signal.signal(number, self._note)
         try:
-            saved = torch.load(self.path, map_location=run.pool.device, weights_only=True)
-        except Exception as error:
-            raise ValueError(f"checkpoint {self.path} cannot be read ({error}); delete it to start anew") from error
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _note(self, number: int, frame: Any) -> None:
+        if self._signal is not None:  # asked twice: at once
+            raise KeyboardInterrupt
+        self._signal = number
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        if not path.exists():
+            return None
+        content = path.read_bytes()
+        start = len(_MAGIC) + hashlib.sha256().digest_size
+        payload = content[start:]
+        if content[: len(_MAGIC)] != _MAGIC or hashlib.sha256(payload).digest() != content[len(_MAGIC) : start]:
+            raise ValueError(f"checkpoint {path} is damaged, or no checkpoint of this version; delete it to start anew")
+        saved: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=self.device, weights_only=True)
         if saved["run"] != repr(self.run):
             raise ValueError(
-                f"checkpoint {self.path} belongs to another run (method, budget, seed or data); give another file"
+                f"checkpoint {path} belongs to another run (method, budget, seed or data); give another file"
             )
-        run.load_state_dict(saved["state"])
+        return saved
 
 
 def fingerprint(pool: ClassPool) -> str:
-    x = pool.rows(torch.arange(0, len(pool), max(1, len(pool) // 64), device=pool.device))
-    return f"{pool.class_ids.tolist()} {pool.counts} {pool.shape} {float(x.double().sum()):.6f}"
+    """A digest of all images and labels of a pool, and of how they are normalised."""
+    digest = hashlib.sha256(repr((pool.class_ids.tolist(), pool.counts, pool.shape, pool.mean, pool.std)).encode())
+    for rows in torch.arange(len(pool), device=pool.device).split(4096):
+        digest.update(pool.stored(rows).cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -2,45 +2,44 @@
 
 from __future__ import annotations
 
-import copy
-import time
+import json
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor
 
-from ddreplay.augment.siamese import Augment, Identity
-from ddreplay.backbones import mixes_images
+from ddreplay.augment import Augment, Identity
 from ddreplay.condense.checkpoint import Checkpoint, fingerprint
-from ddreplay.condense.class_sweep import can_sweep, sweep_classes
-from ddreplay.condense.condenser import OnStep
-from ddreplay.condense.image_count import ChooseCount, Validated
+from ddreplay.condense.condenser import Deadline, OnProgress, OnStep, default_codec
+from ddreplay.condense.image_count import ByCodec, ChooseCount, CountQuestion
 from ddreplay.condense.optimizer import SGD
 from ddreplay.condense.provenance import describe, provenance
-from ddreplay.data.pool import Batch, ClassPool
-from ddreplay.networks import NetworkSource, Setting
+from ddreplay.condense.run import Classes, Run
+from ddreplay.data.pool import ClassPool, concatenate
+from ddreplay.networks import NetworkSource
 from ddreplay.networks.bank import Bank, Banked
 from ddreplay.networks.real_batches import Draw, Uniform
-from ddreplay.objectives.term import Look, Side, Statistic, Sum, Term, pick_classes
+from ddreplay.objectives.term import Sum, Term
 from ddreplay.parameterize.coded import Coded
-from ddreplay.parameterize.form import Form, Parameterize
+from ddreplay.parameterize.form import Parameterize
 from ddreplay.parameterize.frequency import Frequency
 from ddreplay.parameterize.pixels import Pixels
 from ddreplay.randomness import Random
-from ddreplay.storage.budget import check_budget, fit, total_bytes
-from ddreplay.storage.codecs import Codec, uint8
+from ddreplay.storage.budget import Budget
+from ddreplay.storage.codecs import Codec, codec_from_spec, uint8
 from ddreplay.storage.condensed_set import CondensedSet
+from ddreplay.storage.decoders import Decoder, decoder_from_spec
+from ddreplay.storage.fit import fit
 from ddreplay.storage.part import Part
 
 __all__ = ["Distiller"]
 
-_SIZES = 2**60  # added to the seed where the objective's own parameters are drawn
+log = logging.getLogger(__name__)
 
-
-CACHE_PIXELS = 32768  # in one forward on a CPU (32 images of 32x32): maps that stay in the cache beat one large batch
+CHOOSING = 0.5  # of the seconds there are, that trials of numbers of images may take at most
 
 
 @dataclass(frozen=True)
@@ -57,11 +56,11 @@ class Distiller:
         batch_real: real images per class and step.
         draw: which real images (`ddreplay.networks.real_batches`): uniformly, or those that represent their class.
         step_per: ``"set"``: one image step for all classes; ``"class"``: one per class, in order (IDM's released code).
-        codec: how the result is stored.
+        codec: how the result is stored; ``None``: uint8 for a budget in images, AVIF for one in bytes (`default_codec`).
         compile: run networks through ``torch.compile``: embeddings, their gradients to the images, and the training of a queue's
             networks; not what is differentiated twice, nor networks whose maps a term reads.
         choose: with a budget in bytes, how many images it is spent on; their quality follows, and the images are condensed through
-            the codec (`ddreplay.parameterize.coded`).
+            the codec (`ddreplay.parameterize.Coded`).
         name: of the method, for provenance.
     """
 
@@ -74,207 +73,195 @@ class Distiller:
     batch_real: int = 256
     draw: Draw = Uniform()
     step_per: Literal["set", "class"] = "set"
-    codec: Codec = uint8()
+    codec: Codec | None = None
     compile: bool = False
     name: str = "distiller"
-    choose: ChooseCount = Validated()
+    choose: ChooseCount = ByCodec()
+
+    takes: ClassVar[frozenset[str]] = frozenset(
+        ("seconds", "checkpoint", "checkpoint_every", "on_step", "on_progress", "beside")
+    )
+
+    def __post_init__(self) -> None:
+        if isinstance(self.steps, int) and self.steps < 1:
+            raise ValueError(f"steps of {self.name} must be at least 1, got {self.steps}")
+        if self.batch_real < 1:
+            raise ValueError(f"batch_real of {self.name} must be at least 1 image per class, got {self.batch_real}")
+        if self.step_per not in ("set", "class"):
+            raise ValueError(f"step_per of {self.name} must be 'set' or 'class', got {self.step_per!r}")
 
     def __call__(
         self,
         pool: ClassPool,
-        images_per_class: int | None = None,
+        budget: Budget | int,
         *,
-        bytes_per_class: int | float | None = None,
-        max_bytes: int | None = None,
         seed: int = 0,
         seconds: float | None = None,
         checkpoint: str | Path | None = None,
         checkpoint_every: int = 100,
         on_step: OnStep | None = None,
+        on_progress: OnProgress | None = None,
+        beside: ClassPool | None = None,
     ) -> CondensedSet:
-        """Condense a pool into ``images_per_class`` stored images of every class, or into as many bytes at most.
+        """Condense a pool within a budget: a `Budget`, or so many stored images of every class.
 
-        A class with no more real images than that keeps them as they are. The caller's random state is untouched.
+        A class with no more real images than its share keeps them as they are, and networks know of it. The caller's random state is
+        untouched.
 
         Args:
-            bytes_per_class, max_bytes: of the set, instead of ``images_per_class``; never exceeded.
-            seconds: stop after this long; the number of steps done is recorded.
-            checkpoint: a file that holds the state every ``checkpoint_every`` steps. Where it exists, the run goes on from it,
-                with the same result as an uninterrupted one.
+            seconds: after so long choosing a number of images, making networks and image steps come to an end; what was cut is in
+                the provenance.
+            checkpoint: a file that holds the state every ``checkpoint_every`` steps, and when the process is told to stop (SIGINT,
+                SIGTERM). Where it exists, the run goes on from it, with the same result as an uninterrupted one.
+            on_step: is told of every image step and its loss.
+            on_progress: is told how far every phase is.
+            beside: other classes that are known; looked at where the pool has one class alone, which then is told apart from them.
         Raises:
-            ValueError: when the budget is below one image, or a checkpoint belongs to another run.
+            TypeError, ValueError: when the budget is none, or below one image; when one class alone is to be told apart from
+                nothing; when a checkpoint is damaged or belongs to another run; when the set could not be read back from a file.
             FloatingPointError: when the images diverge.
+            StopRequested: when the process was told to stop, after the state was kept.
         """
-        check_budget(images_per_class, bytes_per_class, max_bytes)
-        started = time.perf_counter()
-        if images_per_class is None:
-            total = total_bytes(pool.classes, bytes_per_class, max_bytes)
-            found = self._in_bytes(pool, total, seed, seconds, checkpoint, checkpoint_every, on_step)
-            more = {"max_bytes": total, "seconds": round(time.perf_counter() - started, 3)}
-            return replace(found, provenance={**found.provenance, **more})
+        budget, deadline = Budget.of(budget), Deadline(seconds)
+        check_readable(self, pool)
+        run = {**describe(self), "budget": str(budget), "seed": seed, "pool": fingerprint(pool)} if checkpoint else {}
+        file = Checkpoint(checkpoint, checkpoint_every, run, pool.device)
+        more: dict[str, Any] = {"deadline": deadline, "file": file, "on_step": on_step, "on_progress": on_progress}
+        if not budget.in_bytes:
+            return self._condense(pool, int(budget.share(pool.classes)), seed, beside=beside, **more)
+        method, codec, total = self._through_codec(pool, budget), self._codec(budget, pool), budget.total(pool.classes)
+        count = file.images_per_class or method._count(pool, budget, codec, seed, deadline, on_progress, beside)
+        found = fit(method._condense(pool, count, seed, beside=beside, **more), total, codec)
+        spent = {"max_bytes": total, "seconds": round(deadline.spent, 3)}
+        return replace(found, provenance={**found.provenance, **spent})
+
+    def _condense(
+        self,
+        pool: ClassPool,
+        images_per_class: int,
+        seed: int,
+        *,
+        deadline: Deadline,
+        beside: ClassPool | None = None,
+        file: Checkpoint | None = None,
+        on_step: OnStep | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> CondensedSet:
+        started = deadline.started
         small = [k for k, n in enumerate(pool.counts) if n <= images_per_class]
-        large = [k for k in range(pool.classes) if k not in small]
         parts, done, learned = [], 0, {}
-        if large:
-            run = _Run(self, pool.select(large), images_per_class, seed)
-            identity_of_run = {
-                **describe(self),
-                "images_per_class": images_per_class,
-                "seed": seed,
-                "pool": fingerprint(pool),
-            }
-            run.go(Checkpoint(checkpoint, checkpoint_every, identity_of_run), seconds, on_step)
-            parts.append(run.part())
+        if len(small) < pool.classes:
+            classes = _known(pool, small, beside)
+            self._check_tellable(classes)
+            run = Run(self, classes, images_per_class, seed, deadline, on_progress)
+            run.go(file or Checkpoint(None, 1, {}), on_step)
+            parts.append(run.part(self.codec or uint8()))
             done, learned = run.step, run.objective.learned()
         if small:
             kept = pool.select(small)
             parts.append(Part.of_images(kept, [kept.of_class(k) for k in range(kept.classes)], uint8()))
-        extras = {"learned": learned} if learned else {}
-        return CondensedSet(
-            tuple(parts), provenance(self, pool, images_per_class, seed, started, steps_done=done, **extras)
-        )
+        extras: dict[str, Any] = {"learned": learned} if learned else {}
+        if deadline.cut:
+            extras["cut"] = list(deadline.cut)
+        about = provenance(self, pool, images_per_class, seed, started, steps_done=done, **extras)
+        return CondensedSet(tuple(parts), about)
 
-    def _in_bytes(self, pool: ClassPool, total: int, seed: int, *how: Any) -> CondensedSet:
-        form = self.parameterize
-        codec = form.codec if isinstance(form, (Coded, Frequency)) else self.codec
-        per_class = total / pool.classes
+    def _check_tellable(self, classes: Classes) -> None:
+        if self.objective.discriminative and classes.pool.classes < 2:
+            raise ValueError(
+                f"{self.name} learns what tells classes apart, and class {classes.pool.class_names[0]} is alone; give it another "
+                "class (beside=, or one in the pool), or take a method that matches means, such as dm"
+            )
+
+    def _codec(self, budget: Budget, pool: ClassPool) -> Codec:
+        """The family that stores the set."""
+        if isinstance(self.parameterize, (Coded, Frequency)):
+            return self.parameterize.codec
+        return self.codec or default_codec(budget, pool.shape[0])
+
+    def _through_codec(self, pool: ClassPool, budget: Budget) -> Distiller:
+        """The same method, whose images are seen through the codec that stores them within the budget."""
+        codec, form = self._codec(budget, pool), self.parameterize
         method = replace(self, codec=codec)
-        if len(codec.qualities()) > 1:
-            inner = form if isinstance(form, Coded) else Coded(codec, form)
-            method = replace(method, parameterize=replace(inner, bytes_per_class=per_class))
+        if len(codec.qualities()) == 1:
+            return method
+        inner = form if isinstance(form, Coded) else Coded(codec, form)
+        return replace(method, parameterize=replace(inner, bytes_per_class=budget.share(pool.classes)))
+
+    def _count(
+        self,
+        pool: ClassPool,
+        budget: Budget,
+        codec: Codec,
+        seed: int,
+        deadline: Deadline,
+        on_progress: OnProgress | None,
+        beside: ClassPool | None,
+    ) -> int:
+        """How many images of every class the budget is spent on."""
+        share, due = budget.of_each(pool.classes), deadline.part(CHOOSING)
+        quick = self._quick()
 
         def trial(kept: ClassPool, n: int) -> CondensedSet:
-            return fit(_shorter(method)(kept, n, seed=seed), per_class * kept.classes, codec)
+            made = quick._condense(kept, n, seed, deadline=replace(due, cut=[]), beside=beside)
+            return fit(made, share.total(kept.classes), codec)
 
-        n = self.choose(pool, codec, per_class, trial, seed)
-        names = ("seconds", "checkpoint", "checkpoint_every", "on_step")
-        return fit(method(pool, n, seed=seed, **dict(zip(names, how, strict=True))), total, codec)
+        def extra(n: int) -> int:
+            form = self.parameterize(pool.first(1), n, Random(seed, pool.device))
+            return sum(tensor.nbytes for tensor in form.beside().values())
+
+        plain = extra(1) == 0
+        asked = CountQuestion(
+            pool, codec, share, trial, seed, (lambda n: 0) if plain else extra, deadline=due, on_progress=on_progress
+        )
+        return self.choose(asked)
+
+    def _quick(self) -> Distiller:
+        """An eighth of the steps, and a quarter of a bank: enough to tell numbers of images apart."""
+        steps, networks = self.steps, self.networks
+        fewer = max(1, steps // 8) if isinstance(steps, int) else lambda n: max(1, steps(n) // 8)
+        source = networks.source if isinstance(networks, Bank) else networks
+        if isinstance(source, Banked):
+            source = replace(source, size=max(1, source.size // 4))
+        return replace(self, steps=fewer, networks=source, compile=False)  # every number of images would compile anew
 
     def plus(self, term: Term, weight: float = 1.0) -> Distiller:
         """The same method with one more term in its objective."""
         return replace(self, objective=Sum([self.objective, term], [1.0, weight]))
 
-
-def _shorter(method: Distiller) -> Distiller:
-    """An eighth of the steps, and a quarter of a bank: enough to tell numbers of images apart."""
-    steps, networks = method.steps, method.networks
-    fewer = max(1, steps // 8) if isinstance(steps, int) else lambda n: max(1, steps(n) // 8)
-    source = networks.source if isinstance(networks, Bank) else networks
-    if isinstance(source, Banked):
-        source = replace(source, size=max(1, source.size // 4))
-    return replace(method, steps=fewer, networks=source, compile=False)  # every number of images would compile anew
+    def stored_by(self, codec: Codec) -> Distiller:
+        """The same method with another codec."""
+        return replace(self, codec=codec)
 
 
-class _Run:
-    """One condensation at work: everything that changes between steps."""
+def _known(pool: ClassPool, small: list[int], beside: ClassPool | None) -> Classes:
+    """All classes that networks know: those of the pool, and where it has one alone, those beside it."""
+    learned = [int(pool.class_ids[k]) for k in range(pool.classes) if k not in small]
+    if pool.classes < 2 and beside is not None:
+        others = [k for k, c in enumerate(beside.class_ids.tolist()) if c not in learned]
+        pool = concatenate([pool, beside.select(others)]) if others else pool
+    return Classes(pool, tuple(k for k, c in enumerate(pool.class_ids.tolist()) if c in learned))
 
-    def __init__(self, method: Distiller, pool: ClassPool, images_per_class: int, seed: int) -> None:
-        self.method, self.pool, self.step = method, pool, 0
-        self.steps = method.steps if isinstance(method.steps, int) else method.steps(images_per_class)
-        self.random = Random(seed, pool.device)
-        self.form: Form = method.parameterize(pool, images_per_class, self.random).to(pool.device)
-        self.objective = copy.deepcopy(method.objective)
-        self.chunk = cache_chunk(pool.shape) if pool.device.type == "cpu" else None
-        self.drawer = method.draw.start(pool)
-        setting = Setting(
-            pool=pool,
-            objective=self.objective,
-            augment=method.augment,
-            batch_real=method.batch_real,
-            random=self.random,
-            syn=self.syn,
-            images_per_class=images_per_class,
-            chunk=self.chunk,
-            drawer=self.drawer,
-            compile=method.compile,
-        )
-        self._prepare(setting, Random(seed + _SIZES, pool.device))
-        stored = {"params": list(self.form.parameters()), "stored_per_class": self.form.stored_per_class}
-        self.optimizer = method.optimizer([stored, *self.objective.parameter_groups()])
-        self.networks = method.networks.start(setting)
 
-    def _prepare(self, setting: Setting, random: Random) -> None:
-        """Parameters of the objective whose size depends on the networks; what is drawn for them moves no other draw."""
-        if self.objective.sized:
-            look = setting.look(setting.network(self.method.networks.net, random), random)
-            with random.scope(), torch.no_grad():
-                self.objective.prepare(Side(look, self.syn().x, range(self.pool.classes)))
-        self.objective.to(self.pool.device)
+def check_readable(method: Distiller, pool: ClassPool) -> None:
+    """Refuse what could not be read back from a file, before anything is condensed.
 
-    def syn(self) -> Batch:
-        with torch.no_grad():
-            return Batch(self.form.decode().detach().clone(), self.pool.positions(self.form.per_class))
-
-    def go(self, checkpoint: Checkpoint, seconds: float | None, on_step: OnStep | None) -> None:
-        started = time.perf_counter()
-        checkpoint.restore(self)
-        while self.step < self.steps and (seconds is None or time.perf_counter() - started < seconds):
-            look, statistic = self.networks.show()
-            loss = (
-                self._step_by_class(look, statistic) if self.method.step_per == "class" else self._step(look, statistic)
+    Raises:
+        ValueError: when codec or decoder do not come back from what a file says of them.
+    """
+    form = method.parameterize(pool.first(1), 1, Random(0, pool.device))
+    codec, decoder = form.storage(method.codec or uint8()), form.decoder()
+    kinds: tuple[type[Decoder], ...] = (type(decoder),)
+    for part, read in (
+        (codec, lambda spec: codec_from_spec(spec, [type(codec)])),
+        (decoder, lambda spec: decoder_from_spec(spec, kinds)),
+    ):
+        try:
+            back = read(json.loads(json.dumps(part.spec())))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{type(part).__name__} could not be read back from a file: {error}") from error
+        if back != part:
+            raise ValueError(
+                f"{type(part).__name__} could not be read back from a file: {part!r} comes back as {back!r}; make it a frozen "
+                "dataclass whose fields are JSON"
             )
-            self.networks.moved()
-            self.step += 1
-            checkpoint.keep(self)
-            if on_step is not None:
-                on_step(self.step, loss)
-        if not all(bool(torch.isfinite(p).all()) for p in self.form.parameters()):
-            raise FloatingPointError(f"{self.method.name} diverged: the images are not finite; lower the learning rate")
-
-    def _step(self, look: Look, statistic: Statistic) -> Tensor:
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self._distance(look, statistic)
-        loss.backward(inputs=[p for group in self.optimizer.param_groups for p in group["params"]])
-        self.optimizer.step()
-        return loss.detach()
-
-    def _distance(self, look: Look, statistic: Statistic) -> Tensor:
-        syn = Side(look, self.form.decode(), range(self.pool.classes), chunk=self.chunk)
-        return self.objective.distance(statistic, syn)
-
-    def _step_by_class(self, look: Look, statistic: Statistic) -> Tensor:
-        if self.form.by_class and self.objective.additive and can_sweep(self.optimizer) and not mixes_images(look.net):
-            return sweep_classes(self.optimizer, self.pool.classes, lambda: self._distance(look, statistic))
-        total = torch.zeros((), device=self.pool.device)
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        for k in range(self.pool.classes):
-            self.optimizer.zero_grad(set_to_none=True)
-            images = self.form.decode().unflatten(0, (self.pool.classes, -1))[k]
-            loss = self.objective.distance(pick_classes(statistic, [k]), Side(look, images, [k], chunk=self.chunk))
-            loss.backward(inputs=parameters)
-            self.optimizer.step()
-            total += loss.detach()
-        return total
-
-    def part(self) -> Part:
-        codec = self.form.storage(self.method.codec, self.pool)
-        stored = self.form.pack(codec, self.pool)
-        counts = (self.form.stored_per_class,) * self.pool.classes
-        soft = self.objective.soft_labels()
-        labels = None if soft is None else soft.detach().float().cpu()
-        return Part.of_stored(self.pool, stored, codec, counts, layout=self.form.layout(), soft_labels=labels)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "step": self.step,
-            "form": self.form.state_dict(),
-            "objective": self.objective.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "networks": self.networks.state_dict(),
-            "draw": self.drawer.state_dict(),
-            "random": self.random.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.step = state["step"]
-        self.form.load_state_dict(state["form"])
-        self.objective.load_state_dict(state["objective"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.networks.load_state_dict(state["networks"])
-        self.drawer.load_state_dict(state["draw"])
-        self.random.load_state_dict(state["random"])
-
-
-def cache_chunk(shape: tuple[int, int, int]) -> int:
-    """Images of this shape in one forward on a CPU: 8 to 128, measured on 8x8 to 32x32 images and widths 32 to 128."""
-    return min(128, max(8, CACHE_PIXELS // (shape[1] * shape[2])))

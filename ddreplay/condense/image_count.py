@@ -1,49 +1,101 @@
-"""Budgets: in images a class, or in bytes, where the number of images and their quality have to be chosen."""
+"""How many images a budget in bytes is spent on; their quality follows."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from ddreplay.augment.siamese import DIGITS
+from ddreplay.augment import DIGITS
 from ddreplay.backbones import ConvNet, Net
+from ddreplay.condense.condenser import Deadline, OnProgress, Progress
 from ddreplay.data.pool import ClassPool
 from ddreplay.data.space import to_pixels
 from ddreplay.evaluate import Protocol as Training
 from ddreplay.evaluate import evaluate
 from ddreplay.randomness import Random
-from ddreplay.storage.budget import check_budget, share_of
+from ddreplay.storage.budget import Budget
 from ddreplay.storage.codecs import BudgetTooSmall, Codec, nbytes
-from ddreplay.storage.codecs.sheets import Pictures
 from ddreplay.storage.condensed_set import CondensedSet
 
-__all__ = [
-    "AtQuality",
-    "ByCodec",
-    "ChooseCount",
-    "Fixed",
-    "Validated",
-]
+__all__ = ["AtQuality", "ByCodec", "ChooseCount", "CountQuestion", "Fixed", "Validated"]
 
 log = logging.getLogger(__name__)
 
-
 Make = Callable[[ClassPool, int], CondensedSet]
-
-
 """A pool and a number of images a class -> a set within the budget."""
+
+
+def _nothing(images: int) -> int:
+    return 0
+
+
+@dataclass(frozen=True)
+class CountQuestion:
+    """What is asked: how many images of every class of ``pool``, stored by ``codec``'s family, shall share the budget?
+
+    Attributes:
+        budget: in bytes, for each class.
+        make: condenses a pool into so many images a class, within the budget, in a fraction of the time: for trials.
+        beside: bytes of the whole set that so many images a class take beside themselves (coefficients, for example).
+        deadline: until when the answer is due.
+        on_progress: is told of every candidate tried.
+    """
+
+    pool: ClassPool
+    codec: Codec
+    budget: Budget
+    make: Make
+    seed: int = 0
+    beside: Callable[[int], int] = _nothing
+    deadline: Deadline = field(default_factory=Deadline)
+    on_progress: OnProgress | None = None
+
+    @property
+    def bytes_per_class(self) -> float:
+        """Bytes that each class has."""
+        return float(self.budget.share(self.pool.classes))
+
+    def fits(self, codec: Codec, n: int) -> bool:
+        """Whether the first ``n`` real images of every class fit at this quality."""
+        counts = tuple(min(n, have) for have in self.pool.counts)
+        blocks = [_first_pixels(self.pool, k, count) for k, count in enumerate(counts)]
+        return nbytes(codec.encode(blocks)) + self.beside(n) <= self.budget.room(self.pool, counts)
+
+    def most(self, codec: Codec, *, fitting: int, tolerance: float = 0.0) -> int:
+        """How many images a class fit at this quality, of a number that does and all; by doubling, then bisection."""
+        beyond, stride = max(self.pool.counts) + 1, max(1, fitting)
+        while fitting + stride < beyond and self._more(codec, fitting + stride):
+            fitting, stride = fitting + stride, fitting + stride
+        beyond = min(beyond, fitting + stride)
+        while beyond - fitting > max(1, tolerance * fitting):
+            middle = (fitting + beyond) // 2
+            fitting, beyond = (middle, beyond) if self._more(codec, middle) else (fitting, middle)
+        return fitting
+
+    def _more(self, codec: Codec, n: int) -> bool:
+        """Whether so many fit, and there is time to find out."""
+        if self.deadline.over():
+            self.cut("the search for the number of images that fit")
+            return False
+        return self.fits(codec, n)
+
+    def cut(self, what: str) -> None:
+        """Note that something was left out."""
+        if what not in self.deadline.cut:
+            self.deadline.cut.append(what)
+            log.warning("time is up: %s was cut short", what)
 
 
 @runtime_checkable
 class ChooseCount(Protocol):
     """How many images a class a budget in bytes should be spent on; their quality follows."""
 
-    def __call__(self, pool: ClassPool, codec: Codec, bytes_per_class: int | float, make: Make, seed: int) -> int: ...
+    def __call__(self, asked: CountQuestion) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -53,9 +105,9 @@ class Fixed:
     images_per_class: int
 
     def __post_init__(self) -> None:
-        check_budget(self.images_per_class)
+        Budget.images(self.images_per_class)
 
-    def __call__(self, pool: ClassPool, codec: Codec, bytes_per_class: int | float, make: Make, seed: int) -> int:
+    def __call__(self, asked: CountQuestion) -> int:
         return self.images_per_class
 
 
@@ -73,14 +125,14 @@ class AtQuality:
     share: float | None = None
 
     def __post_init__(self) -> None:
-        if self.share is not None and (not 0 <= self.share <= 1):
+        if self.share is not None and not 0 <= self.share <= 1:
             raise ValueError(f"share must lie in [0, 1] or be None, got {self.share}")
 
-    def __call__(self, pool: ClassPool, codec: Codec, bytes_per_class: int | float, make: Make, seed: int) -> int:
-        family = codec.qualities()
-        share = 1.5 / max(2, min(pool.shape[1:])) if self.share is None else self.share
+    def __call__(self, asked: CountQuestion) -> int:
+        family = asked.codec.qualities()
+        share = 1.5 / max(2, min(asked.pool.shape[1:])) if self.share is None else self.share
         wanted = family[round(share * (len(family) - 1))]
-        return _most(pool, wanted, bytes_per_class, fitting=0, tolerance=1 / 32) or 1
+        return asked.most(wanted, fitting=0, tolerance=1 / 32) or 1
 
 
 @dataclass(frozen=True)
@@ -88,12 +140,13 @@ class Validated:
     """The number of images a class whose set teaches a network most, by held-out images of the pool.
 
     Numbers grow by a factor of about 1.4; the search goes uphill, three numbers at a stride, then one, from a first guess: an image
-    takes as many bytes as its side has pixels. Where nothing can be held out or there is one class, the guess is taken.
+    takes as many bytes as its side has pixels. Where nothing can be held out or there is one class, the guess is taken; where time is
+    up, the best so far.
 
     Args:
         net: trained on every candidate; ``None``: a ConvNet of width 32.
-        visits: images a class that it is trained on, repetitions included. Too few favour few images.
-        fraction: of every class that is held out.
+        visits: images per class that it is trained on, repetitions included. Too few favour few images.
+        fraction: the share of every class that is held out.
     """
 
     net: Net | None = None
@@ -105,18 +158,24 @@ class Validated:
         if self.visits < 1 or not 0 < self.fraction < 1:
             raise ValueError(f"visits and fraction (below 1) must be positive, got {self.visits} and {self.fraction}")
 
-    def __call__(self, pool: ClassPool, codec: Codec, bytes_per_class: int | float, make: Make, seed: int) -> int:
-        counts = candidates(pool, codec, bytes_per_class)
-        guess = bytes_per_class / min(pool.shape[1:])
+    def __call__(self, asked: CountQuestion) -> int:
+        counts = candidates(asked)
+        guess = asked.bytes_per_class / min(asked.pool.shape[1:])
         at = min(range(len(counts)), key=lambda k: abs(counts[k] - guess))
-        kept, held = _split(pool, self.fraction, Random(seed))
+        kept, held = _split(asked.pool, self.fraction, Random(asked.seed))
         if held is None or len(counts) == 1:
             return counts[at]
         scores: dict[int, float] = {}
 
         def score(k: int) -> float:
             if k not in scores:
-                scores[k] = self._score(make(kept, counts[k]), held, seed)
+                found = None if asked.deadline.over() else self._score(asked, kept, held, counts[k])
+                if found is None:
+                    asked.cut("trials of numbers of images")
+                    return -1.0
+                scores[k] = found
+                if asked.on_progress is not None:
+                    asked.on_progress(Progress("images", len(scores), None))
             return scores[k]
 
         for stride in (3, 1):  # uphill from the guess, in strides first: one number's score is noisy
@@ -127,11 +186,27 @@ class Validated:
         )
         return counts[at]
 
-    def _score(self, condensed: CondensedSet, held: ClassPool, seed: int) -> float:
+    def _score(self, asked: CountQuestion, kept: ClassPool, held: ClassPool, count: int) -> float | None:
+        """None where time ran out before it was known."""
+        condensed = asked.make(kept, count)
         images = len(condensed)
         epochs = max(1, self.visits * held.classes // images)
         training = Training("validation", epochs=epochs - 1, augment=DIGITS, batch_size=min(64, max(8, images // 8)))
-        return evaluate(condensed, held, self.net or ConvNet(width=32), protocol=training, seeds=1, seed=seed).mean
+
+        def check(_: int, __: int) -> None:
+            if asked.deadline.over():
+                raise _OutOfTime
+
+        try:
+            check(0, 0)
+            how = {"protocol": training, "seeds": 1, "seed": asked.seed, "on_epoch": check}
+            return evaluate(condensed, held, self.net or ConvNet(width=32), **how).mean  # type: ignore[arg-type]
+        except _OutOfTime:
+            return None
+
+
+class _OutOfTime(Exception):
+    """A trial could not be finished."""
 
 
 @dataclass(frozen=True)
@@ -141,56 +216,38 @@ class ByCodec:
     pictures: ChooseCount = AtQuality()
     others: ChooseCount = Validated()
 
-    def __call__(self, pool: ClassPool, codec: Codec, bytes_per_class: int | float, make: Make, seed: int) -> int:
-        rule = self.pictures if isinstance(codec, Pictures) else self.others
-        return rule(pool, codec, bytes_per_class, make, seed)
+    def __call__(self, asked: CountQuestion) -> int:
+        rule = self.pictures if asked.codec.bounded and asked.codec.lossy else self.others
+        return rule(asked)
 
 
-def candidates(pool: ClassPool, codec: Codec, bytes_per_class: int | float) -> list[int]:
+def candidates(asked: CountQuestion) -> list[int]:
     """Numbers of images a class worth trying: from all at the highest quality to all at the lowest, by factors of 1.4.
 
     Raises:
         BudgetTooSmall: when one image of every class at the lowest quality is too large.
     """
-    lowest, highest = codec.qualities()[0], codec.qualities()[-1]
+    lowest, highest = asked.codec.qualities()[0], asked.codec.qualities()[-1]
     counts = [1]
-    while counts[-1] < max(pool.counts):
-        counts.append(min(max(pool.counts), max(counts[-1] + 1, round(counts[-1] * 1.4))))
+    while counts[-1] < max(asked.pool.counts):
+        counts.append(min(max(asked.pool.counts), max(counts[-1] + 1, round(counts[-1] * 1.4))))
     fitting, full = [], 1
     for n in counts:
-        if not _fits(pool, lowest, n, bytes_per_class):
+        if not asked.fits(lowest, n):
             break
         fitting.append(n)
     if not fitting:
         raise BudgetTooSmall(
-            f"not one image of every class fits into {bytes_per_class:g} bytes a class at the lowest quality of {codec!r}; "
+            f"not one image of every class fits into {asked.bytes_per_class:g} bytes a class at the lowest quality of {asked.codec!r}; "
             "raise the budget or use a codec of fewer bytes"
         )
     if lowest == highest:
-        return [_most(pool, lowest, bytes_per_class, fitting=fitting[-1])]
+        return [asked.most(lowest, fitting=fitting[-1])]
     for n in fitting:
-        if not _fits(pool, highest, n, bytes_per_class):
+        if not asked.fits(highest, n):
             break
         full = n
     return [n for n in fitting if n >= full]
-
-
-def _most(pool: ClassPool, codec: Codec, bytes_per_class: int | float, *, fitting: int, tolerance: float = 0.0) -> int:
-    """How many images a class fit, of a number that does and all; by doubling, then bisection."""
-    beyond, stride = max(pool.counts) + 1, max(1, fitting)
-    while fitting + stride < beyond and _fits(pool, codec, fitting + stride, bytes_per_class):
-        fitting, stride = fitting + stride, fitting + stride
-    beyond = min(beyond, fitting + stride)
-    while beyond - fitting > max(1, tolerance * fitting):
-        middle = (fitting + beyond) // 2
-        fitting, beyond = (middle, beyond) if _fits(pool, codec, middle, bytes_per_class) else (fitting, middle)
-    return fitting
-
-
-def _fits(pool: ClassPool, codec: Codec, n: int, bytes_per_class: int | float) -> bool:
-    counts = tuple(min(n, have) for have in pool.counts)
-    blocks = [_first_pixels(pool, k, count) for k, count in enumerate(counts)]
-    return nbytes(codec.encode(blocks)) <= share_of(pool, bytes_per_class, counts)
 
 
 def _first_pixels(pool: ClassPool, position: int, n: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The one loop: images descend an objective under a stream of networks."""
+"""What moves the stored numbers."""
 
 from __future__ import annotations
 

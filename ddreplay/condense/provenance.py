@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -47,8 +48,17 @@ def describe(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, nn.Module):
-        return type(value).__qualname__
+        return {"is": type(value).__qualname__, "sha256": _digest(value)}
     return getattr(value, "__qualname__", None) or repr(value)
+
+
+def _digest(module: nn.Module) -> str:
+    """Of a module's structure, parameters and buffers."""
+    digest = hashlib.sha256(repr(module).encode())
+    for name, tensor in module.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def versions() -> dict[str, str]:

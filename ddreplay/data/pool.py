@@ -134,6 +134,15 @@ class ClassPool:
         normalised: Tensor = images.float().mul_(self._scale).add_(self._shift)
         return normalised
 
+    def stored(self, index: Int64[Tensor, " n"]) -> Shaped[Tensor, "n c h w"]:
+        """Images at these rows as the pool keeps them: uint8, or float in network space."""
+        return self._images[index]
+
+    def first(self, per_class: int) -> ClassPool:
+        """The pool of the first ``per_class`` images of every class alone."""
+        ends = zip(self._starts.tolist(), self.counts, strict=True)
+        return self.subset(torch.cat([torch.arange(start, start + min(n, per_class)) for start, n in ends]))
+
     def rows(self, index: Int64[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
         """Images at these rows (rows are sorted by class), in network space."""
         return self.normalise(self._images[index])

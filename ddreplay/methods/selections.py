@@ -2,39 +2,69 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from ddreplay.backbones import ConvNet, Net, Probe, as_factory
-from ddreplay.condense.condenser import Condenser
-from ddreplay.condense.distiller import Distiller
-from ddreplay.condense.image_count import ByCodec, ChooseCount
+from ddreplay.condense.condenser import Deadline, OnProgress, default_codec
+from ddreplay.condense.image_count import ByCodec, ChooseCount, CountQuestion
 from ddreplay.condense.provenance import provenance
 from ddreplay.data.clustering import representatives
-from ddreplay.data.pool import ClassPool
+from ddreplay.data.pool import ClassPool, concatenate
 from ddreplay.data.space import to_pixels
 from ddreplay.evaluate import PROTOCOLS, predict, train
 from ddreplay.randomness import Random
-from ddreplay.storage.budget import check_budget, share_of, total_bytes
-from ddreplay.storage.codecs import BudgetTooSmall, Codec, codec_from_spec, fit_quality, float32, uint8
+from ddreplay.storage.budget import Budget
+from ddreplay.storage.codecs import BudgetTooSmall, Codec, fit_quality, float32
 from ddreplay.storage.condensed_set import CondensedSet
 from ddreplay.storage.part import Part
 
-__all__ = ["Selection", "el2n", "embed", "forgetting", "grand", "herding", "k_center", "k_means", "random"]
+__all__ = [
+    "Candidates",
+    "Selection",
+    "el2n",
+    "embed",
+    "forgetting",
+    "grand",
+    "herding",
+    "k_center",
+    "k_means",
+    "random",
+]
 
-SomeCondenser = TypeVar("SomeCondenser", bound=Condenser)
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """What a rule chooses from.
+
+    pool: the images. known: all classes that a network is trained to tell apart; the pool's, and others where it has one alone.
+    """
+
+    pool: ClassPool
+    known: ClassPool
+
+    @classmethod
+    def of(cls, pool: ClassPool, beside: ClassPool | None = None) -> Candidates:
+        """The images of a pool; ``beside``: other known classes, which count where it has one class alone."""
+        if pool.classes > 1 or beside is None:
+            return cls(pool, pool)
+        own = pool.class_ids.tolist()
+        others = [k for k, c in enumerate(beside.class_ids.tolist()) if c not in own]
+        return cls(pool, concatenate([pool, beside.select(others)]) if others else pool)
+
+    def labels(self) -> Int64[Tensor, " n"]:
+        """The output column of every image's class."""
+        columns = torch.searchsorted(self.known.class_ids, self.pool.class_ids).to(self.pool.device)
+        return columns[self.pool.all_labels()]
 
 
-Rule = Callable[[ClassPool, int, Random], list[Tensor]]
-
-
-"""A pool and a budget -> for every class, the rows chosen inside the class, best first."""
+Rule = Callable[[Candidates, int, Random], list[Tensor]]
+"""Candidates and a number per class -> for every class, the rows chosen inside the class, best first."""
 
 
 @dataclass(frozen=True)
@@ -42,77 +72,103 @@ class Selection:
     """Chooses real images of every class by a rule; a condenser like any other.
 
     The chosen images stand best first, so a shorter prefix is what the rule would have chosen for a smaller budget.
+
+    Attributes:
+        codec: how the images are stored; ``None``: uint8 for a budget in images, AVIF for one in bytes (`default_codec`).
+        choose: with a budget in bytes, how many images it is spent on; they are stored at the highest quality that fits.
     """
 
     rule: Rule
-    codec: Codec = uint8()
-    name: str = "coreset"
+    codec: Codec | None = None
+    name: str = "selection"
     choose: ChooseCount = ByCodec()
+
+    takes: ClassVar[frozenset[str]] = frozenset(("seconds", "on_progress", "beside"))
 
     def __call__(
         self,
         pool: ClassPool,
-        images_per_class: int | None = None,
+        budget: Budget | int,
         *,
-        bytes_per_class: int | float | None = None,
-        max_bytes: int | None = None,
         seed: int = 0,
+        seconds: float | None = None,
+        on_progress: OnProgress | None = None,
+        beside: ClassPool | None = None,
     ) -> CondensedSet:
-        """``images_per_class`` real images of every class, or all where there are fewer; or as many bytes at most.
+        """Real images of every class within a budget, or all where there are fewer.
 
-        With a budget in bytes, ``choose`` says how many images it is spent on, and they are stored at the codec's highest quality
-        that fits.
+        Args:
+            seconds: after so long no further number of images is tried.
+            on_progress: is told of every number of images tried.
+            beside: other classes that are known; looked at where the pool has one class alone, which then is told apart from them.
+        Raises:
+            TypeError, ValueError: when the budget is none, or below one image.
         """
-        check_budget(images_per_class, bytes_per_class, max_bytes)
-        started = time.perf_counter()
-        total = total_bytes(pool.classes, bytes_per_class, max_bytes)
-        if images_per_class is not None:
-            part = self._part(pool, self.rule(pool, images_per_class, Random(seed, pool.device)), self.codec)
+        budget, deadline = Budget.of(budget), Deadline(seconds)
+        codec = self.codec or default_codec(budget, pool.shape[0])
+        more: dict[str, Any] = {}
+        if budget.in_bytes:
+            found = _InBytes(self, codec, budget.of_each(pool.classes), seed, beside)
+            asked = CountQuestion(
+                pool, codec, found.budget, found.trial, seed, deadline=deadline.part(0.5), on_progress=on_progress
+            )
+            count = self.choose(asked)
+            part, more = found.take(pool, count), {"max_bytes": budget.total(pool.classes)}
         else:
-            images_per_class, part = self._in_bytes(pool, total / pool.classes, seed)
-        more = {"max_bytes": total} if total else {}
-        return CondensedSet((part,), provenance(self, pool, images_per_class, seed, started, **more))
+            count = int(budget.share(pool.classes))
+            chosen = self.rule(Candidates.of(pool, beside), count, Random(seed, pool.device))
+            part = _part(pool, chosen, codec)
+        if deadline.cut:
+            more["cut"] = list(deadline.cut)
+        return CondensedSet((part,), provenance(self, pool, count, seed, deadline.started, **more))
 
-    def _part(self, pool: ClassPool, chosen: list[Tensor], codec: Codec) -> Part:
-        images = [pool.of_class(k)[rows.to(pool.device)] for k, rows in enumerate(chosen)]
-        return Part.of_images(pool, images, codec)
+    def stored_by(self, codec: Codec) -> Selection:
+        """The same selection with another codec."""
+        return replace(self, codec=codec)
 
-    def _in_bytes(self, pool: ClassPool, per_class: int | float, seed: int) -> tuple[int, Part]:
-        ranked: dict[ClassPool, tuple[int, list[Tensor]]] = {}
 
-        def take(source: ClassPool, n: int) -> Part:
-            if source not in ranked or ranked[source][0] < n:
-                ranked[source] = 2 * n, self.rule(source, 2 * n, Random(seed, source.device))
-            chosen = [rows[:n] for rows in ranked[source][1]]
-            part = self._part(source, chosen, float32())
-            pixels = [to_pixels(x, source.mean, source.std) for x in part.images]
-            room = share_of(source, per_class, part.counts)
-            try:
-                codec = fit_quality(self.codec, pixels, max_bytes=room)
-            except BudgetTooSmall:  # these images are harder than those that the candidates were measured with
-                if n == 1:
-                    raise
-                return take(source, n - max(1, n // 8))
-            return replace(part, stored=codec.encode(pixels), codec=codec)
+def _part(pool: ClassPool, chosen: list[Tensor], codec: Codec) -> Part:
+    images = [pool.of_class(k)[rows.to(pool.device)] for k, rows in enumerate(chosen)]
+    return Part.of_images(pool, images, codec)
 
-        def trial(kept: ClassPool, n: int) -> CondensedSet:
-            return CondensedSet((take(kept, n),))
 
-        n = self.choose(pool, self.codec, per_class, trial, seed)
-        return n, take(pool, n)
+class _InBytes:
+    """A selection under a budget in bytes; a pool is ranked once for all numbers of images up to twice the first one asked for."""
+
+    def __init__(self, selection: Selection, codec: Codec, budget: Budget, seed: int, beside: ClassPool | None) -> None:
+        self.selection, self.codec, self.budget, self.seed, self.beside = selection, codec, budget, seed, beside
+        self.ranked: dict[ClassPool, tuple[int, list[Tensor]]] = {}
+
+    def take(self, pool: ClassPool, n: int) -> Part:
+        """At most ``n`` images of every class, at the highest quality that fits; fewer where ``n`` do not."""
+        if pool not in self.ranked or self.ranked[pool][0] < n:
+            rule, random = self.selection.rule, Random(self.seed, pool.device)
+            self.ranked[pool] = 2 * n, rule(Candidates.of(pool, self.beside), 2 * n, random)
+        part = _part(pool, [rows[:n] for rows in self.ranked[pool][1]], float32())
+        pixels = [to_pixels(x, pool.mean, pool.std) for x in part.images]
+        try:
+            codec = fit_quality(self.codec, pixels, max_bytes=self.budget.room(pool, part.counts))
+        except BudgetTooSmall:  # these images are harder than those that the candidates were measured with
+            if n == 1:
+                raise
+            return self.take(pool, n - max(1, n // 8))
+        return replace(part, stored=codec.encode(pixels), codec=codec)
+
+    def trial(self, kept: ClassPool, n: int) -> CondensedSet:
+        return CondensedSet((self.take(kept, n),))
 
 
 @dataclass(frozen=True)
 class RandomRule:
     """Uniformly, without replacement."""
 
-    def __call__(self, pool: ClassPool, images_per_class: int, random: Random) -> list[Tensor]:
-        return [torch.randperm(n, generator=random.cpu)[:images_per_class] for n in pool.counts]
+    def __call__(self, given: Candidates, images_per_class: int, random: Random) -> list[Tensor]:
+        return [torch.randperm(n, generator=random.cpu)[:images_per_class] for n in given.pool.counts]
 
 
 def random(*, codec: Codec | None = None) -> Selection:
     """A uniform choice per class: what a ring buffer holds after a shuffled stream."""
-    return Selection(RandomRule(), codec or uint8(), "random")
+    return Selection(RandomRule(), codec, "random")
 
 
 @dataclass(frozen=True)
@@ -122,9 +178,9 @@ class HerdingRule:
     net: Net
     epochs: int
 
-    def __call__(self, pool: ClassPool, images_per_class: int, random: Random) -> list[Tensor]:
-        features = embed(pool, self.net, self.epochs, random)
-        return [herd(f, min(images_per_class, len(f))) for f in features.split(list(pool.counts))]
+    def __call__(self, given: Candidates, images_per_class: int, random: Random) -> list[Tensor]:
+        features = embed(given, self.net, self.epochs, random)
+        return [herd(f, min(images_per_class, len(f))) for f in features.split(list(given.pool.counts))]
 
 
 def herding(net: Net | None = None, *, epochs: int = 10, codec: Codec | None = None) -> Selection:
@@ -135,23 +191,7 @@ def herding(net: Net | None = None, *, epochs: int = 10, codec: Codec | None = N
     Reference: Welling, "Herding dynamical weights to learn", ICML 2009; iCaRL (Rebuffi et al., CVPR 2017), Algorithm 4, with
     embeddings of unit length.
     """
-    return Selection(HerdingRule(net or ConvNet(), epochs), codec or uint8(), "herding")
-
-
-def stored_by(condenser: SomeCondenser, codec: Codec | str | None) -> SomeCondenser:
-    """The same coreset or distiller with another codec, or name of one; ``None``: as it is.
-
-    Raises:
-        TypeError: for a condenser that is neither.
-    """
-    if codec is None:
-        return condenser
-    codec = codec_from_spec({"name": codec}) if isinstance(codec, str) else codec
-    if not isinstance(condenser, (Distiller, Selection)):
-        raise TypeError(
-            f"codec can be set on a Distiller or a Selection, got {type(condenser).__name__}; give it its codec itself"
-        )
-    return replace(condenser, codec=codec)
+    return Selection(HerdingRule(net or ConvNet(), epochs), codec, "herding")
 
 
 def herd(features: Float[Tensor, "n d"], count: int) -> Int64[Tensor, " count"]:
@@ -175,9 +215,9 @@ class KCenterRule:
     net: Net
     epochs: int
 
-    def __call__(self, pool: ClassPool, images_per_class: int, random: Random) -> list[Tensor]:
-        features = embed(pool, self.net, self.epochs, random)
-        return [farthest_first(f, min(images_per_class, len(f))) for f in features.split(list(pool.counts))]
+    def __call__(self, given: Candidates, images_per_class: int, random: Random) -> list[Tensor]:
+        features = embed(given, self.net, self.epochs, random)
+        return [farthest_first(f, min(images_per_class, len(f))) for f in features.split(list(given.pool.counts))]
 
 
 def k_center(net: Net | None = None, *, epochs: int = 10, codec: Codec | None = None) -> Selection:
@@ -189,7 +229,7 @@ def k_center(net: Net | None = None, *, epochs: int = 10, codec: Codec | None = 
         net, epochs: as in `herding`.
     Reference: Sener and Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set Approach", ICLR 2018.
     """
-    return Selection(KCenterRule(net or ConvNet(), epochs), codec or uint8(), "k_center")
+    return Selection(KCenterRule(net or ConvNet(), epochs), codec, "k_center")
 
 
 def farthest_first(features: Float[Tensor, "n d"], count: int) -> Int64[Tensor, " count"]:
@@ -210,8 +250,8 @@ class KMeansRule:
     net: Net
     epochs: int
 
-    def __call__(self, pool: ClassPool, images_per_class: int, random: Random) -> list[Tensor]:
-        features = embed(pool, self.net, self.epochs, random).split(list(pool.counts))
+    def __call__(self, given: Candidates, images_per_class: int, random: Random) -> list[Tensor]:
+        features = embed(given, self.net, self.epochs, random).split(list(given.pool.counts))
         return [representatives(f, min(images_per_class, len(f)), random, distinct=True) for f in features]
 
 
@@ -223,7 +263,7 @@ def k_means(net: Net | None = None, *, epochs: int = 10, codec: Codec | None = N
     Args:
         net, epochs: as in `herding`.
     """
-    return Selection(KMeansRule(net or ConvNet(), epochs), codec or uint8(), "k_means")
+    return Selection(KMeansRule(net or ConvNet(), epochs), codec, "k_means")
 
 
 Keep = Literal["hardest", "easiest"]
@@ -242,23 +282,30 @@ class ScoreRule:
     epochs: int
     networks: int
 
-    def __call__(self, pool: ClassPool, images_per_class: int, random: Random) -> list[Tensor]:
+    def __call__(self, given: Candidates, images_per_class: int, random: Random) -> list[Tensor]:
         if self.keep not in ("hardest", "easiest"):
             raise ValueError(f"keep must be 'hardest' or 'easiest', got {self.keep!r}")
-        scores = torch.stack([self._scores(pool, random) for _ in range(self.networks)]).mean(0)
+        if given.known.classes < 2:
+            raise ValueError(
+                f"{self.score} scores how well classes are told apart, and class {given.pool.class_names[0]} is alone; give it another "
+                "class (beside=, or one in the pool), or take random or herding"
+            )
+        scores = torch.stack([self._scores(given, random) for _ in range(self.networks)]).mean(0)
         chosen = []
-        for part in scores.cpu().split(list(pool.counts)):
+        for part in scores.cpu().split(list(given.pool.counts)):
             mixed = torch.randperm(len(part), generator=random.cpu)
             order = part[mixed].argsort(descending=self.keep == "hardest", stable=True)
             chosen.append(mixed[order][:images_per_class])
         return chosen
 
-    def _scores(self, pool: ClassPool, random: Random) -> Float[Tensor, " n"]:
-        truth = pool.all_labels()
+    def _scores(self, given: Candidates, random: Random) -> Float[Tensor, " n"]:
+        truth = given.labels()
         if self.score in ("el2n", "grand"):
-            return error_norms(trained(pool, self.net, self.epochs, random), pool, times_features=self.score == "grand")
+            return error_norms(
+                trained(given, self.net, self.epochs, random), given, times_features=self.score == "grand"
+            )
         right: list[Tensor] = []
-        trained(pool, self.net, self.epochs, random, lambda model: right.append(predict(model, pool) == truth))
+        trained(given, self.net, self.epochs, random, lambda model: right.append(predict(model, given.pool) == truth))
         return forgetting_counts(torch.stack(right), transitions=self.score == "forgotten")
 
 
@@ -272,9 +319,9 @@ def forgetting_counts(right: Bool[Tensor, "epochs n"], *, transitions: bool) -> 
 
 
 @torch.no_grad()
-def error_norms(model: nn.Module, pool: ClassPool, *, times_features: bool) -> Float[Tensor, " n"]:
+def error_norms(model: nn.Module, given: Candidates, *, times_features: bool) -> Float[Tensor, " n"]:
     """|| softmax(logits) - one-hot ||, times the norm of the embedding for the gradient of the last layer."""
-    probe, truth, found = Probe(model), pool.all_labels(), []
+    probe, truth, found, pool = Probe(model), given.labels(), [], given.pool
     rows = torch.arange(len(pool), device=pool.device)
     for part in rows.split(_chunk(pool)):
         seen = probe(pool.rows(part))
@@ -301,7 +348,7 @@ def forgetting(
     Departures: looks after every epoch, where the original looks at the batch trained on.
     Reference: Toneva et al., "An Empirical Study of Example Forgetting during Deep Neural Network Learning", ICLR 2019.
     """
-    return Selection(ScoreRule(net or ConvNet(), count, keep, epochs, networks), codec or uint8(), "forgetting")
+    return Selection(ScoreRule(net or ConvNet(), count, keep, epochs, networks), codec, "forgetting")
 
 
 def el2n(
@@ -314,7 +361,7 @@ def el2n(
             largest first, as published for pruning large sets, at ten images per class near chance.
     Reference: Paul et al., "Deep Learning on a Data Diet: Finding Important Examples Early in Training", NeurIPS 2021.
     """
-    return Selection(ScoreRule(net or ConvNet(), "el2n", keep, epochs, networks), codec or uint8(), "el2n")
+    return Selection(ScoreRule(net or ConvNet(), "el2n", keep, epochs, networks), codec, "el2n")
 
 
 def grand(
@@ -327,30 +374,32 @@ def grand(
     Departures: the last layer's weights stand for the whole gradient.
     Reference: Paul et al., "Deep Learning on a Data Diet: Finding Important Examples Early in Training", NeurIPS 2021.
     """
-    return Selection(ScoreRule(net or ConvNet(), "grand", keep, epochs, networks), codec or uint8(), "grand")
+    return Selection(ScoreRule(net or ConvNet(), "grand", keep, epochs, networks), codec, "grand")
 
 
 def trained(
-    pool: ClassPool,
+    given: Candidates,
     net: Net,
     epochs: int,
     random: Random,
     on_epoch: Callable[[nn.Module], None] | None = None,
 ) -> nn.Module:
-    """A new network, trained on the pool for ``epochs``, in eval mode; ``on_epoch`` sees it after each of them."""
+    """A new network, trained for ``epochs`` to tell the known classes apart, in eval mode; ``on_epoch`` sees it after each of them."""
+    known = given.known
     with random.scope():
-        model = as_factory(net)(pool.shape, pool.classes).to(pool.device)
+        model = as_factory(net)(known.shape, max(2, known.classes)).to(known.device)
     if epochs:
-        data = pool.all()
+        data = known.all()
         hook = None if on_epoch is None else lambda _: on_epoch(model)
         train(model, data.x, data.y, PROTOCOLS["dc2021"].scaled(epochs - 1), random, on_epoch=hook)
     return model.eval()
 
 
-def embed(pool: ClassPool, net: Net, epochs: int, random: Random) -> Float[Tensor, "n d"]:
-    """Embeddings of unit length of all images, class-major, under a network trained on the pool for ``epochs``."""
+def embed(given: Candidates, net: Net, epochs: int, random: Random) -> Float[Tensor, "n d"]:
+    """Embeddings of unit length of all candidates, class-major, under a network trained for ``epochs``."""
+    pool = given.pool
     rows = torch.arange(len(pool), device=pool.device)
-    probe = Probe(trained(pool, net, epochs, random))
+    probe = Probe(trained(given, net, epochs, random))
     with torch.no_grad():
         found = [probe(pool.rows(part)).embedding for part in rows.split(_chunk(pool))]
     return torch.nn.functional.normalize(torch.cat(found))

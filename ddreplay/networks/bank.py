@@ -108,7 +108,9 @@ class Bank:
 
     def start(self, setting: Setting) -> Networks:
         """A bank that was built before is a network source for other budgets on the same pool."""
-        if setting.pool.shape != self.setting.pool.shape or setting.pool.counts != self.setting.pool.counts:
+        mine = self.setting
+        known = (setting.pool.shape, setting.pool.counts, setting.compared)
+        if known != (mine.pool.shape, mine.pool.counts, mine.compared):
             raise ValueError("this bank was built on another pool: build one for this pool, or pass Banked(net) itself")
         return _BankedNetworks(self, setting)
 

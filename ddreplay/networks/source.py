@@ -28,6 +28,9 @@ class Setting:
     chunk: images in one forward where no gradient is needed (`ddreplay.objectives.term.Side`).
     drawer: draws the real images of a statistic; ``None``: uniformly.
     compile: run networks through ``torch.compile`` where that can be done.
+    positions: the classes that are compared, of all in the pool, which networks know and are trained on; ``None``: all of them.
+    stop: whether time is up, for what trains networks; ``None``: it never is.
+    on_network: is told how many networks of how many are made.
     """
 
     pool: ClassPool
@@ -40,11 +43,14 @@ class Setting:
     chunk: int | None = None
     drawer: Drawer | None = None
     compile: bool = False
+    positions: tuple[int, ...] | None = None
+    stop: Callable[[], bool] | None = None
+    on_network: Callable[[int, int], None] | None = None
 
     def network(self, net: Net, random: Random | None = None) -> nn.Module:
-        """A freshly initialised network on the pool's device, in train mode."""
+        """A freshly initialised network on the pool's device, in train mode; its outputs are all known classes, two at least."""
         with (random or self.random).scope():
-            module = as_factory(net)(self.pool.shape, self.pool.classes)
+            module = as_factory(net)(self.pool.shape, max(2, self.pool.classes))
         return module.to(self.pool.device).train().requires_grad_(self.objective.weight_gradients)
 
     def look(self, net: nn.Module, random: Random | None = None, **more: Any) -> Look:
@@ -62,7 +68,12 @@ class Setting:
         real = drawer(look, n, source, anew=random is not None)
         chunk = None if has_batchnorm(look.net) else self.chunk
         with torch.no_grad():
-            return self.objective.summarise(Side(look, real.x, range(self.pool.classes), chunk=chunk))
+            return self.objective.summarise(Side(look, real.x, self.compared, chunk=chunk))
+
+    @property
+    def compared(self) -> tuple[int, ...]:
+        """The positions of the classes that a statistic is of."""
+        return tuple(range(self.pool.classes)) if self.positions is None else self.positions
 
 
 @runtime_checkable

@@ -27,6 +27,7 @@ class ClassRegulariser(Term):
     """
 
     additive = True
+    discriminative = True
 
     def __init__(self, unit: Unit = "percent") -> None:
         super().__init__()

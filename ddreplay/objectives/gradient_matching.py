@@ -114,6 +114,7 @@ class GradientMatching(Term):
     """
 
     weight_gradients = True
+    discriminative = True
 
     def __init__(
         self,

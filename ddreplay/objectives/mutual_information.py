@@ -69,6 +69,7 @@ class MutualInformation(Term):
     """
 
     additive = True
+    discriminative = True
     sized = True
 
     def __init__(

@@ -163,6 +163,8 @@ class Term(nn.Module, abc.ABC):
     """Whether it differentiates with respect to the network's weights."""
     additive: bool = False
     """Whether the distance of several classes is the sum of the distances of each class alone."""
+    discriminative: bool = False
+    """Whether it looks at what tells classes apart, so that it means nothing for one class alone."""
 
     sized: bool = False
     """Whether it has parameters whose size depends on the networks and images: then ``prepare`` is called before a run."""
@@ -248,6 +250,7 @@ class Sum(Term):
         self.weight_gradients = any(t.weight_gradients for t, _ in kept)
         self.additive = all(t.additive for t, _ in kept)
         self.sized = any(t.sized for t, _ in kept)
+        self.discriminative = any(t.discriminative for t, _ in kept)
 
     def prepare(self, syn: Side) -> None:
         for term in self.terms:

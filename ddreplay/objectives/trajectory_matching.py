@@ -40,6 +40,7 @@ class TrajectoryMatching(Term):
     """
 
     bankable = False
+    discriminative = True
 
     def __init__(
         self,

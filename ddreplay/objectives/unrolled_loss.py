@@ -35,6 +35,7 @@ class UnrolledLoss(Term):
     """
 
     bankable = False
+    discriminative = True
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from ddreplay.parameterize.basis import Basis
 from ddreplay.parameterize.coded import Coded
-from ddreplay.parameterize.form import Form, ImageForm, Init, Parameterize
+from ddreplay.parameterize.form import Form, Init, Parameterize
 from ddreplay.parameterize.frequency import Frequency
 from ddreplay.parameterize.partitioned import Partitioned
 from ddreplay.parameterize.pixels import Pixels
@@ -12,7 +12,6 @@ __all__ = [
     "Coded",
     "Form",
     "Frequency",
-    "ImageForm",
     "Init",
     "Parameterize",
     "Partitioned",

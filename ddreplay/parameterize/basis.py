@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,9 +12,7 @@ from torch import Tensor, nn
 from ddreplay.data.pool import ClassPool
 from ddreplay.parameterize.form import Form, Init, initial_images
 from ddreplay.randomness import Random
-from ddreplay.storage.codecs import Codec
-from ddreplay.storage.decoders import combine
-from ddreplay.storage.part import encode
+from ddreplay.storage.decoders import Combinations, combine
 
 __all__ = [
     "Basis",
@@ -76,12 +73,11 @@ class BasisForm(Form):
         self.mean = tuple(mean)
         self.classes, self.per_class, self.stored_per_class = coefficients.shape
 
-    def decode(self) -> Float[Tensor, "n c h w"]:
-        return combine(self.coefficients, self.images.unflatten(0, (self.classes, self.stored_per_class))).flatten(0, 1)
+    def expand(self, images: Float[Tensor, "m c h w"]) -> Float[Tensor, "n c h w"]:
+        return combine(self.coefficients, images.unflatten(0, (self.classes, self.stored_per_class))).flatten(0, 1)
 
-    def pack(self, codec: Codec, pool: ClassPool) -> dict[str, Tensor]:
-        stored = encode(codec, self.images.detach().split(self.stored_per_class), pool)
-        return {**stored, "coefficients": self.coefficients.detach().to(torch.float16).cpu()}
+    def beside(self) -> dict[str, Tensor]:
+        return {"coefficients": self.coefficients.detach().to(torch.float16).cpu()}
 
-    def layout(self) -> dict[str, Any]:
-        return {"name": "basis", "mean": list(self.mean)}
+    def decoder(self) -> Combinations:
+        return Combinations(self.mean)

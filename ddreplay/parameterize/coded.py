@@ -12,12 +12,12 @@ from torch import Tensor
 
 from ddreplay.data.pool import ClassPool
 from ddreplay.data.space import to_network, to_pixels
-from ddreplay.parameterize.form import Form, ImageForm, Parameterize
+from ddreplay.parameterize.form import Form, Parameterize
 from ddreplay.parameterize.pixels import Pixels
 from ddreplay.randomness import Random
-from ddreplay.storage.budget import share_of
+from ddreplay.storage.budget import Budget
 from ddreplay.storage.codecs import BudgetTooSmall, Codec, fit_quality
-from ddreplay.storage.codecs.sheets import Pictures
+from ddreplay.storage.decoders import Decoder
 
 __all__ = [
     "Coded",
@@ -61,12 +61,7 @@ class Coded:
                 raise ValueError(f"{name} must be at least 1, got {value}")
 
     def __call__(self, pool: ClassPool, images_per_class: int, random: Random) -> CodedForm:
-        form = self.parameterize(pool, images_per_class, random)
-        if not isinstance(form, ImageForm):
-            raise TypeError(
-                f"coded takes forms that store images (pixels, partitioned, frequency), got {type(form).__name__}"
-            )
-        return CodedForm(form, self, pool)
+        return CodedForm(self.parameterize(pool, images_per_class, random), self, pool)
 
 
 class CodedForm(Form):
@@ -74,14 +69,15 @@ class CodedForm(Form):
 
     residual: Tensor
 
-    def __init__(self, stored: ImageForm, how: Coded, pool: ClassPool) -> None:
+    def __init__(self, stored: Form, how: Coded, pool: ClassPool) -> None:
         super().__init__()
         self.stored, self.how = stored, how
         self.classes = stored.classes
         self.stored_per_class, self.per_class = stored.stored_per_class, stored.per_class
         self.mean, self.std = pool.mean, pool.std
         counts = (self.stored_per_class,) * self.classes
-        self.max_bytes = None if how.bytes_per_class is None else share_of(pool, how.bytes_per_class, counts)
+        room = None if how.bytes_per_class is None else Budget.bytes(how.bytes_per_class).room(pool, counts)
+        self.max_bytes = room if room is None else room - sum(tensor.nbytes for tensor in stored.beside().values())
         self.register_buffer("residual", torch.zeros_like(stored.images.detach()))
         self.step, self.quality = 0, -1  # numbers of the host: a tensor would wait for the device at every step
         self._look(fit=True)
@@ -99,14 +95,18 @@ class CodedForm(Form):
         shown: Tensor = _Through.apply(self._pixels(), self.residual, self._bounded)
         return self.stored.expand(to_network(shown, self.mean, self.std))
 
-    def storage(self, codec: Codec, pool: ClassPool) -> Codec:
+    @property
+    def images(self) -> Tensor:  # type: ignore[override]
+        return self.stored.images
+
+    def storage(self, codec: Codec) -> Codec:
         return self.how.codec if self.max_bytes is None else self._fitted()
 
-    def pack(self, codec: Codec, pool: ClassPool) -> dict[str, Tensor]:
-        return self.stored.pack(codec, pool)
+    def beside(self) -> dict[str, Tensor]:
+        return self.stored.beside()
 
-    def layout(self) -> dict[str, Any]:
-        return self.stored.layout()
+    def decoder(self) -> Decoder:
+        return self.stored.decoder()
 
     def get_extra_state(self) -> Tensor:
         return torch.tensor([self.step, self.quality])
@@ -116,7 +116,7 @@ class CodedForm(Form):
 
     @property
     def _bounded(self) -> bool:
-        return isinstance(self.how.codec, Pictures)
+        return self.how.codec.bounded
 
     def _pixels(self) -> Tensor:
         return to_pixels(self.stored.images, self.mean, self.std)

@@ -1,10 +1,9 @@
-"""How stored numbers become images: pixels, partitions of an image."""
+"""What is learned: stored numbers of every class, and what images they stand for."""
 
 from __future__ import annotations
 
-import abc
 from collections.abc import Callable
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -13,21 +12,25 @@ from torch import Tensor, nn
 from ddreplay.data.pool import ClassPool
 from ddreplay.randomness import Random
 from ddreplay.storage.codecs import Codec
-from ddreplay.storage.part import encode
+from ddreplay.storage.decoders import Decoder, Plain
 
 __all__ = ["Form", "Parameterize"]
 
 Init = Literal["real", "noise"] | Callable[[ClassPool, int, Random], Tensor]
-
-
 """Where images start: random real ones, standard normal noise, or what a function of pool, number per class and random gives."""
 
 
-class Form(nn.Module, abc.ABC):
+class Form(nn.Module):
     """Learnable stored numbers of every class, and what images they stand for.
 
-    classes: how many. stored_per_class: images that are paid for. per_class: images that are trained on.
+    A form of your own stores images (`images`), tensors beside them (`beside`) and says who puts them together (`decoder`).
+
+    Attributes:
+        classes: how many there are. stored_per_class: images that are paid for. per_class: images that are trained on.
+        images: the stored images, class-major, [classes * stored_per_class, c, h, w], in network space, with a graph to what is learned.
     """
+
+    images: Tensor
 
     classes: int
     stored_per_class: int
@@ -35,20 +38,24 @@ class Form(nn.Module, abc.ABC):
     by_class: bool = False
     """Whether the first axis of every parameter goes class by class, and a class's images depend on its own part alone."""
 
-    @abc.abstractmethod
     def decode(self) -> Float[Tensor, "n c h w"]:
         """The images trained on, class-major, in network space, with a graph to the stored numbers."""
+        return self.expand(self.images)
 
-    @abc.abstractmethod
-    def pack(self, codec: Codec, pool: ClassPool) -> dict[str, Tensor]:
-        """The stored numbers as the tensors a file holds."""
+    def expand(self, images: Float[Tensor, "m c h w"]) -> Float[Tensor, "n c h w"]:
+        """Stored images, class-major -> the images trained on; by default they are the same."""
+        return images
 
-    @abc.abstractmethod
-    def layout(self) -> dict[str, Any]:
-        """Everything `unpack` needs besides those tensors, as JSON."""
+    def decoder(self) -> Decoder:
+        """What makes the images trained on of the stored ones."""
+        return Plain()
 
-    def storage(self, codec: Codec, pool: ClassPool) -> Codec:
-        """The codec to `pack` with, where the method's is ``codec``: a form that has its own says so here."""
+    def beside(self) -> dict[str, Tensor]:
+        """What the decoder needs beside the stored images; on the CPU, without gradients."""
+        return {}
+
+    def storage(self, codec: Codec) -> Codec:
+        """The codec that stores the images, where the method's is ``codec``: a form that has its own says so here."""
         return codec
 
 
@@ -59,29 +66,8 @@ class Parameterize(Protocol):
     def __call__(self, pool: ClassPool, images_per_class: int, random: Random) -> Form: ...
 
 
-class ImageForm(Form):
-    """A form whose stored numbers are images, or make them; an image codec stores these.
-
-    images: [classes * stored_per_class, c, h, w] in network space, with a graph to the stored numbers.
-    """
-
-    images: Tensor
-
-    def expand(self, images: Float[Tensor, "m c h w"]) -> Float[Tensor, "n c h w"]:
-        """Stored images, class-major -> the images trained on."""
-        return images
-
-    def decode(self) -> Float[Tensor, "n c h w"]:
-        return self.expand(self.images)
-
-    def pack(self, codec: Codec, pool: ClassPool) -> dict[str, Tensor]:
-        return encode(codec, self.images.detach().split(self.stored_per_class), pool)
-
-    def layout(self) -> dict[str, Any]:
-        return {"name": "pixels"}
-
-
 def initial_images(pool: ClassPool, n: int, init: Init, random: Random) -> Float[Tensor, "n c h w"]:
+    """``n`` images of every class to start from, class-major, in network space."""
     if not isinstance(init, str):
         return init(pool, n, random)
     if init == "noise":
@@ -91,6 +77,7 @@ def initial_images(pool: ClassPool, n: int, init: Init, random: Random) -> Float
     return pool.rows(rows[:, :n].flatten()).clone()
 
 
-def _check_init(init: Init) -> None:
+def check_init(init: Init) -> None:
+    """Raise unless images can start so."""
     if not callable(init) and init not in ("real", "noise"):
         raise ValueError(f"init must be 'real', 'noise' or a function that gives images, got {init!r}")

@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from ddreplay.data.pool import ClassPool
-from ddreplay.parameterize.form import ImageForm, Init, initial_images
+from ddreplay.parameterize.form import Form, Init, initial_images
 from ddreplay.randomness import Random
 from ddreplay.storage.codecs import Codec
 from ddreplay.storage.codecs.dct import dct, from_frequencies, to_frequencies
@@ -60,7 +60,7 @@ class Frequency:
         return FrequencyForm(images, mask, self.codec)
 
 
-class FrequencyForm(ImageForm):
+class FrequencyForm(Form):
     """Coefficients of every image at its class's frequencies."""
 
     mask: Tensor
@@ -82,7 +82,7 @@ class FrequencyForm(ImageForm):
         full = self.coefficients.new_zeros(places.shape).masked_scatter(places, self.coefficients)
         return from_frequencies(full.flatten(0, 1).unflatten(2, self.size))
 
-    def storage(self, codec: Codec, pool: ClassPool) -> Codec:
+    def storage(self, codec: Codec) -> Codec:
         return self.codec
 
 

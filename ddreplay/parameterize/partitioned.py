@@ -1,9 +1,8 @@
-"""How stored numbers become images: pixels, partitions of an image."""
+"""Partition and expansion: several smaller images in the place of one."""
 
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,10 +11,10 @@ from torch import Tensor
 
 from ddreplay.data.pool import ClassPool
 from ddreplay.data.space import Shape
-from ddreplay.parameterize.form import Form, Init, _check_init, initial_images
+from ddreplay.parameterize.form import Form, Init, check_init, initial_images
 from ddreplay.parameterize.pixels import PixelForm
 from ddreplay.randomness import Random
-from ddreplay.storage.decoders import _windows, expand_partition
+from ddreplay.storage.decoders import Tiles, expand_partition, windows
 
 __all__ = [
     "Partitioned",
@@ -42,7 +41,7 @@ class Partitioned:
     def __post_init__(self) -> None:
         if self.factor < 1:
             raise ValueError(f"factor must be at least 1, got {self.factor}")
-        _check_init(self.init)
+        check_init(self.init)
 
     def __call__(self, pool: ClassPool, images_per_class: int, random: Random) -> Form:
         if min(pool.shape[1:]) < self.factor * self.min_tile:
@@ -65,14 +64,14 @@ class PartitionedForm(PixelForm):
     def expand(self, images: Float[Tensor, "m c h w"]) -> Float[Tensor, "n c h w"]:
         return torch.cat([expand_partition(x, self.factor) for x in images.split(self.stored_per_class)])
 
-    def layout(self) -> dict[str, Any]:
-        return {"name": "partitioned", "factor": self.factor}
+    def decoder(self) -> Tiles:
+        return Tiles(self.factor)
 
 
 def _tile(draws: Float[Tensor, "classes tiles n c h w"], factor: int, shape: Shape) -> Float[Tensor, "m c h w"]:
     classes, _, n = draws.shape[:3]
     images = draws.new_zeros(classes, n, *shape)
-    rows, cols = _windows(shape[1], factor), _windows(shape[2], factor)
+    rows, cols = windows(shape[1], factor), windows(shape[2], factor)
     for k, (col, row) in enumerate((col, row) for col in cols for row in rows):
         size = (row.stop - row.start, col.stop - col.start)
         small = F.interpolate(draws[:, k].flatten(0, 1), size=size, mode="bilinear", align_corners=False)

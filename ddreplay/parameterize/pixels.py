@@ -1,4 +1,4 @@
-"""How stored numbers become images: pixels, partitions of an image."""
+"""Images that are stored and trained on as they are."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from ddreplay.data.pool import ClassPool
-from ddreplay.parameterize.form import Form, ImageForm, Init, _check_init, initial_images
+from ddreplay.parameterize.form import Form, Init, check_init, initial_images
 from ddreplay.randomness import Random
 
 __all__ = [
@@ -22,13 +22,13 @@ class Pixels:
     init: Init = "real"
 
     def __post_init__(self) -> None:
-        _check_init(self.init)
+        check_init(self.init)
 
     def __call__(self, pool: ClassPool, images_per_class: int, random: Random) -> Form:
         return PixelForm(initial_images(pool, images_per_class, self.init, random), pool.classes)
 
 
-class PixelForm(ImageForm):
+class PixelForm(Form):
     """Images stored as they are."""
 
     by_class = True

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,12 +16,13 @@ from ddreplay.data.pool import Batch
 from ddreplay.data.space import Shape, to_pixels
 from ddreplay.storage.codecs.codec import Codec
 from ddreplay.storage.codecs.known import codec_from_spec
-from ddreplay.storage.part import Part, _part_header
-from ddreplay.storage.whitening import Whitening
+from ddreplay.storage.decoders import Decoder, Space, decoder_from_spec
+from ddreplay.storage.files import write_atomically
+from ddreplay.storage.part import Part
 
 __all__ = ["CondensedFileError", "CondensedSet"]
 
-FORMAT = 1
+FORMAT = 2
 
 
 class CondensedFileError(ValueError):
@@ -89,18 +88,18 @@ class CondensedSet:
         return Batch(x.to(device), y.to(device))
 
     @property
-    def whitening(self) -> Whitening | None:
-        """The whitening that its images were made under; None where there is none, or parts differ in it."""
-        found = [Whitening.of_tensors(part.stored) for part in self.parts if part.layout.get("whitened")]
-        return found[0] if found and all(w.equals(found[0]) for w in found) else None
+    def space(self) -> Space | None:
+        """The space that networks are to be trained in (a whitening); None where it is that of the pixels, or parts differ in it."""
+        found = [space for part in self.parts if (space := part.space) is not None]
+        return found[0] if found and all(space.equals(found[0]) for space in found) else None
 
-    def whitened(self) -> Batch:
-        """Its images in the space of its whitening, where there is one; else as `images` gives them."""
-        batch, whitening = self.images(), self.whitening
-        if whitening is None:
+    def in_space(self) -> Batch:
+        """Its images in the space that networks are to be trained in, where there is one; else as `images` gives them."""
+        batch, space = self.images(), self.space
+        if space is None:
             return batch
         blocks = [to_pixels(torch.cat(list(part.images)), part.mean, part.std) for part in self.parts]
-        return Batch(whitening.apply(torch.cat(blocks)), batch.y)
+        return Batch(space.apply(torch.cat(blocks)), batch.y)
 
     @property
     def soft_labels(self) -> Tensor | None:
@@ -151,17 +150,7 @@ class CondensedSet:
         Raises:
             OSError: when the folder cannot be written.
         """
-        path = Path(path)
-        payload = self.to_bytes()
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(payload)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        return path
+        return write_atomically(path, self.to_bytes())
 
     def to_bytes(self) -> bytes:
         """The file's content."""
@@ -184,16 +173,27 @@ class CondensedSet:
         return 8 + int.from_bytes(self.to_bytes()[:8], "little")
 
     @classmethod
-    def load(cls, path: str | Path) -> CondensedSet:
+    def load(
+        cls, path: str | Path, *, decoders: Sequence[type[Decoder]] = (), codecs: Sequence[type[Codec]] = ()
+    ) -> CondensedSet:
         """Read a file written by `save`; nothing in it is ever executed.
 
+        Args:
+            decoders, codecs: those of the file that are not of this package.
         Raises:
             CondensedFileError: when it is truncated, tampered with, or something else.
         """
-        return cls.from_bytes(Path(path).read_bytes(), str(path))
+        return cls.from_bytes(Path(path).read_bytes(), str(path), decoders=decoders, codecs=codecs)
 
     @classmethod
-    def from_bytes(cls, payload: bytes, source: str = "the data") -> CondensedSet:
+    def from_bytes(
+        cls,
+        payload: bytes,
+        source: str = "the data",
+        *,
+        decoders: Sequence[type[Decoder]] = (),
+        codecs: Sequence[type[Codec]] = (),
+    ) -> CondensedSet:
         """The same from a file's content; ``source`` names it in errors."""
         from safetensors import SafetensorError
         from safetensors.torch import load
@@ -209,16 +209,31 @@ class CondensedSet:
                 f"{source} is a safetensors file, but no condensed set: its header says nothing of ddreplay"
             )
         try:
-            return _read(json.loads(metadata["ddreplay"]), tensors)
+            return _read(json.loads(metadata["ddreplay"]), tensors, decoders, codecs)
         except CondensedFileError as error:
             raise CondensedFileError(f"{source}: {error}") from error
         except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
             raise CondensedFileError(f"{source}: the description does not fit the content ({error!r})") from error
 
 
-def _read(about: dict[str, Any], tensors: dict[str, Tensor]) -> CondensedSet:
-    if about["format"] > FORMAT:
-        raise CondensedFileError(f"file format {about['format']} is newer than {FORMAT}: upgrade ddreplay")
+def _part_header(part: Part) -> dict[str, Any]:
+    return {
+        "codec": part.codec.spec(),
+        "decoder": part.decoder.spec(),
+        "shape": list(part.shape),
+        "class_names": list(part.class_names),
+        "space": "network = (pixel - mean) / std, pixel in [0, 1], layout n c h w",
+    }
+
+
+def _read(
+    about: dict[str, Any],
+    tensors: dict[str, Tensor],
+    decoders: Sequence[type[Decoder]],
+    codecs: Sequence[type[Codec]],
+) -> CondensedSet:
+    if about["format"] != FORMAT:
+        raise CondensedFileError(f"file format {about['format']} is not {FORMAT}, which this version of ddreplay reads")
     if about["sha256"] != _digest(tensors):
         raise CondensedFileError("the content does not fit its checksum: the file was damaged or tampered with")
     parts = []
@@ -227,21 +242,26 @@ def _read(about: dict[str, Any], tensors: dict[str, Tensor]) -> CondensedSet:
         mean, std = own["normalisation"].tolist()
         c, h, w = header["shape"]
         part = Part(
-            stored={name.removeprefix("stored."): t for name, t in own.items() if name.startswith("stored.")},
-            codec=codec_from_spec(header["codec"]),
+            stored=_within(own, "stored."),
+            codec=codec_from_spec(header["codec"], codecs),
             class_ids=tuple(own["class_ids"].long().tolist()),
             class_names=tuple(header["class_names"]),
             counts=tuple(own["counts"].long().tolist()),
             shape=(c, h, w),
             mean=tuple(mean),
             std=tuple(std),
-            layout=header["layout"],
+            decoder=decoder_from_spec(header["decoder"], decoders),
+            beside=_within(own, "beside."),
             soft_labels=own.get("soft_labels"),
         )
         if not len(part.class_ids) == len(part.class_names) == len(part.counts) == len(part.images):
             raise CondensedFileError("the numbers of classes, names, counts and image blocks differ")
         parts.append(part)
     return CondensedSet(tuple(parts), about["provenance"])
+
+
+def _within(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

@@ -1,4 +1,4 @@
-"""What every condenser returns and every consumer takes: a condensed set, and its file."""
+"""Classes that are stored alike: their stored tensors, and everything needed to use them years later."""
 
 from __future__ import annotations
 
@@ -14,18 +14,24 @@ from torch import Tensor
 from ddreplay.data.pool import ClassPool
 from ddreplay.data.space import Shape, to_network, to_pixels
 from ddreplay.storage.codecs.codec import Codec
-from ddreplay.storage.decoders import select_beside, unpack
+from ddreplay.storage.decoders import Decoder, Plain, Space
 
-__all__ = ["Part"]
+__all__ = ["Part", "encode", "overhead"]
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
     """Classes that are stored alike.
 
-    stored: the tensors that are paid for. counts: stored images of every class. shape: of an image trained on.
-    mean, std: network space is (pixel - mean) / std. soft_labels: float [images trained on, classes
-    of the part], or None.
+    Attributes:
+        stored: what the codec made of the images, by name.
+        codec: how images became bytes.
+        class_ids, class_names, counts: the original label, the name and the number of stored images of every class.
+        shape: (channels, height, width) of an image trained on.
+        mean, std: network space is (pixel - mean) / std; one number per channel.
+        decoder: how stored images become those trained on.
+        beside: what the decoder needs beside the images, by name.
+        soft_labels: float [images trained on, classes of the part], or None.
     """
 
     stored: Mapping[str, Tensor]
@@ -36,23 +42,17 @@ class Part:
     shape: Shape
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    layout: Mapping[str, Any] = field(default_factory=lambda: {"name": "pixels"})
+    decoder: Decoder = Plain()
+    beside: Mapping[str, Tensor] = field(default_factory=dict)
     soft_labels: Tensor | None = None
 
     @classmethod
-    def of_images(cls, pool: ClassPool, images: Sequence[Tensor], codec: Codec) -> Part:
-        """Images of every class of a pool (network space), stored by a codec."""
-        return cls.of_stored(pool, encode(codec, images, pool), codec, tuple(len(x) for x in images))
-
-    @classmethod
-    def of_stored(
-        cls, pool: ClassPool, stored: Mapping[str, Tensor], codec: Codec, counts: tuple[int, ...], **more: Any
-    ) -> Part:
-        """What is stored of every class of a pool."""
+    def of_images(cls, pool: ClassPool, images: Sequence[Tensor], codec: Codec, **more: Any) -> Part:
+        """Images of every class of a pool (network space), stored by a codec; ``more``: other attributes."""
         return cls(
-            stored=stored,
+            stored=encode(codec, images, pool),
             codec=codec,
-            counts=counts,
+            counts=tuple(len(x) for x in images),
             class_ids=tuple(pool.class_ids.tolist()),
             class_names=pool.class_names,
             shape=pool.shape,
@@ -64,24 +64,36 @@ class Part:
     @cached_property
     def images(self) -> list[Float[Tensor, "_ c h w"]]:
         """Per class, in network space, on the CPU: what storage gives back."""
-        pixels = unpack(self.layout, self.codec, self.stored, self.counts, self.shape)
-        return [to_network(x, self.mean, self.std) for x in pixels]
+        return [to_network(x, self.mean, self.std) for x in self.decoder.decode(self._stored_pixels(), self.beside)]
+
+    @property
+    def space(self) -> Space | None:
+        """The space that networks are to be trained in, where it is not that of the pixels."""
+        return self.decoder.space(self.beside)
+
+    def _stored_pixels(self) -> list[Tensor]:
+        return self.codec.decode(self.stored, self.counts, self.shape)
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor that a file holds of this part."""
         known = {
-            "class_ids": _smallest(self.class_ids),
-            "counts": _smallest(self.counts),
+            **_labels(self.class_ids, self.counts),
             "normalisation": torch.tensor([self.mean, self.std], dtype=torch.float32),
         }
         if self.soft_labels is not None:
             known["soft_labels"] = self.soft_labels
-        return {**{f"stored.{name}": tensor for name, tensor in self.stored.items()}, **known}
+        stored = {f"stored.{name}": tensor for name, tensor in self.stored.items()}
+        return {**stored, **{f"beside.{name}": tensor for name, tensor in self.beside.items()}, **known}
 
     @property
     def nbytes(self) -> int:
         """Bytes of all its tensors: stored images, labels, normalisation, decoder parameters."""
         return sum(tensor.nbytes for tensor in self.tensors().values())
+
+    @property
+    def images_nbytes(self) -> int:
+        """Bytes of the stored images alone."""
+        return sum(tensor.nbytes for tensor in self.stored.values())
 
     def select(self, positions: Sequence[int]) -> Part:
         """These classes alone, not encoded again."""
@@ -92,10 +104,8 @@ class Part:
             soft = torch.cat([blocks[k] for k in keep])[:, keep]
         return replace(
             self,
-            stored={
-                **self.codec.select(self.stored, self.counts, self.shape, keep),
-                **select_beside(self.layout, self.stored, keep),
-            },
+            stored=self.codec.select(self.stored, self.counts, self.shape, keep),
+            beside=self.decoder.select(self.beside, keep),
             class_ids=tuple(self.class_ids[k] for k in keep),
             class_names=tuple(self.class_names[k] for k in keep),
             counts=tuple(self.counts[k] for k in keep),
@@ -106,35 +116,42 @@ class Part:
         """The first ``limit`` stored images of every class (all, if ``None``) under this codec.
 
         Raises:
-            ValueError: when images fall away that labels or combinations need.
+            ValueError: when an image trained on needs stored ones that fall away.
         """
-        blocks = [x[:limit] for x in self.codec.decode(self.stored, self.counts, self.shape)]
-        beside = select_beside(self.layout, self.stored, range(len(blocks)))
-        soft = self.soft_labels
-        if limit is not None and limit < max(self.counts, default=0) and (soft is not None or "coefficients" in beside):
-            if soft is None or self.layout["name"] != "pixels":
-                raise ValueError(
-                    f"a set of layout {self.layout['name']!r} with labels or coefficients for every image trained on cannot be "
-                    "shortened; condense again with fewer images"
-                )
-            soft = torch.cat([block[:limit] for block in soft.split(list(self.counts))])
-        stored = {**codec.encode(blocks), **beside}
-        return replace(self, stored=stored, codec=codec, counts=tuple(len(x) for x in blocks), soft_labels=soft)
+        blocks, beside, soft = self._stored_pixels(), dict(self.beside), self.soft_labels
+        if limit is not None and limit < max(self.counts, default=0):
+            blocks = [x[:limit] for x in blocks]
+            beside = self.decoder.shorten(self.beside, self.counts, limit)
+            if soft is not None:
+                of_class = zip(soft.split([len(x) for x in self.images]), self.counts, strict=True)
+                soft = torch.cat([block[self.decoder.rows(count, limit)] for block, count in of_class])
+        return replace(
+            self,
+            stored=codec.encode(blocks),
+            beside=beside,
+            codec=codec,
+            counts=tuple(len(x) for x in blocks),
+            soft_labels=soft,
+        )
+
+
+def encode(codec: Codec, images: Sequence[Tensor], pool: ClassPool) -> dict[str, Tensor]:
+    """Images of each class in a pool's network space -> what the codec stores."""
+    return codec.encode([to_pixels(x.detach().float(), pool.mean, pool.std).cpu() for x in images])
+
+
+def overhead(class_ids: Sequence[int], counts: Sequence[int], channels: int) -> int:
+    """Bytes that a part of these classes takes beside images: labels, counts, and normalisation in float32."""
+    return sum(tensor.nbytes for tensor in _labels(class_ids, counts).values()) + 2 * 4 * channels
+
+
+def _labels(class_ids: Sequence[int], counts: Sequence[int]) -> dict[str, Tensor]:
+    return {"class_ids": _smallest(class_ids), "counts": _smallest(counts)}
 
 
 def _float32(values: Sequence[float]) -> tuple[float, ...]:
     """As a file holds them, so that saving and loading changes nothing."""
     return tuple(torch.tensor(values, dtype=torch.float32).tolist())
-
-
-def _part_header(part: Part) -> dict[str, Any]:
-    return {
-        "codec": part.codec.spec(),
-        "layout": dict(part.layout),
-        "shape": list(part.shape),
-        "class_names": list(part.class_names),
-        "space": "network = (pixel - mean) / std, pixel in [0, 1], layout n c h w",
-    }
 
 
 def _smallest(values: Sequence[int]) -> Tensor:
@@ -144,8 +161,3 @@ def _smallest(values: Sequence[int]) -> Tensor:
         if bool((wide.to(dtype).long() == wide).all()):
             return wide.to(dtype)
     return wide
-
-
-def encode(codec: Codec, images: Sequence[Tensor], pool: ClassPool) -> dict[str, Tensor]:
-    """Images of each class in network space -> what the codec stores."""
-    return codec.encode([to_pixels(x.detach().float(), pool.mean, pool.std).cpu() for x in images])

@@ -1,4 +1,4 @@
-"""The picture codecs: JPEG, WebP and AVIF, as Pillow writes them. How sheets are stored: ``sheets.py``."""
+"""AVIF, as Pillow writes it. How sheets are stored: ``sheets.py``."""
 
 from __future__ import annotations
 

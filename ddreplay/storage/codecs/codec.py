@@ -1,8 +1,4 @@
-"""How images become bytes. Images in, stored tensors out; the bytes of a set are the bytes of its stored tensors.
-
-Pixel space: nominally 0..1. ``float32`` and ``float16`` store the values, ``uint8`` and ``bits`` quantise them
-uniformly, ``jpeg``, ``webp`` and ``avif`` store one picture sheet for each class, ``dct`` selected frequencies (``codecs/``).
-"""
+"""What a codec is: images of classes in, stored tensors out."""
 
 from __future__ import annotations
 
@@ -19,14 +15,30 @@ __all__ = ["BudgetTooSmall", "Codec", "nbytes"]
 
 @runtime_checkable
 class Codec(Protocol):
-    """Stores the images of classes. A frozen dataclass: hashable, picklable, its repr is its provenance."""
+    """Stores the images of classes. A frozen dataclass: hashable, picklable, its repr is its provenance.
+
+    Pixel space is nominally 0..1. One of your own is written with a set, and read again by
+    ``CondensedSet.load(path, codecs=[Mine])``: ``Mine(**parameters)`` of its `spec`.
+    """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """By which files know it."""
+        ...
 
     @property
     def extension(self) -> str:
-        """Of the picture files that ``picture`` makes, without the dot."""
+        """The suffix of the picture files that ``picture`` makes, without the dot."""
+        ...
+
+    @property
+    def lossy(self) -> bool:
+        """Whether images of 8 bits come back other than they were."""
+        ...
+
+    @property
+    def bounded(self) -> bool:
+        """Whether pixels outside 0..1 are cut off, as in every picture."""
         ...
 
     def spec(self) -> dict[str, Any]:

@@ -91,6 +91,8 @@ class dct:
     step: float = 16.0
 
     name: ClassVar[str] = "dct"
+    lossy: ClassVar[bool] = True
+    bounded: ClassVar[bool] = False
     extension: ClassVar[str] = "png"
 
     def __post_init__(self) -> None:

@@ -1,8 +1,4 @@
-"""How images become bytes. Images in, stored tensors out; the bytes of a set are the bytes of its stored tensors.
-
-Pixel space: nominally 0..1. ``float32`` and ``float16`` store the values, ``uint8`` and ``bits`` quantise them
-uniformly, ``jpeg``, ``webp`` and ``avif`` store one picture sheet for each class, ``dct`` selected frequencies (``codecs/``).
-"""
+"""Codecs that store values: as they are, or quantised uniformly."""
 
 from __future__ import annotations
 
@@ -73,6 +69,8 @@ class float32:
     """The values as they are: 4 bytes each."""
 
     name: ClassVar[str] = "float32"
+    lossy: ClassVar[bool] = False
+    bounded: ClassVar[bool] = False
     extension: ClassVar[str] = "png"
 
     def spec(self) -> dict[str, Any]:
@@ -101,6 +99,8 @@ class float16:
     """The values in half precision: 2 bytes each, 11 bits of mantissa."""
 
     name: ClassVar[str] = "float16"
+    lossy: ClassVar[bool] = False
+    bounded: ClassVar[bool] = False
     extension: ClassVar[str] = "png"
 
     def spec(self) -> dict[str, Any]:
@@ -157,6 +157,8 @@ class uint8:
     """
 
     name: ClassVar[str] = "uint8"
+    lossy: ClassVar[bool] = False
+    bounded: ClassVar[bool] = False
     extension: ClassVar[str] = "png"
 
     def spec(self) -> dict[str, Any]:
@@ -197,6 +199,8 @@ class bits:
     n: int = 4
 
     name: ClassVar[str] = "bits"
+    lossy: ClassVar[bool] = True
+    bounded: ClassVar[bool] = False
     extension: ClassVar[str] = "png"
 
     def __post_init__(self) -> None:

@@ -1,8 +1,4 @@
-"""How images become bytes. Images in, stored tensors out; the bytes of a set are the bytes of its stored tensors.
-
-Pixel space: nominally 0..1. ``float32`` and ``float16`` store the values, ``uint8`` and ``bits`` quantise them
-uniformly, ``jpeg``, ``webp`` and ``avif`` store one picture sheet for each class, ``dct`` selected frequencies (``codecs/``).
-"""
+"""The highest quality of a codec that fits a budget."""
 
 from __future__ import annotations
 

@@ -174,6 +174,8 @@ class Pictures(ABC):
     """A codec whose classes are picture files. Subclasses say how a sheet is written and which bytes sheets share."""
 
     name: ClassVar[str]
+    lossy: ClassVar[bool] = True
+    bounded: ClassVar[bool] = True
     extension: ClassVar[str]
     form: ClassVar[str]  # Pillow's name of the format
     feature: ClassVar[str]  # Pillow's name of the library behind it

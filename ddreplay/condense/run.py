@@ -1,0 +1,242 @@
+"""One condensation at work: everything that changes between steps."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ddreplay.backbones import mixes_images
+from ddreplay.condense.checkpoint import Checkpoint
+from ddreplay.condense.class_sweep import can_sweep, sweep_classes
+from ddreplay.condense.condenser import Deadline, OnProgress, OnStep, Progress
+from ddreplay.data.pool import Batch, ClassPool
+from ddreplay.networks.source import Setting
+from ddreplay.objectives.term import Look, Side, Statistic, pick_classes
+from ddreplay.parameterize.form import Form
+from ddreplay.randomness import Random
+from ddreplay.storage.codecs import Codec
+from ddreplay.storage.part import Part
+
+if TYPE_CHECKING:
+    from ddreplay.condense.distiller import Distiller
+
+__all__ = ["Classes", "Run", "cache_chunk"]
+
+_SIZES = 2**60  # added to the seed where the objective's own parameters are drawn
+CACHE_PIXELS = 32768  # in one forward on a CPU (32 images of 32x32): maps that stay in the cache beat one large batch
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Which classes are learned, among all that networks know.
+
+    pool: all known classes. learned: the positions of those whose images are learned. The others are held: their real images stand
+    on both sides, so that networks know what there is to be told apart from.
+    """
+
+    pool: ClassPool
+    learned: tuple[int, ...]
+
+    @property
+    def all_learned(self) -> bool:
+        return len(self.learned) == self.pool.classes
+
+    def learned_pool(self) -> ClassPool:
+        """The real images of the learned classes."""
+        return self.pool if self.all_learned else self.pool.select(self.learned)
+
+    def with_held(self, images: Tensor, per_class: int) -> Tensor:
+        """Images of the learned classes, class-major -> of all classes: ``per_class`` real ones of a held class, repeated at need."""
+        if self.all_learned:
+            return images
+        blocks = dict(zip(self.learned, images.split(per_class), strict=True))
+        held = torch.arange(per_class, device=images.device)
+        return torch.cat(
+            [
+                blocks[k] if k in blocks else self.pool.of_class(k)[held % self.pool.counts[k]].to(images)
+                for k in range(self.pool.classes)
+            ]
+        )
+
+
+class Run:
+    """Images of the learned classes, descending a method's objective."""
+
+    def __init__(
+        self,
+        method: Distiller,
+        classes: Classes,
+        images_per_class: int,
+        seed: int,
+        deadline: Deadline,
+        on_progress: OnProgress | None = None,
+    ) -> None:
+        self.method, self.classes, self.images_per_class = method, classes, images_per_class
+        self.deadline, self.on_progress, self.step = deadline, on_progress, 0
+        pool = self.pool = classes.learned_pool()
+        self.steps = method.steps if isinstance(method.steps, int) else method.steps(images_per_class)
+        self.random = Random(seed, pool.device)
+        self.form: Form = method.parameterize(pool, images_per_class, self.random).to(pool.device)
+        self.objective = copy.deepcopy(method.objective)
+        # what held classes have at stake is constant where each class's distance is its own and no label is in it
+        alone = classes.all_learned or (self.objective.additive and not self.objective.discriminative)
+        self.compared = classes.learned if alone else tuple(range(classes.pool.classes))
+        self.chunk = cache_chunk(pool.shape) if pool.device.type == "cpu" else None
+        self.drawer = method.draw.start(pool if alone else classes.pool)
+        setting = Setting(
+            pool=classes.pool,
+            objective=self.objective,
+            augment=method.augment,
+            batch_real=method.batch_real,
+            random=self.random,
+            syn=self.syn,
+            images_per_class=images_per_class,
+            chunk=self.chunk,
+            drawer=self.drawer,
+            compile=method.compile,
+            positions=self.compared,
+            stop=deadline.over,
+            on_network=None if on_progress is None else self._tell_networks,
+        )
+        self._prepare(setting, Random(seed + _SIZES, pool.device))
+        stored = {"params": list(self.form.parameters()), "stored_per_class": self.form.stored_per_class}
+        self.optimizer = method.optimizer([stored, *self.objective.parameter_groups()])
+        self.networks = method.networks.start(setting)
+
+    def _tell_networks(self, done: int, total: int) -> None:
+        if self.on_progress is not None:
+            self.on_progress(Progress("bank", done, total))
+
+    def _prepare(self, setting: Setting, random: Random) -> None:
+        """Parameters of the objective whose size depends on the networks; what is drawn for them moves no other draw."""
+        if self.objective.sized:
+            look = setting.look(setting.network(self.method.networks.net, random), random)
+            with random.scope(), torch.no_grad():
+                images = self._compared_images(self.form.decode().detach().clone())
+                self.objective.prepare(Side(look, images, self.compared))
+        self.objective.to(self.pool.device)
+
+    def syn(self) -> Batch:
+        """The images of all known classes as they are now, class-major, without a graph; y are positions."""
+        with torch.no_grad():
+            images = self.classes.with_held(self.form.decode().detach().clone(), self.form.per_class)
+            return Batch(images, self.classes.pool.positions(self.form.per_class))
+
+    def go(self, checkpoint: Checkpoint, on_step: OnStep | None) -> None:
+        """All steps, or as many as there is time for.
+
+        Raises:
+            FloatingPointError: when the images diverge.
+            StopRequested: when the process was told to stop and the state is kept.
+        """
+        checkpoint.restore(self)
+        with checkpoint.guard():
+            while self.step < self.steps and not self.deadline.over():
+                look, statistic = self.networks.show()
+                by_class = self.method.step_per == "class"
+                loss = self._step_by_class(look, statistic) if by_class else self._step(look, statistic)
+                self.networks.moved()
+                self.step += 1
+                checkpoint.keep(self, self.images_per_class)
+                if on_step is not None:
+                    on_step(self.step, loss)
+                if self.on_progress is not None:
+                    self.on_progress(Progress("steps", self.step, self.steps))
+            if self.step < self.steps:
+                self.deadline.cut.append(f"image steps: {self.step} of {self.steps}")
+            elif self.steps:
+                checkpoint.keep(self, self.images_per_class, finished=True)
+        if not all(bool(torch.isfinite(p).all()) for p in self.form.parameters()):
+            raise FloatingPointError(f"{self.method.name} diverged: the images are not finite; lower the learning rate")
+
+    def _compared_images(self, images: Tensor) -> Tensor:
+        return images if self.compared == self.classes.learned else self.classes.with_held(images, self.form.per_class)
+
+    def _step(self, look: Look, statistic: Statistic) -> Tensor:
+        self.optimizer.zero_grad(set_to_none=True)
+        images = self._compared_images(self.form.decode())
+        loss = self.objective.distance(statistic, Side(look, images, self.compared, chunk=self.chunk))
+        loss.backward(inputs=[p for group in self.optimizer.param_groups for p in group["params"]])
+        self.optimizer.step()
+        return loss.detach()
+
+    def _step_by_class(self, look: Look, statistic: Statistic) -> Tensor:
+        learned = self.classes.learned
+        blocks = [self.compared.index(k) for k in learned]
+        if self.form.by_class and self.objective.additive and can_sweep(self.optimizer) and not mixes_images(look.net):
+            own = statistic if self.compared == learned else pick_classes(statistic, blocks)
+            return sweep_classes(
+                self.optimizer,
+                len(learned),
+                lambda: self.objective.distance(own, Side(look, self.form.decode(), learned, chunk=self.chunk)),
+            )
+        total = torch.zeros((), device=self.pool.device)
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for k, (position, block) in enumerate(zip(learned, blocks, strict=True)):
+            self.optimizer.zero_grad(set_to_none=True)
+            images = self.form.decode().unflatten(0, (len(learned), -1))[k]
+            side = Side(look, images, [position], chunk=self.chunk)
+            loss = self.objective.distance(pick_classes(statistic, [block]), side)
+            loss.backward(inputs=parameters)
+            self.optimizer.step()
+            total += loss.detach()
+        return total
+
+    def part(self, codec: Codec) -> Part:
+        """What is stored of the learned classes; ``codec``: the method's, where the form has none of its own."""
+        return Part.of_images(
+            self.pool,
+            blocks_of(self.form),
+            self.form.storage(codec),
+            decoder=self.form.decoder(),
+            beside=self.form.beside(),
+            soft_labels=self._soft_labels(),
+        )
+
+    def _soft_labels(self) -> Tensor | None:
+        """Of the learned classes' images, over the learned classes."""
+        soft = self.objective.soft_labels()
+        if soft is None:
+            return None
+        soft = soft.detach().float().cpu()
+        if self.compared == self.classes.learned:
+            return soft
+        keep = list(self.classes.learned)
+        own = torch.cat([soft.split(self.form.per_class)[k] for k in keep])[:, keep]
+        return own / own.sum(1, keepdim=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "form": self.form.state_dict(),
+            "objective": self.objective.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "networks": self.networks.state_dict(),
+            "draw": self.drawer.state_dict(),
+            "random": self.random.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step = state["step"]
+        self.form.load_state_dict(state["form"])
+        self.objective.load_state_dict(state["objective"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.networks.load_state_dict(state["networks"])
+        self.drawer.load_state_dict(state["draw"])
+        self.random.load_state_dict(state["random"])
+
+
+def blocks_of(form: Form) -> Sequence[Tensor]:
+    """The stored images of every class."""
+    images = form.images.detach()
+    return images.split(form.stored_per_class) if form.stored_per_class else [images[:0]] * form.classes
+
+
+def cache_chunk(shape: tuple[int, int, int]) -> int:
+    """Images of this shape in one forward on a CPU: 8 to 128, measured on 8x8 to 32x32 images and widths 32 to 128."""
+    return min(128, max(8, CACHE_PIXELS // (shape[1] * shape[2])))
