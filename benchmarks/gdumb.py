@@ -58,7 +58,8 @@ class Scale:
 
 
 _IDM = "weight=0.1, train_steps=50"  # released command for CIFAR-100 at 10 images per class
-_SMALL_IDM = "steps=80, lr=0.8, weight=0.025, batch_real=64, batch_train=64, train_steps=2, queue_size=20, push_interval=5, meter_interval=50"
+_QUEUE = "train_steps=2, batch_size=64, size=20, push_interval=5, meter_interval=50"
+_SMALL_IDM = f"steps=80, lr=0.8, weight=0.025, batch_real=64, networks=model_queue({_QUEUE})"
 
 SCALES = {
     "full": Scale(

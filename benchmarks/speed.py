@@ -22,7 +22,7 @@ from benchmarks.report.tables import format_bytes, text_table
 from ddreplay import names
 from ddreplay.augment.siamese import Identity
 from ddreplay.backbones import Probe, as_factory
-from ddreplay.condense.distiller import cache_chunk
+from ddreplay.condense.run import cache_chunk
 from ddreplay.data.pool import Batch, pick_device
 from ddreplay.networks.trained_on_synthetic import train_epoch
 from ddreplay.objectives import Look, Side

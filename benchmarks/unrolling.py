@@ -14,9 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.checks import at_least
 from benchmarks.report.records import begin, write
 from benchmarks.report.tables import format_bytes, text_table
-from ddreplay.names import network
 from ddreplay.augment.siamese import Identity
 from ddreplay.backbones import as_factory
+from ddreplay.names import network
 from ddreplay.objectives.unrolling import Inner, InnerStep, Memory, unroll
 from ddreplay.randomness import Random
 
