@@ -1,4 +1,4 @@
-"""``python -m benchmarks precision``: what bfloat16, compiling and channels-last are worth in seconds and accuracy, and cost in gradients."""
+"""``python -m benchmarks precision``: what bfloat16, compiling and channels-last are worth in seconds, and what they cost."""
 
 from __future__ import annotations
 
