@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,8 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from ddreplay import ClassPool, CondensedSet, Condenser, ConvNet, Distiller, methods
+from ddreplay import Budget, ClassPool, CondensedSet, Condenser, ConvNet, Distiller, methods
 from ddreplay.augment.mixing import CutMix
+from ddreplay.condense import SGD
 from ddreplay.methods import selections
 from ddreplay.networks.real_batches import Representative, RepresentativeImages
 from ddreplay.objectives import MeanEmbedding, MutualInformation, WarmUp
@@ -180,11 +182,43 @@ def test_a_budget_must_be_an_integer(condenser: Condenser, toy_pool: MakePool) -
         condenser(toy_pool(), 1.5)  # type: ignore[arg-type]
 
 
+def bytes_for(condenser: Condenser) -> Budget:
+    """So little that something has to give; a whitening of all directions is paid for besides."""
+    return Budget.bytes(6_200 if isinstance(condenser, methods.Whitened) else 700)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 12, 8)])
+def test_a_budget_in_bytes_is_kept_to_the_byte(
+    condenser: Condenser, toy_pool: MakePool, shape: tuple[int, int, int], tmp_path: Any
+) -> None:
+    pool = toy_pool(images_per_class=12, shape=shape)
+    budget = Budget.bytes(115_000) if isinstance(condenser, methods.Whitened) and shape[0] == 3 else bytes_for(condenser)
+    found = condenser(pool, budget, seed=1)
+    assert found.nbytes <= budget.total(pool.classes)
+    assert found.provenance["max_bytes"] == budget.total(pool.classes)
+    assert sorted(found.class_ids) == pool.class_ids.tolist()
+    assert min(count for part in found.parts for count in part.counts) >= 1
+    assert same(CondensedSet.load(found.save(tmp_path / "set")), found)
+
+
+def test_a_deadline_is_kept_and_what_it_cut_is_told(condenser: Condenser, toy_pool: MakePool) -> None:
+    if isinstance(condenser, Distiller):
+        condenser = replace(condenser, steps=10**7)
+    if isinstance(condenser, methods.Whitened) and isinstance(condenser.condenser, Distiller):
+        condenser = replace(condenser, condenser=replace(condenser.condenser, steps=10**7))
+    assert "seconds" in condenser.takes  # type: ignore[attr-defined]
+    started = time.perf_counter()
+    found = condenser(toy_pool(images_per_class=150), bytes_for(condenser), seconds=0.5)  # type: ignore[call-arg]
+    assert time.perf_counter() - started < 8
+    if not isinstance(condenser, selections.Selection):
+        assert any("image steps" in what for what in found.provenance["cut"])
+
+
 def test_any_network_serves(distiller: Distiller, toy_pool: MakePool) -> None:
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3))
     weight = net[0].weight.clone()
-    networks = type(distiller.networks)(**{**vars(distiller.networks), "net": net})
-    found = Distiller(**{**vars(distiller), "networks": networks})(toy_pool(), 1)
+    networks = replace(distiller.networks, net=net)  # type: ignore[type-var]
+    found = replace(distiller, networks=networks)(toy_pool(), 1)
     assert torch.isfinite(found.images().x).all()
     assert torch.equal(net[0].weight, weight)
 
@@ -220,7 +254,7 @@ def test_the_objective_goes_down(distiller: Distiller, toy_pool: MakePool) -> No
     lr = (
         5.0 if distiller.name == "ncfm" else 0.05
     )  # its gradients are that much smaller: roots, of embeddings of unit length
-    longer = Distiller(**{**vars(distiller), "steps": 60, "optimizer": type(distiller.optimizer)(lr=lr)})
+    longer = replace(distiller, steps=60, optimizer=SGD(lr=lr))
     losses: list[float] = []
     longer(toy_pool(images_per_class=12), 2, on_step=lambda _, loss: losses.append(float(loss)))
     assert len(losses) == 60
