@@ -40,7 +40,7 @@ class Watched:
     see: Any
 
     @property
-    def net(self) -> Net:
+    def net(self) -> Net | None:
         return self.source.net
 
     def start(self, setting: Setting) -> Networks:

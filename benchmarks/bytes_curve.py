@@ -21,6 +21,7 @@ from ddreplay.datasets import ImageData, load
 from ddreplay.evaluate import Protocol, evaluate
 from ddreplay.methods import selections
 from ddreplay.methods.selections import Selection
+from ddreplay.networks import Banked
 from ddreplay.parameterize.frequency import Frequency
 from ddreplay.parameterize.partitioned import Partitioned
 from ddreplay.storage.budget import fit
@@ -207,7 +208,12 @@ def memory_in_bytes(name: str, size: Scale, data: ImageData, choose: ChooseCount
         found: Selection = selections.herding(net, epochs=5 if data.shape[1] < 16 else 1, codec=codec)
         return replace(found, choose=choose)
     method = methods.dm(
-        net, steps=size.steps, bank=size.bank, trained=size.trained, lr=0.4, per_image=True, strategy=data.augmentation
+        net,
+        networks=Banked(size=size.bank, trained=size.trained),
+        steps=size.steps,
+        lr=0.4,
+        per_image=True,
+        strategy=data.augmentation,
     )
     method = replace(method, choose=choose, codec=codec, compile=size.compile)
     if "then" in name:

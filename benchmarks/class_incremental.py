@@ -188,7 +188,7 @@ def _check(settings: Settings, memories: Sequence[str], budgets: Sequence[int], 
         raise ValueError(f"seeds and budgets must be at least 1, got {seeds} and {budgets}")
     data = settings.data()
     for name in memories:
-        memory_condenser(name, settings.net, data.augmentation, shape=data.shape)
+        memory_condenser(name, settings.net, data.augmentation)
     class_incremental_stream(data, settings.experiences, 0, per_class=1)
 
 
@@ -220,8 +220,8 @@ def run_cell(settings: Settings, cell: Cell) -> list[dict[str, Any]]:
     shared = None
     if cell.memory not in BOUNDS:
         codec = settings.codec or ("avif" if cell.bytes_per_class else None)
-        how: dict[str, Any] = {"shape": data.shape, "compile": settings.compile}
-        shared = Shared(memory_condenser(cell.memory, settings.net, data.augmentation, codec, **how))
+        made = memory_condenser(cell.memory, settings.net, data.augmentation, codec, compile=settings.compile)
+        shared = Shared(made)
     names = (cell.memory,) if shared is None else settings.strategies
     results = []
     for name in names:

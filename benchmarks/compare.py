@@ -24,7 +24,7 @@ __all__ = ["compare", "first_rows", "reduced", "table"]
 
 def compare(
     dataset: str = "digits",
-    methods: tuple[str, ...] = ("random", "herding", "dm(bank=20, steps=300)"),
+    methods: tuple[str, ...] = ("random", "herding", "dm(networks=banked(size=20), steps=300)"),
     images_per_class: tuple[int, ...] = (1, 10),
     seeds: int = 3,
     networks: int = 1,
@@ -45,7 +45,7 @@ def compare(
 
     Args:
         dataset: as in ddreplay condense.
-        methods: of ddreplay condense, with options if any: "dm(bank=40, steps=1000)"; options not given are those for small
+        methods: of ddreplay condense, with options if any: "dm(steps=1000)"; options not given are those for small
             machines (benchmarks/memories.py), then the papers'.
         images_per_class: stored images of every class.
         seeds: sets condensed by every method.

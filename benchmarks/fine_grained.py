@@ -20,6 +20,7 @@ from ddreplay.data.pool import ClassPool
 from ddreplay.datasets import ImageData, load
 from ddreplay.evaluate import PROTOCOLS, Protocol, evaluate
 from ddreplay.methods.selections import random
+from ddreplay.parameterize import Pixels
 
 __all__ = ["PAPER", "fine_grained"]
 
@@ -170,7 +171,7 @@ def condenser(settings: Settings, method: str) -> Condenser:
         lr=settings.lr_set if collective else settings.lr_class,
         lr_net=settings.lr_net,
         batch_real=settings.batch_real,
-        init="real",
+        parameterize=Pixels(),
         compile=settings.compile,
         **how,
     )

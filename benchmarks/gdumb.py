@@ -57,17 +57,13 @@ class Scale:
     options: dict[str, tuple[str, ...]]
 
 
-_IDM = ("weight=0.1", "train_steps=50")  # released command for CIFAR-100 at 10 images per class
+_IDM = ("weight=0.1", "networks=model_queue(train_steps=50)")  # released command for CIFAR-100 at 10 images per class
 _SMALL_IDM = (
     "steps=80",
     "lr=0.8",
     "weight=0.025",
     "batch_real=64",
-    "batch_train=64",
-    "train_steps=2",
-    "queue_size=20",
-    "push_interval=5",
-    "meter_interval=50",
+    "networks=model_queue(batch_size=64, train_steps=2, size=20, push_interval=5, meter_interval=50)",
 )
 
 SCALES = {
@@ -79,7 +75,7 @@ SCALES = {
         batch_size=256,
         seeds=5,
         networks=3,
-        options={"idm": (*_IDM, "factor=1"), "idm, tiles": (*_IDM, "factor=2")},
+        options={"idm": (*_IDM, "parameterize=pixels"), "idm, tiles": (*_IDM, "parameterize=partitioned(2)")},
     ),
     "small": Scale(
         net="convnet(width=32)",
@@ -92,11 +88,11 @@ SCALES = {
         options={
             "herding": ("epochs=3",),
             "dsa": ("rounds=40", "loops=(1, 1)", "batch_real=32"),
-            "dm": ("bank=12", "steps=200", "lr=4.0"),
-            "ddm": ("bank=12", "steps=200", "lr=4.0", "gram=2500.0"),
-            "idm": (*_SMALL_IDM, "factor=1"),
-            "idm, tiles": (*_SMALL_IDM, "factor=2"),
-            "dm, tiles": ("bank=12", "steps=200", "lr=4.0", "factor=2"),
+            "dm": ("networks=banked(size=12)", "steps=200", "lr=4.0"),
+            "ddm": ("networks=banked(size=12)", "steps=200", "lr=4.0", "gram=2500.0"),
+            "idm": (*_SMALL_IDM, "parameterize=pixels"),
+            "idm, tiles": (*_SMALL_IDM, "parameterize=partitioned(2)"),
+            "dm, tiles": ("networks=banked(size=12)", "steps=200", "lr=4.0", "parameterize=partitioned(2)"),
         },
     ),
 }

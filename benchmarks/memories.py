@@ -22,21 +22,28 @@ _TRAJECTORIES = (
     "lr_expert=0.05",
     "batch_expert=64",
 )
+_MULTI_FORMATION = ("rounds=10", "steps=10", "images_net=256", "batch_real=32", "lr=0.03", "lr_net=0.05")
+_BANK = "networks=banked(size=40)"
 SMALL: dict[str, tuple[str, ...]] = {
     "ring": (),
     "random": (),
     "herding": ("epochs=10",),
-    "dm": ("bank=40", "steps=200"),
-    "idm": ("steps=400", "train_steps=5", "batch_train=128", "batch_real=64", "queue_size=20", "push_interval=10"),
-    "ddm": ("bank=40", "steps=400", "gram=2500.0"),  # for networks 32 wide
-    "m3d": ("bank=40", "steps=400", "lr=5.0"),
-    "ncfm": ("bank=40", "steps=400", "lr=5.0"),
-    "dc": ("rounds=40", "loops=(1, 1)", "init='real'", "batch_real=64"),
+    "dm": (_BANK, "steps=200"),
+    "idm": (
+        "networks=model_queue(train_steps=5, batch_size=128, size=20, push_interval=10)",
+        "parameterize=partitioned(min_tile=8)",
+        "steps=400",
+        "batch_real=64",
+    ),
+    "ddm": (_BANK, "steps=400", "gram=2500.0"),  # for networks 32 wide
+    "m3d": ("networks=banked(size=40, images=256)", "steps=400", "lr=5.0"),
+    "ncfm": (_BANK, "parameterize=partitioned(min_tile=8)", "steps=400", "lr=5.0"),
+    "dc": ("rounds=40", "loops=(1, 1)", "parameterize=pixels", "batch_real=64"),
     "dsa": ("rounds=40", "loops=(1, 1)", "batch_real=64"),
     "dcc": ("rounds=100", "loops=(1, 1)", "batch_real=64"),
     "dsac": ("rounds=100", "loops=(1, 1)", "batch_real=64"),
-    "idc": ("rounds=10", "steps=10", "images_net=256", "batch_real=32", "lr=0.03", "lr_net=0.05"),
-    "dream": ("rounds=10", "steps=10", "images_net=256", "batch_real=32", "lr=0.03", "lr_net=0.05"),
+    "idc": ("parameterize=partitioned(min_tile=8)", *_MULTI_FORMATION),
+    "dream": ("parameterize=partitioned(init=representative_images, min_tile=8)", *_MULTI_FORMATION),
     "mtt": _TRAJECTORIES,
     "tesla": _TRAJECTORIES,
     "bptt": (
@@ -46,14 +53,22 @@ SMALL: dict[str, tuple[str, ...]] = {
         "lr_net=0.1",
         "batch_real=32",
         "max_norm=None",
-        "init='real'",
+        "parameterize=pixels",
         "strategy='rotate'",
         "memory='graph'",
     ),
-    "dd": ("iterations=100", "steps=10", "lr=1.0", "lr_net=0.1", "batch_real=32", "init='real'", "memory='graph'"),
+    "dd": (
+        "iterations=100",
+        "steps=10",
+        "lr=1.0",
+        "lr_net=0.1",
+        "batch_real=32",
+        "parameterize=pixels",
+        "memory='graph'",
+    ),
 }
-"""Settings with which a method condenses an experience of digits in about the time of training on it. Not the papers'."""
-LEAST_SIDE = 16  # pixels of an image that is cut into tiles: smaller ones would leave fewer than 8 x 8
+"""Settings with which a method condenses an experience of digits in about the time of training on it. Not the papers'. Tiles of
+fewer than 8 x 8 pixels are not made: smaller images are stored whole."""
 
 
 def memory_condenser(
@@ -62,14 +77,12 @@ def memory_condenser(
     strategy: str,
     codec: str | None = None,
     *,
-    shape: tuple[int, int, int] | None = None,
     compile: bool = False,
 ) -> Condenser:
-    """A condenser by name, with the DSA operations that suit the data; options follow in parentheses: ``dm(steps=1000, bank=40)``.
+    """A condenser by name, with the DSA operations that suit the data; options follow in parentheses: ``dm(steps=1000)``.
 
     ``default``: what `CondensedBuffer` condenses with for a budget in bytes.
 
-    shape: of the images. Methods that store tiles by default do not where that is below 16 pixels a side.
     compile: run networks through ``torch.compile`` where the method can.
 
     Raises:
@@ -89,8 +102,6 @@ def memory_condenser(
     kept = {option.partition("=")[0]: option for option in [*options, *given] if option}
     if "strategy" in options_of(method):
         kept.setdefault("strategy", f"strategy={strategy}")
-    if shape is not None and min(shape[1:]) < LEAST_SIDE and "factor" in options_of(method):
-        kept.setdefault("factor", "factor=1")
     condenser = compiled(method, net, tuple(kept.values()), compile=compile)
     return condenser if codec is None else stored_by(condenser, make_codec(codec))
 

@@ -19,6 +19,7 @@ from ddreplay import Distiller, methods
 from ddreplay.backbones import Bfloat16, ConvNet, Net, as_factory
 from ddreplay.datasets import load
 from ddreplay.evaluate import PROTOCOLS, evaluate
+from ddreplay.networks import Banked
 
 __all__ = ["WAYS", "precision", "table"]
 
@@ -108,7 +109,7 @@ def running(way: str, width: int) -> tuple[Net, bool]:
 def condenser(method: str, net: Net, strategy: str, steps: int, bank: int, lr: float) -> Distiller:
     """The method at this scale."""
     if method == "dm":
-        return methods.dm(net, steps=steps, bank=bank, lr=lr, strategy=strategy)
+        return methods.dm(net, networks=Banked(size=bank), steps=steps, lr=lr, strategy=strategy)
     return methods.dsac(
         net, rounds=max(1, steps // 10), loops=(10, 3), lr=lr, lr_net=0.05, batch_real=64, strategy=strategy
     )

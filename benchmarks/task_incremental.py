@@ -200,7 +200,7 @@ def run(
     random = Random(seed)
     with random.scope():
         shape = stream[0].train.x.shape
-        body = make_net(settings.net)((shape[1], shape[2], shape[3]), 1)
+        body: Any = make_net(settings.net)((shape[1], shape[2], shape[3]), 1)
         features, body.classifier = body.classifier.in_features, nn.Identity()
         model = MultiHead(body, features, [t.classes for t in stream])
         more: dict[str, Any] = {name: getattr(settings, name) for name in ("lr", "epochs", "batch_size", "device")}

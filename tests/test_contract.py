@@ -16,11 +16,14 @@ from ddreplay import Budget, ClassPool, CondensedSet, Condenser, ConvNet, Distil
 from ddreplay.augment.mixing import CutMix
 from ddreplay.condense import SGD
 from ddreplay.methods import selections
+from ddreplay.networks import Banked, ModelQueue
 from ddreplay.networks.real_batches import Representative, RepresentativeImages
 from ddreplay.objectives import MeanEmbedding, MutualInformation, WarmUp
 from ddreplay.parameterize.basis import Basis
 from ddreplay.parameterize.coded import Coded
 from ddreplay.parameterize.frequency import Frequency
+from ddreplay.parameterize.partitioned import Partitioned
+from ddreplay.parameterize.pixels import Pixels
 from ddreplay.storage.codecs import bits
 
 NET = ConvNet(width=8)
@@ -33,21 +36,29 @@ CONDENSERS: dict[str, Condenser] = {
     "el2n": selections.el2n(NET, epochs=1, networks=2),
     "grand": selections.grand(NET, epochs=1, networks=1, keep="hardest"),
     "dm": methods.dm(NET, steps=3),
-    "dm, banked": methods.dm(NET, steps=3, bank=2),
-    "dm, refreshed": methods.dm(NET, steps=3, bank=2, refresh=2),
-    "dm, through a codec": replace(methods.dm(NET, steps=3, bank=2), parameterize=Coded(bits(4), every=2)),
-    "dm, frequencies": replace(methods.dm(NET, steps=3, bank=2), parameterize=Frequency(16)),
-    "dm, partitioned": methods.dm(NET, steps=3, bank=2, factor=2),
+    "dm, banked": methods.dm(NET, steps=3, networks=Banked(size=2)),
+    "dm, refreshed": methods.dm(NET, steps=3, networks=Banked(size=2, refresh=2)),
+    "dm, through a codec": methods.dm(NET, steps=3, networks=Banked(size=2), parameterize=Coded(bits(4), every=2)),
+    "dm, frequencies": methods.dm(NET, steps=3, networks=Banked(size=2), parameterize=Frequency(16)),
+    "dm, partitioned": methods.dm(NET, steps=3, networks=Banked(size=2), parameterize=Partitioned(2)),
     "idm": methods.idm(
-        NET, steps=3, weight=0.01, train_steps=1, batch_train=8, push_interval=2, queue_size=3, meter_interval=2
+        NET,
+        steps=3,
+        weight=0.01,
+        networks=ModelQueue(train_steps=1, batch_size=8, push_interval=2, size=3, meter_interval=2),
     ),
     "dm, representative": replace(
-        methods.dm(NET, steps=3, batch_real=3, init=RepresentativeImages(NET)), draw=Representative(interval=2)
+        methods.dm(NET, steps=3, batch_real=3, parameterize=Pixels(RepresentativeImages())),
+        draw=Representative(interval=2),
     ),
-    "idm, by set": methods.idm(NET, steps=3, train_steps=1, batch_train=8, factor=1, step_per="set"),
-    "ddm": methods.ddm(NET, steps=3, taps=("convolutions",), moments=100.0, gram=100.0, diversity=1.0, bank=2),
-    "m3d": methods.m3d(NET, steps=3, bank=2),
-    "ncfm": methods.ncfm(NET, steps=3, frequencies=32, bank=2),
+    "idm, by set": methods.idm(
+        NET, steps=3, networks=ModelQueue(train_steps=1, batch_size=8), parameterize=Pixels(), step_per="set"
+    ),
+    "ddm": methods.ddm(
+        NET, steps=3, taps=("convolutions",), moments=100.0, gram=100.0, diversity=1.0, networks=Banked(size=2)
+    ),
+    "m3d": methods.m3d(NET, steps=3, networks=Banked(size=2)),
+    "ncfm": methods.ncfm(NET, steps=3, frequencies=32, networks=Banked(size=2)),
     "dc": methods.dc(NET, rounds=2, loops=(2, 1)),
     "dsa": methods.dsa(NET, rounds=2, loops=(2, 1)),
     "dcc": methods.dcc(NET, rounds=2, loops=(2, 1), scope=WarmUp(rounds=1, steps=1)),

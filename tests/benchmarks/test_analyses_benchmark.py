@@ -16,11 +16,12 @@ from benchmarks import precision as bench
 from benchmarks.analyses import MEASURES, Watched, analyses
 from benchmarks.precision import WAYS, precision, running
 from ddreplay import ClassPool, ConvNet, methods
+from ddreplay.parameterize import Pixels
 
 
 def test_watching_changes_nothing_and_sees_every_network(toy_pool: Callable[..., ClassPool]) -> None:
     seen: list[nn.Module] = []
-    method = methods.dc(ConvNet(width=4), rounds=2, loops=(2, 1), batch_real=4, init="real")
+    method = methods.dc(ConvNet(width=4), rounds=2, loops=(2, 1), batch_real=4, parameterize=Pixels())
     watched = replace(method, networks=Watched(method.networks, seen.append))
     assert torch.equal(method(toy_pool(), 1).images().x, watched(toy_pool(), 1).images().x)
     assert len(seen) == 4

@@ -19,7 +19,7 @@ def test_the_first_rows_of_every_class() -> None:
 
 def test_a_record_holds_every_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     compare(
-        methods=("random", "dm(bank=1, steps=1)"),
+        methods=("random", "dm(networks=banked(size=1), steps=1)"),
         images_per_class=(1, 2),
         seeds=2,
         networks=2,
@@ -38,4 +38,4 @@ def test_a_record_holds_every_set(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert len(record.results) == 8
     assert {len(r["accuracies"]) for r in record.results} == {2}
     assert [r["stored_images"] for r in record.results] == [10, 10, 20, 20] * 2
-    assert "dm(bank=1, steps=1)" in capsys.readouterr().out
+    assert "dm(networks=banked(size=1), steps=1)" in capsys.readouterr().out

@@ -76,7 +76,10 @@ def test_a_network_is_tested_on_seen_classes_with_all_outputs_open(monkeypatch: 
 
 
 def test_tiles_cost_what_whole_images_cost_and_four_times_the_images_four_times_as_much() -> None:
-    options = {name: ("bank=1", "steps=1", *more) for name, more in {"dm": (), "dm, tiles": ("factor=2",)}.items()}
+    options = {
+        name: ("networks=banked(size=1)", "steps=1", *more)
+        for name, more in {"dm": (), "dm, tiles": ("parameterize=partitioned(2)",)}.items()
+    }
     found = {name: run_cell(stream(options=options), Cell(name, 0)) for name in ("dm", "dm, tiles", "random x4")}
     assert found["dm"]["nbytes"] == found["dm, tiles"]["nbytes"]
     assert found["dm, tiles"]["images"][-1] == found["random x4"]["images"][-1] == 4 * found["dm"]["images"][-1]

@@ -1,0 +1,522 @@
+"""What people type becomes an object here: names, and expressions such as ``dm(steps=500, networks=banked(size=40))``."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass, replace
+from typing import Any, Literal, NamedTuple, Union, cast
+
+from ddreplay import methods
+from ddreplay.augment import Composed, CutMix, Identity, MixUp, Siamese
+from ddreplay.backbones import MLP, VGG11, AlexNet, Bfloat16, ConvNet, LeNet, Net, NetFactory, ResNet18
+from ddreplay.condense.condenser import Condenser
+from ddreplay.condense.distiller import Distiller
+from ddreplay.condense.image_count import AtQuality, ByCodec, Fixed, Validated
+from ddreplay.condense.optimizer import SGD
+from ddreplay.evaluate import PROTOCOLS, Protocol
+from ddreplay.methods import Whitened, selections
+from ddreplay.networks import (
+    Banked,
+    ExpertSegments,
+    Fresh,
+    Loops,
+    ModelQueue,
+    Pretrained,
+    TrainedOnReal,
+    TrainedOnSynthetic,
+    with_net,
+)
+from ddreplay.networks.real_batches import Representative, RepresentativeImages, Uniform
+from ddreplay.objectives import (
+    CharacteristicFunction,
+    ClassRegulariser,
+    GramMatching,
+    IntraClassDiversity,
+    MaximumMeanDiscrepancy,
+    MeanEmbedding,
+    MutualInformation,
+    StyleMoments,
+    WarmUp,
+)
+from ddreplay.parameterize import Basis, Coded, Frequency, Partitioned, Pixels
+from ddreplay.storage import codecs
+from ddreplay.storage.codecs import Codec
+
+__all__ = ["KINDS", "Option", "codec", "condenser", "listing", "network", "options", "parse", "protocol", "written"]
+
+Table = Mapping[str, Callable[..., Any]]
+
+KINDS: dict[str, Table] = {
+    "method": {
+        "dm": methods.dm,
+        "idm": methods.idm,
+        "ddm": methods.ddm,
+        "m3d": methods.m3d,
+        "ncfm": methods.ncfm,
+        "dc": methods.dc,
+        "dsa": methods.dsa,
+        "dcc": methods.dcc,
+        "dsac": methods.dsac,
+        "idc": methods.idc,
+        "dream": methods.dream,
+        "mtt": methods.mtt,
+        "tesla": methods.tesla,
+        "bptt": methods.bptt,
+        "dd": methods.dd,
+        "whitened": Whitened,
+    },
+    "selection": {
+        "random": selections.random,
+        "herding": selections.herding,
+        "k_center": selections.k_center,
+        "k_means": selections.k_means,
+        "forgetting": selections.forgetting,
+        "el2n": selections.el2n,
+        "grand": selections.grand,
+    },
+    "net": {
+        "convnet": ConvNet,
+        "lenet": LeNet,
+        "alexnet": AlexNet,
+        "vgg11": VGG11,
+        "resnet18": ResNet18,
+        "mlp": MLP,
+        "bfloat16": Bfloat16,
+    },
+    "networks": {
+        "fresh": Fresh,
+        "banked": Banked,
+        "model_queue": ModelQueue,
+        "expert_segments": ExpertSegments,
+        "trained_on_synthetic": TrainedOnSynthetic,
+        "trained_on_real": TrainedOnReal,
+    },
+    "parameterize": {
+        "pixels": Pixels,
+        "partitioned": Partitioned,
+        "coded": Coded,
+        "frequency": Frequency,
+        "basis": Basis,
+    },
+    "codec": {
+        "float32": codecs.float32,
+        "float16": codecs.float16,
+        "uint8": codecs.uint8,
+        "bits": codecs.bits,
+        "jpeg": codecs.jpeg,
+        "webp": codecs.webp,
+        "avif": codecs.avif,
+        "dct": codecs.dct,
+    },
+    "augment": {"siamese": Siamese, "composed": Composed, "identity": Identity},
+    "mix": {"mixup": MixUp, "cutmix": CutMix},
+    "scope": {"warmup": WarmUp},
+    "loops": {"loops": Loops},
+    "pretrained": {"pretrained": Pretrained},
+    "draw": {"uniform": Uniform, "representative": Representative},
+    "init": {"representative_images": RepresentativeImages},
+    "choose": {"fixed": Fixed, "at_quality": AtQuality, "validated": Validated, "by_codec": ByCodec},
+    "optimizer": {"sgd": SGD},
+    "term": {
+        "mean_embedding": MeanEmbedding,
+        "style_moments": StyleMoments,
+        "gram_matching": GramMatching,
+        "intra_class_diversity": IntraClassDiversity,
+        "maximum_mean_discrepancy": MaximumMeanDiscrepancy,
+        "characteristic_function": CharacteristicFunction,
+        "mutual_information": MutualInformation,
+        "class_regulariser": ClassRegulariser,
+    },
+}
+"""Kind of object -> name -> what makes it. Kinds are named after the arguments that take them."""
+
+_KIND_OF = {"plus": "term", "pictures": "choose", "others": "choose"}
+"""Arguments that are not named after the kind of object they take."""
+
+_MORE = ("augment", "choose", "codec", "compile", "draw", "optimizer")
+"""Parts of every `Distiller` or `Selection` that can be exchanged, whether or not its method has an argument for them."""
+
+REQUIRED = inspect.Parameter.empty
+"""The default of an option that has none."""
+
+
+class Option(NamedTuple):
+    """One argument of a method or part: its default (`REQUIRED` where there is none), type and meaning."""
+
+    default: Any
+    hint: Any
+    meaning: str
+
+
+def condenser(
+    expression: str, *, net: str | Net = "convnet", options: Sequence[str] = (), augment: str | None = None
+) -> Condenser:
+    """A condenser from what people type.
+
+    Args:
+        expression: the name of a method or selection, with arguments if any: ``"dm"``, ``"dm(steps=500, networks=banked(size=40))"``,
+            ``"whitened(mtt, rank=64)"``. Besides a method's own arguments: ``augment``, ``choose``, ``codec``, ``compile``, ``draw``,
+            ``optimizer`` and ``plus=term`` or ``plus=(term, weight)``.
+        net: the network of the method and of every part in it that names none.
+        options: more arguments, ``"NAME=VALUE"`` each. Later ones win over earlier ones, and the expression over all of them.
+        augment: the DSA operations, where the method has a ``strategy`` and nothing else says which.
+    Raises:
+        ValueError: for an unknown name, an option that the method does not have, or a value of another kind.
+    Example:
+        >>> condenser("dm", net="convnet(width=8)", options=["steps=3"]).steps
+        3
+    """
+    given = dict(_read_option(option) for option in options)
+    return _condenser(_tree(expression, "method"), _network(net), given, augment)
+
+
+def network(text: str) -> NetFactory:
+    """A backbone from its name, with arguments if any: ``convnet``, ``bfloat16(convnet(width=64))``."""
+    return cast(NetFactory, parse(text, "net"))
+
+
+def codec(text: str) -> Codec:
+    """A codec from its name, with arguments if any: ``avif``, ``jpeg(quality=30)``."""
+    return cast(Codec, parse(text, "codec"))
+
+
+def protocol(text: str) -> Protocol:
+    """A protocol of evaluation from its name.
+
+    Raises:
+        ValueError: for an unknown one.
+    """
+    if text not in PROTOCOLS:
+        raise ValueError(_unknown("protocol", text, PROTOCOLS))
+    return PROTOCOLS[text]
+
+
+def parse(text: str, kind: str) -> Any:
+    """The object of this kind that an expression names: ``parse("banked(size=40)", "networks")``.
+
+    Args:
+        kind: a key of `KINDS`.
+    Raises:
+        ValueError: for an expression of something else.
+    """
+    name, positional, keywords = _call_of(_tree(text, kind), kind)
+    return _make(_lookup(name, (kind,), kind), positional, keywords)
+
+
+def options(name: str) -> dict[str, Option]:
+    """The arguments of a method or part by name, with their defaults and what its docstring says of them.
+
+    Raises:
+        ValueError: for an unknown name.
+    Example:
+        >>> options("banked")["size"].default
+        40
+    """
+    return _options(_lookup(name))
+
+
+def listing() -> dict[str, dict[str, str]]:
+    """Kind -> name -> the first line of its docstring."""
+    return {kind: {name: _first_line(make) for name, make in table.items()} for kind, table in KINDS.items()}
+
+
+def written(value: Any) -> str:
+    """A value as people type it: the inverse of `parse`, with arguments that differ from their defaults.
+
+    >>> written(Partitioned(3)), written(Banked(ConvNet(), 40)), written((1, "set"))
+    ('partitioned(factor=3)', 'banked(net=convnet)', "(1, 'set')")
+    """
+    if isinstance(value, (tuple, list)):
+        return f"({', '.join(map(written, value))}{',' if len(value) == 1 else ''})"
+    name = next((n for table in KINDS.values() for n, make in table.items() if make is type(value)), None)
+    if name is None or not is_dataclass(value) or isinstance(value, type):
+        return repr(value)
+    changed = [(f.name, getattr(value, f.name)) for f in fields(value) if getattr(value, f.name) != _default(f)]
+    arguments = ", ".join(f"{key}={written(given)}" for key, given in changed)
+    return f"{name}({arguments})" if arguments else name
+
+
+def _default(field: Any) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def _network(net: str | Net) -> Net:
+    return network(net) if isinstance(net, str) else net
+
+
+def _condenser(node: ast.expr, net: Net, given: Mapping[str, ast.expr], augment: str | None) -> Condenser:
+    name, positional, keywords = _call_of(node, "method")
+    make = _lookup(name, ("method", "selection"), "method")
+    known = _options(make)
+    if make is Whitened:
+        own = {**{k: v for k, v in given.items() if k in known}, **keywords}
+        inner = positional[0] if positional else own.pop("condenser", None)
+        if inner is None:
+            raise ValueError("whitened needs a method: write it like whitened(mtt)")
+        rest = {k: v for k, v in given.items() if k not in known}
+        whitened: Condenser = _make(make, positional[1:], own, condenser=_condenser(inner, net, rest, augment))
+        return whitened
+    values = {**given, **keywords}
+    more = {k: values.pop(k) for k in (*_MORE, "plus") if k in values and k not in known}
+    filled: dict[str, Any] = {}
+    if "net" in known and "net" not in values and not positional:
+        filled["net"] = net
+    if augment is not None and "strategy" in known and "strategy" not in values:
+        filled["strategy"] = augment
+    return _exchange(_make(make, positional, values, **filled), name, more, net)
+
+
+def _exchange(made: Any, name: str, more: Mapping[str, ast.expr], net: Net) -> Condenser:
+    """The same condenser with other parts, and with a term more."""
+    hints = typing.get_type_hints(type(made))
+    for argument, node in more.items():
+        value = _value(node, argument)
+        if argument == "plus":
+            made = _plus(made, name, value)
+        elif argument not in hints:
+            raise ValueError(f"{argument} is no option of {name}; it has {', '.join(_options(_lookup(name)))}")
+        else:
+            _check(value, hints[argument], argument, name)
+            made = replace(made, **{argument: with_net(value, net)})
+    if isinstance(made, Distiller) and (made.steps if isinstance(made.steps, int) else made.steps(1)) < 1:
+        raise ValueError(f"the number of image updates of {name} must be at least 1; raise steps, rounds or iterations")
+    return cast(Condenser, made)
+
+
+def _plus(made: Any, name: str, value: Any) -> Distiller:
+    term, weight = value if isinstance(value, tuple) and len(value) == 2 else (value, 1.0)
+    if not isinstance(made, Distiller) or not any(isinstance(term, cast(type, t)) for t in KINDS["term"].values()):
+        raise ValueError(
+            f"plus must be a term or (term, weight), of a method that condenses, got {written(value)} for {name}; "
+            f"terms are {', '.join(KINDS['term'])}"
+        )
+    _check(weight, float, "the weight of plus", name)
+    return made.plus(term, weight)
+
+
+def _tree(text: str, argument: str) -> ast.expr:
+    try:
+        return ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ValueError(_unreadable(argument, text, getattr(error, "msg", "it is too long"))) from None
+
+
+def _unreadable(argument: str, text: str, why: str) -> str:
+    return f"{argument} {text!r} cannot be read ({why}); write it like name or name(argument=value)"
+
+
+def _read_option(option: str) -> tuple[str, ast.expr]:
+    name, equals, text = (part.strip() for part in option.partition("="))
+    if not equals or not name.isidentifier() or not text:
+        raise ValueError(
+            f'an option must be NAME=VALUE, such as steps=500 or "networks=banked(size=40)", got {option!r}'
+        )
+    try:
+        node = ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError):
+        return name, ast.Constant(text)  # words that are no expression, such as a path
+    return name, node if isinstance(node, _READABLE) else ast.Constant(text)
+
+
+_READABLE = (ast.Constant, ast.UnaryOp, ast.Tuple, ast.List, ast.Name, ast.Call)
+
+
+def _call_of(node: ast.expr, argument: str) -> tuple[str, list[ast.expr], dict[str, ast.expr]]:
+    """name or name(values, argument=values) -> its three parts."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value, [], {}
+    if isinstance(node, ast.Name):
+        return node.id, [], {}
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and all(k.arg for k in node.keywords):
+        return node.func.id, node.args, {k.arg: k.value for k in node.keywords if k.arg}
+    raise ValueError(_unreadable(argument, ast.unparse(node), "it is no name and no call of one"))
+
+
+def _lookup(name: str, kinds: Sequence[str] = tuple(KINDS), argument: str = "name") -> Callable[..., Any]:
+    """By snake_case or by the name of the class."""
+    known = {n: make for kind in kinds for n, make in KINDS[kind].items()}
+    found = known.get(name) or next((make for make in known.values() if make.__name__ == name), None)
+    if found is None:
+        listed = (
+            known
+            if len(kinds) < len(KINDS)
+            else [*KINDS["method"], *KINDS["selection"], "or a part (ddreplay methods)"]
+        )
+        raise ValueError(_unknown(argument, name, known, listed))
+    return found
+
+
+def _unknown(argument: str, name: str, known: Iterable[str], listed: Iterable[str] = ()) -> str:
+    close = difflib.get_close_matches(name.lower(), list(known), 1)
+    return f"{argument} must be one of {', '.join(listed or known)}, got {name!r}" + (
+        f"; did you mean {close[0]}?" if close else ""
+    )
+
+
+def _make(
+    make: Callable[..., Any], positional: Sequence[ast.expr], keywords: Mapping[str, ast.expr], **filled: Any
+) -> Any:
+    """A call with checked values; ``filled`` are values that are objects already."""
+    known, name = _options(make), _name_of(make)
+    parameters = inspect.signature(make).parameters.values()
+    places = [p.name for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY and p.name not in filled]
+    if len(positional) > len(places):
+        raise ValueError(
+            f"{name} takes {len(places)} values without a name, got {len(positional)}; write name=value, with name among {', '.join(known)}"
+        )
+    nodes = dict(zip(places, positional, strict=False))
+    for argument, node in keywords.items():
+        if argument not in known:
+            raise ValueError(_unknown(f"an option of {name}", argument, known) + _hint(argument, make))
+        if argument in nodes:
+            raise ValueError(f"{argument} of {name} is given twice")
+        nodes[argument] = node
+    values = {argument: _value(node, argument) for argument, node in nodes.items()}
+    for argument, value in values.items():
+        _check(value, known[argument].hint, argument, name)
+    missing = [
+        argument
+        for argument, option in known.items()
+        if option.default is REQUIRED and argument not in {**values, **filled}
+    ]
+    if missing:
+        raise ValueError(f"{name} needs {', '.join(missing)}: write {name}({', '.join(f'{m}=...' for m in missing)})")
+    return make(**values, **filled)
+
+
+def _hint(argument: str, make: Callable[..., Any]) -> str:
+    """Which part has this argument, where the method takes such parts."""
+    for kind in KINDS:
+        if kind in _options(make):
+            owner = next((n for n, part in KINDS[kind].items() if argument in inspect.signature(part).parameters), None)
+            if owner is not None:
+                return f"; {argument} is an option of {owner}: {kind}={owner}({argument}=...)"
+    return ""
+
+
+def _value(node: ast.expr, argument: str) -> Any:
+    kind = _KIND_OF.get(argument, argument)
+    if isinstance(node, ast.Constant) and isinstance(node.value, (str, int, float, type(None))):
+        return node.value
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
+        number = _value(node.operand, argument)
+        if isinstance(number, (int, float)):
+            return -number if isinstance(node.op, ast.USub) else number
+    if isinstance(node, (ast.Tuple, ast.List)):
+        return tuple(_value(part, argument) for part in node.elts)
+    if isinstance(node, ast.Name):
+        if kind not in KINDS or not _knows(kind, node.id):
+            return node.id
+        return _make(_lookup(node.id, (kind,), argument), [], {})
+    if isinstance(node, ast.Call):
+        name, positional, keywords = _call_of(node, argument)
+        kinds = (kind,) if kind in KINDS else tuple(KINDS)
+        return _make(_lookup(name, kinds, argument), positional, keywords)
+    raise ValueError(_unreadable(argument, ast.unparse(node), "only values, names and calls of them are read"))
+
+
+def _knows(kind: str, name: str) -> bool:
+    return name in KINDS[kind] or any(make.__name__ == name for make in KINDS[kind].values())
+
+
+def _name_of(make: Callable[..., Any]) -> str:
+    return next((n for table in KINDS.values() for n, known in table.items() if known is make), make.__name__)
+
+
+def _check(value: Any, hint: Any, argument: str, owner: str) -> None:
+    if not _fits(value, hint):
+        choices = KINDS.get(_KIND_OF.get(argument, argument), {})
+        words = [w for w in dict.fromkeys(_words(hint)) if w]
+        close = (
+            difflib.get_close_matches(value.lower(), [*choices, *(w.strip("'") for w in words)], 1)
+            if isinstance(value, str)
+            else []
+        )
+        rule = " or ".join([*words, *([f"one of {', '.join(choices)}"] if choices else [])])
+        raise ValueError(
+            f"{argument} of {owner} must be {rule}, got {written(value)}"
+            + (f"; did you mean {close[0]}?" if close else "")
+        )
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of an annotated type."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, one) for one in arguments)
+    if origin is Literal:
+        return any(type(value) is type(one) and value == one for one in arguments)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        repeated = len(arguments) == 2 and arguments[1] is Ellipsis
+        inner = arguments[:1] * len(value) if repeated else arguments
+        return len(inner) == len(value) and all(map(_fits, value, inner))
+    if origin is not None and inspect.isclass(origin) and issubclass(origin, Sequence):
+        return isinstance(value, tuple) and all(_fits(one, arguments[0]) for one in value)
+    if origin is not None and origin is Callable:
+        return callable(value)
+    if hint is type(None):
+        return value is None
+    if hint in (int, float):
+        return isinstance(value, (int, hint)) and not isinstance(value, bool)
+    return isinstance(value, hint) if inspect.isclass(hint) else callable(value)
+
+
+def _words(hint: Any) -> list[str]:
+    """An annotated type in words; objects with names go without, since these are listed."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        return [word for one in arguments for word in _words(one)]
+    if origin is Literal:
+        return [repr(one) for one in arguments]
+    if origin is not None and inspect.isclass(origin) and issubclass(origin, Sequence):
+        inner = [word for one in arguments if one is not Ellipsis for word in _words(one)]
+        return [f"({', '.join(inner)}{', ...' if len(inner) == 1 else ''})"]
+    plain = {int: "a whole number", float: "a number", str: "a word", bool: "True or False", type(None): "None"}
+    return [plain[hint]] if hint in plain else []
+
+
+def _options(make: Callable[..., Any]) -> dict[str, Option]:
+    hints, said = typing.get_type_hints(make), _meanings(make)
+    return {
+        p.name: Option(p.default, hints.get(p.name, Any), said.get(p.name, ""))
+        for p in inspect.signature(make).parameters.values()
+    }
+
+
+def _first_line(make: Callable[..., Any]) -> str:
+    return (inspect.getdoc(make) or "").partition("\n")[0].replace("`", "")
+
+
+_SECTION = re.compile(r"^(Args|Raises|Returns|Departures|Reference|Example|Attributes):")
+_ENTRY = re.compile(r"^(?:``)?(\w+(?:, \w+)*)(?:``)?: ")
+
+
+def _meanings(make: Callable[..., Any]) -> dict[str, str]:
+    """What the docstring says of each argument; of one it leaves out, what the docstring of the method says that it refers to."""
+    doc = inspect.getdoc(make) or ""
+    found: dict[str, str] = {}
+    names: list[str] = []
+    inside = False
+    for line in doc.splitlines():
+        if _SECTION.match(line):
+            inside = line.startswith("Args:")
+        entry = _ENTRY.match(line.strip()) if inside and len(line) - len(line.lstrip()) == 4 else None
+        if entry:
+            names = entry[1].split(", ")
+            found.update(dict.fromkeys(names, line.strip()[entry.end() :]))
+        elif inside and line.startswith(" " * 5):
+            found.update({name: f"{found[name]} {line.strip()}" for name in names})
+    for other in re.findall(r"`(\w+)`", doc):
+        if other in KINDS["method"] and KINDS["method"][other] is not make:
+            found = {**_meanings(KINDS["method"][other]), **found}
+    return {name: text.replace("``", "").replace("`", "") for name, text in found.items()}
