@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.checks import at_least
-from benchmarks.memories import spelled
+from benchmarks.memories import SMALL, spelled
 from benchmarks.report.byte_curves import crossings, draw, table
 from benchmarks.report.progress import Progress
 from benchmarks.report.records import resume, write
@@ -60,9 +60,9 @@ MEMORIES = {
     "dm through jpeg": "dm(codec=jpeg)",
     "dm through avif": "dm(codec=avif)",
     "dm partitioned avif": "dm(codec=avif, parameterize=partitioned(2))",
-    "dm frequency": "dm(codec=uint8, parameterize=frequency)",
+    "dm frequency": "dm(codec=uint8, parameterize=frequency({kept}))",
 }
-"""The memories compared by default. ``X, then CODEC``: condensed without a codec, then stored by one."""
+"""The memories compared by default. ``X, then CODEC``: condensed without a codec, then stored by one. kept: numbers of each channel."""
 
 
 @dataclass(frozen=True)
@@ -175,18 +175,16 @@ def bytes_curve(
 
 def spelled_out(memory: str, size: Scale, data: ImageData) -> str:
     """A memory with all its settings at this scale."""
-    text, comma, codec = MEMORIES.get(memory, memory).partition(", then ")
     tiny = data.shape[1] < 16
+    bank = f"networks=banked(size={size.bank}, trained={size.trained})"
     settings = {
+        **SMALL,
         "herding": [f"epochs={5 if tiny else 1}"],
-        "dm": [
-            f"networks=banked(size={size.bank}, trained={size.trained})",
-            f"steps={size.steps}",
-            "lr=0.4",
-            "per_image=True",
-        ],
+        "dm": [bank, f"steps={size.steps}", "lr=0.4", "per_image=True"],
     }
-    return spelled(text, settings).replace("=frequency", f"=frequency({16 if tiny else 64})") + comma + codec
+    named = MEMORIES[memory].format(kept=16 if tiny else 64) if memory in MEMORIES else memory
+    text, comma, codec = named.partition(", then ")
+    return spelled(text, settings) + comma + codec
 
 
 def memory_in_bytes(memory: str, size: Scale, data: ImageData, choose: ChooseCount | None = None) -> Condenser:

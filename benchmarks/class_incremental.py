@@ -190,9 +190,9 @@ def _check(settings: Settings, memories: Sequence[str], budgets: Sequence[int], 
         at_least(1, budget=budget)
     data = settings.data()
     for name in memories:
-        memory_condenser(name, settings.net, data.augmentation, settings.codec, shape=data.shape)
+        memory_condenser(name, settings.net, data.augmentation, settings.codec)
     class_incremental_stream(data, settings.experiences, 0, per_class=1)
-    return {name: spelled(name, shape=data.shape) for name in memories}
+    return {name: spelled(name) for name in memories}
 
 
 def run_cell(settings: Settings, cell: Cell) -> list[dict[str, Any]]:
@@ -204,8 +204,8 @@ def run_cell(settings: Settings, cell: Cell) -> list[dict[str, Any]]:
     shared, chosen = None, [cell.memory]
     if cell.has_budget:
         codec = settings.codec or ("avif" if cell.bytes_per_class else None)
-        how: dict[str, Any] = {"shape": data.shape, "compile": settings.compile}
-        shared = Shared(memory_condenser(cell.memory, settings.net, data.augmentation, codec, **how))
+        made = memory_condenser(cell.memory, settings.net, data.augmentation, codec, compile=settings.compile)
+        shared = Shared(made)
         chosen = [name for name in settings.strategies if STRATEGIES[name].has_memory]
     results = []
     for name in chosen:

@@ -19,7 +19,7 @@ __all__ = ["compare", "table"]
 
 def compare(
     dataset: str = "digits",
-    methods: tuple[str, ...] = ("random", "herding", "dm(bank=20, steps=300)"),
+    methods: tuple[str, ...] = ("random", "herding", "dm(networks=banked(size=20), steps=300)"),
     images_per_class: tuple[int, ...] = (1, 10),
     seeds: int = 3,
     networks: int = 1,
@@ -40,7 +40,7 @@ def compare(
 
     Args:
         dataset: as in ddreplay condense.
-        methods: of ddreplay condense, with options if any: "dm(bank=40, steps=1000)"; options not given are those for small
+        methods: of ddreplay condense, with options if any: "dm(steps=1000)"; options not given are those for small
             machines (benchmarks/memories.py), then the papers'. Table and record say them in full.
         images_per_class: stored images of every class.
         seeds: sets condensed by every method.

@@ -160,7 +160,7 @@ def condenser(settings: Settings, method: str) -> Condenser:
         f"lr={lr}",
         f"lr_net={settings.lr_net}",
         f"batch_real={settings.batch_real}",
-        "init=real",
+        "parameterize=pixels",
         f"compile={settings.compile}",
         *(["scope=set"] if cold else []),
     ]

@@ -57,7 +57,7 @@ class Scale:
     memories: dict[str, str]
 
 
-_IDM = "weight=0.1, train_steps=50"  # released command for CIFAR-100 at 10 images per class
+_IDM = "weight=0.1, networks=model_queue(train_steps=50)"  # released command for CIFAR-100 at 10 images per class
 _QUEUE = "train_steps=2, batch_size=64, size=20, push_interval=5, meter_interval=50"
 _SMALL_IDM = f"steps=80, lr=0.8, weight=0.025, batch_real=64, networks=model_queue({_QUEUE})"
 
@@ -71,9 +71,9 @@ SCALES = {
         seeds=5,
         networks=3,
         memories={
-            "idm": f"idm({_IDM}, factor=1)",
-            "idm, tiles": f"idm({_IDM}, factor=2)",
-            "dm, tiles": "dm(factor=2)",
+            "idm": f"idm({_IDM}, parameterize=pixels)",
+            "idm, tiles": f"idm({_IDM}, parameterize=partitioned(2))",
+            "dm, tiles": "dm(parameterize=partitioned(2))",
         },
     ),
     "small": Scale(
@@ -87,11 +87,11 @@ SCALES = {
         memories={
             "herding": "herding(epochs=3)",
             "dsa": "dsa(rounds=40, loops=(1, 1), batch_real=32)",
-            "dm": "dm(bank=12, steps=200, lr=4.0)",
-            "ddm": "ddm(bank=12, steps=200, lr=4.0, gram=2500.0)",
-            "idm": f"idm({_SMALL_IDM}, factor=1)",
-            "idm, tiles": f"idm({_SMALL_IDM}, factor=2)",
-            "dm, tiles": "dm(bank=12, steps=200, lr=4.0, factor=2)",
+            "dm": "dm(networks=banked(size=12), steps=200, lr=4.0)",
+            "ddm": "ddm(networks=banked(size=12), steps=200, lr=4.0, gram=2500.0)",
+            "idm": f"idm({_SMALL_IDM}, parameterize=pixels)",
+            "idm, tiles": f"idm({_SMALL_IDM}, parameterize=partitioned(2))",
+            "dm, tiles": "dm(networks=banked(size=12), steps=200, lr=4.0, parameterize=partitioned(2))",
         },
     ),
 }

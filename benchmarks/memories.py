@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ddreplay import ClassPool, CondensedSet, Condenser, Distiller, names
+from ddreplay import Budget, ClassPool, CondensedSet, Condenser, Distiller, names
 
 __all__ = ["SMALL", "Shared", "condenser", "memory_condenser", "spelled"]
 
@@ -22,21 +22,28 @@ _TRAJECTORIES = (
     "lr_expert=0.05",
     "batch_expert=64",
 )
+_MULTI_FORMATION = ("rounds=10", "steps=10", "images_net=256", "batch_real=32", "lr=0.03", "lr_net=0.05")
+_BANK = "networks=banked(size=40)"
 SMALL: dict[str, tuple[str, ...]] = {
     "ring": (),
     "random": (),
     "herding": ("epochs=10",),
-    "dm": ("bank=40", "steps=200"),
-    "idm": ("steps=400", "train_steps=5", "batch_train=128", "batch_real=64", "queue_size=20", "push_interval=10"),
-    "ddm": ("bank=40", "steps=400", "gram=2500.0"),  # for networks 32 wide
-    "m3d": ("bank=40", "steps=400", "lr=5.0"),
-    "ncfm": ("bank=40", "steps=400", "lr=5.0"),
-    "dc": ("rounds=40", "loops=(1, 1)", "init='real'", "batch_real=64"),
+    "dm": (_BANK, "steps=200"),
+    "idm": (
+        "networks=model_queue(train_steps=5, batch_size=128, size=20, push_interval=10)",
+        "parameterize=partitioned(min_tile=8)",
+        "steps=400",
+        "batch_real=64",
+    ),
+    "ddm": (_BANK, "steps=400", "gram=2500.0"),  # for networks 32 wide
+    "m3d": ("networks=banked(size=40, images=256)", "steps=400", "lr=5.0"),
+    "ncfm": (_BANK, "parameterize=partitioned(min_tile=8)", "steps=400", "lr=5.0"),
+    "dc": ("rounds=40", "loops=(1, 1)", "parameterize=pixels", "batch_real=64"),
     "dsa": ("rounds=40", "loops=(1, 1)", "batch_real=64"),
     "dcc": ("rounds=100", "loops=(1, 1)", "batch_real=64"),
     "dsac": ("rounds=100", "loops=(1, 1)", "batch_real=64"),
-    "idc": ("rounds=10", "steps=10", "images_net=256", "batch_real=32", "lr=0.03", "lr_net=0.05"),
-    "dream": ("rounds=10", "steps=10", "images_net=256", "batch_real=32", "lr=0.03", "lr_net=0.05"),
+    "idc": ("parameterize=partitioned(min_tile=8)", *_MULTI_FORMATION),
+    "dream": ("parameterize=partitioned(init=representative_images, min_tile=8)", *_MULTI_FORMATION),
     "mtt": _TRAJECTORIES,
     "tesla": _TRAJECTORIES,
     "bptt": (
@@ -46,36 +53,39 @@ SMALL: dict[str, tuple[str, ...]] = {
         "lr_net=0.1",
         "batch_real=32",
         "max_norm=None",
-        "init='real'",
+        "parameterize=pixels",
         "strategy='rotate'",
         "memory='graph'",
     ),
-    "dd": ("iterations=100", "steps=10", "lr=1.0", "lr_net=0.1", "batch_real=32", "init='real'", "memory='graph'"),
+    "dd": (
+        "iterations=100",
+        "steps=10",
+        "lr=1.0",
+        "lr_net=0.1",
+        "batch_real=32",
+        "parameterize=pixels",
+        "memory='graph'",
+    ),
 }
-"""Settings with which a method condenses an experience of digits in about the time of training on it. Not the papers'."""
-LEAST_SIDE = 16  # pixels of an image that is cut into tiles: smaller ones would leave fewer than 8 x 8
+"""Settings with which a method condenses an experience of digits in about the time of training on it. Not the papers'. Tiles of
+fewer than 8 x 8 pixels are not made: smaller images are stored whole."""
 
 
-def spelled(
-    text: str, settings: Mapping[str, Sequence[str]] = SMALL, *, shape: tuple[int, int, int] | None = None
-) -> str:
+def spelled(text: str, settings: Mapping[str, Sequence[str]] = SMALL) -> str:
     """A memory with the settings that it leaves open: what is run, and what its record says.
 
     Args:
         text: as `ddreplay.names.condenser` reads it; ``ring`` is another name of ``random``.
         settings: those of every method, as NAME=VALUE.
-        shape: of the images. Methods that store tiles by default do not where that is below 16 pixels a side.
 
     >>> spelled("dm(steps=1000)")
-    'dm(steps=1000, bank=40)'
+    'dm(steps=1000, networks=banked(size=40))'
     >>> spelled("ring")
     'random'
     """
     name, bracket, _ = text.partition("(")
     method = {"ring": "random"}.get(name, name)
-    open_ones = list(settings.get(method, ()))
-    if shape is not None and min(shape[1:]) < LEAST_SIDE and _has(method, "factor"):
-        open_ones.append("factor=1")
+    left_open = settings.get(method, ())
     try:
         call = ast.parse(text if bracket else f"{name}()", mode="eval").body
     except SyntaxError:
@@ -84,7 +94,7 @@ def spelled(
         return text
     given = {keyword.arg for keyword in call.keywords}
     arguments = [ast.unparse(argument) for argument in [*call.args, *call.keywords]]
-    arguments += [option for option in open_ones if option.partition("=")[0] not in given]
+    arguments += [option for option in left_open if option.partition("=")[0] not in given]
     return f"{method}({', '.join(arguments)})" if arguments else method
 
 
@@ -94,7 +104,6 @@ def memory_condenser(
     augment: str,
     codec: str | None = None,
     *,
-    shape: tuple[int, int, int] | None = None,
     compile: bool = False,
 ) -> Condenser:
     """A condenser by name, with `SMALL` settings where it leaves any open: ``dm(steps=1000)``.
@@ -103,7 +112,6 @@ def memory_condenser(
 
     Args:
         augment: the DSA operations that suit the data.
-        shape: see `spelled`.
         compile: run networks through ``torch.compile`` where the method can.
     Raises:
         ValueError: when the name or an option is unknown.
@@ -115,7 +123,7 @@ def memory_condenser(
         made = default_condenser(True, names.network(net), codec=stored, strategy=augment)
         return replace(made, compile=compile)
     options = [] if codec is None else [f"codec={codec}"]
-    return condenser(spelled(text, shape=shape), net, augment, options, compile=compile)
+    return condenser(spelled(text), net, augment, options, compile=compile)
 
 
 def condenser(text: str, net: str, augment: str, options: Sequence[str] = (), *, compile: bool = False) -> Condenser:
@@ -132,26 +140,19 @@ def _has(method: str, option: str) -> bool:
 
 class Shared:
     """A condenser that condenses the same classes with the same seed and budget once; strategies that differ only in training
-    then see the same memory."""
+    then see the same memory.
+
+    seconds: what all of it took.
+    """
 
     def __init__(self, condenser: Condenser) -> None:
         self.condenser = condenser
         self.made: dict[Any, CondensedSet] = {}
         self.seconds = 0.0
 
-    def __call__(
-        self,
-        pool: ClassPool,
-        images_per_class: int | None = None,
-        *,
-        bytes_per_class: int | float | None = None,
-        max_bytes: int | None = None,
-        seed: int = 0,
-    ) -> CondensedSet:
-        key = (tuple(pool.class_ids.tolist()), pool.counts, images_per_class, bytes_per_class, max_bytes, seed)
+    def __call__(self, pool: ClassPool, budget: Budget | int, *, seed: int = 0) -> CondensedSet:
+        key = (tuple(pool.class_ids.tolist()), pool.counts, budget, seed)
         if key not in self.made:
-            self.made[key] = self.condenser(
-                pool, images_per_class, bytes_per_class=bytes_per_class, max_bytes=max_bytes, seed=seed
-            )
+            self.made[key] = self.condenser(pool, budget, seed=seed)
             self.seconds += float(self.made[key].provenance["seconds"])
         return self.made[key]

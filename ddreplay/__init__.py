@@ -1,6 +1,6 @@
 """ddreplay: condensed replay memory for continual learning.
 
-condense   a pool of real images becomes a small synthetic set        dm(bank=40)(pool, 10)
+condense   a pool of real images becomes a small synthetic set        dm(networks=Banked(size=40))(pool, 10)
 store      one safetensors file, every byte counted                   condensed.save("set.safetensors")
 replay     a memory that grows with a stream                          CondensedMemory, ddreplay.avalanche
 evaluate   fresh networks, named protocols, intervals                 evaluate(condensed, test_pool)

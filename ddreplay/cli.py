@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import json
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 from tqdm import tqdm
 
-from ddreplay import methods
-from ddreplay.backbones import MLP, VGG11, AlexNet, Bfloat16, ConvNet, LeNet, ResNet18
+from ddreplay import names
 from ddreplay.condense.condenser import Condenser
 from ddreplay.condense.distiller import Distiller
 from ddreplay.data.pool import ClassPool
@@ -25,44 +21,13 @@ from ddreplay.evaluate import PROTOCOLS
 from ddreplay.evaluate import evaluate as run_evaluation
 from ddreplay.methods import selections
 from ddreplay.storage.budget import check_budget
-from ddreplay.storage.codecs import Codec, codec_from_spec
 from ddreplay.storage.condensed_set import CondensedSet
 from ddreplay.storage.contact_sheet import contact_sheet
 
 __all__ = ["main"]
 
-METHODS: dict[str, Callable[..., Condenser]] = {
-    "dm": methods.dm,
-    "idm": methods.idm,
-    "ddm": methods.ddm,
-    "m3d": methods.m3d,
-    "ncfm": methods.ncfm,
-    "dc": methods.dc,
-    "dsa": methods.dsa,
-    "dcc": methods.dcc,
-    "dsac": methods.dsac,
-    "idc": methods.idc,
-    "dream": methods.dream,
-    "mtt": methods.mtt,
-    "tesla": methods.tesla,
-    "bptt": methods.bptt,
-    "dd": methods.dd,
-    "random": selections.random,
-    "herding": selections.herding,
-    "k_center": selections.k_center,
-    "k_means": selections.k_means,
-    "forgetting": selections.forgetting,
-    "el2n": selections.el2n,
-    "grand": selections.grand,
-}
-NETS: dict[str, Callable[..., Any]] = {
-    "convnet": ConvNet,
-    "lenet": LeNet,
-    "alexnet": AlexNet,
-    "vgg11": VGG11,
-    "resnet18": ResNet18,
-    "mlp": MLP,
-}
+METHODS = {**names.KINDS["method"], **names.KINDS["selection"]}
+make_codec, make_net, options_of = names.codec, names.network, names.options
 
 
 def condense(
@@ -105,9 +70,7 @@ def condense(
     """
     found = load(data, root=root, download=download)
     pool = found.pool("train", device=device)
-    condenser = build(
-        method, net, (f"strategy={found.augmentation}", *option) if "strategy" in options_of(method) else option
-    )
+    condenser = names.condenser(method, net=net, options=option, augment=found.augmentation)
     if bytes_per_class is None and images_per_class is None:
         images_per_class = 10
     check_budget(images_per_class, bytes_per_class)
@@ -218,13 +181,6 @@ def show(file: tyro.conf.Positional[Path], out: Path | None = None, columns: int
     )
 
 
-def options_of(method: str) -> Mapping[str, inspect.Parameter]:
-    """The hyper-parameters of a method by name."""
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-    return inspect.signature(METHODS[method]).parameters
-
-
 def export(file: tyro.conf.Positional[Path], out: tyro.conf.Positional[Path], json: bool = False) -> None:
     """Write one picture a class, as it is stored, which any viewer opens.
 
@@ -248,50 +204,7 @@ def export(file: tyro.conf.Positional[Path], out: tyro.conf.Positional[Path], js
 
 def build(method: str, net: str, options: tuple[str, ...]) -> Condenser:
     """A condenser from its name, a backbone and hyper-parameters written as NAME=VALUE; later options win."""
-    known = options_of(method)
-    values: dict[str, Any] = {"net": make_net(net)} if "net" in known else {}
-    for option in options:
-        name, equals, text = option.partition("=")
-        if not equals or name not in known or name == "net":
-            names = ", ".join(k for k in known if k != "net")
-            raise ValueError(f"option {option!r} of {method} must be NAME=VALUE with NAME among {names}")
-        values[name] = _value(text)
-    return METHODS[method](**values)
-
-
-def make_net(text: str) -> Any:
-    """A backbone from its name, with keyword arguments if any: ``convnet(width=64)``, ``bfloat16(convnet(width=64))``."""
-    name, _, arguments = text.partition("(")
-    if name == "bfloat16":
-        return Bfloat16(make_net(arguments.strip().removesuffix(")")))
-    if name not in NETS:
-        raise ValueError(f"net must be one of {', '.join(NETS)}, with arguments if any, got {text!r}")
-    try:
-        call = ast.parse(text if arguments else f"{name}()", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args:
-            raise ValueError("only keyword arguments")
-        return NETS[name](**{k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg})
-    except (SyntaxError, TypeError, ValueError) as error:
-        raise ValueError(f'net {text!r} cannot be read ({error}); write it like "convnet(width=64)"') from error
-
-
-def make_codec(text: str) -> Codec:
-    """A codec from its name, with keyword arguments if any: ``jpeg(quality=30)``."""
-    name, _, arguments = text.partition("(")
-    try:
-        call = ast.parse(text if arguments else f"{name}()", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args:
-            raise ValueError("only keyword arguments")
-        return codec_from_spec({"name": name, **{k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg}})
-    except (SyntaxError, TypeError, ValueError) as error:
-        raise ValueError(f'codec {text!r} cannot be read ({error}); write it like "jpeg(quality=30)"') from error
-
-
-def _value(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (SyntaxError, ValueError):
-        return text
+    return names.condenser(method, net=net, options=options)
 
 
 def _test_pool(data: ImageData, condensed: CondensedSet, device: str) -> ClassPool:

@@ -8,13 +8,13 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any, Literal, NamedTuple, Union, cast
 
 from ddreplay import methods
 from ddreplay.augment import Composed, CutMix, Identity, MixUp, Siamese
-from ddreplay.backbones import MLP, VGG11, AlexNet, Bfloat16, ConvNet, LeNet, Net, ResNet18
+from ddreplay.backbones import MLP, VGG11, AlexNet, Bfloat16, ConvNet, LeNet, Net, NetFactory, ResNet18
 from ddreplay.condense.condenser import Condenser
 from ddreplay.condense.distiller import Distiller
 from ddreplay.condense.image_count import AtQuality, ByCodec, Fixed, Validated
@@ -30,6 +30,7 @@ from ddreplay.networks import (
     Pretrained,
     TrainedOnReal,
     TrainedOnSynthetic,
+    with_net,
 )
 from ddreplay.networks.real_batches import Representative, RepresentativeImages, Uniform
 from ddreplay.objectives import (
@@ -175,9 +176,9 @@ def condenser(
     return _condenser(_tree(expression, "method"), _network(net), given, augment)
 
 
-def network(text: str) -> Net:
+def network(text: str) -> NetFactory:
     """A backbone from its name, with arguments if any: ``convnet``, ``bfloat16(convnet(width=64))``."""
-    return cast(Net, parse(text, "net"))
+    return cast(NetFactory, parse(text, "net"))
 
 
 def codec(text: str) -> Codec:
@@ -217,8 +218,7 @@ def options(name: str) -> dict[str, Option]:
         >>> options("banked")["size"].default
         40
     """
-    make = _lookup(name, tuple(KINDS), "name")
-    return _options(make)
+    return _options(_lookup(name))
 
 
 def listing() -> dict[str, dict[str, str]]:
@@ -260,7 +260,8 @@ def _condenser(node: ast.expr, net: Net, given: Mapping[str, ast.expr], augment:
         if inner is None:
             raise ValueError("whitened needs a method: write it like whitened(mtt)")
         rest = {k: v for k, v in given.items() if k not in known}
-        return _make(make, positional[1:], own, condenser=_condenser(inner, net, rest, augment))
+        whitened: Condenser = _make(make, positional[1:], own, condenser=_condenser(inner, net, rest, augment))
+        return whitened
     values = {**given, **keywords}
     more = {k: values.pop(k) for k in (*_MORE, "plus") if k in values and k not in known}
     filled: dict[str, Any] = {}
@@ -299,19 +300,6 @@ def _plus(made: Any, name: str, value: Any) -> Distiller:
     return made.plus(term, weight)
 
 
-def with_net(part: Any, net: Net) -> Any:
-    """The same part, and the parts inside it, with this network where they name none."""
-    if not is_dataclass(part) or isinstance(part, type):
-        return part
-    changes: dict[str, Any] = {}
-    for field in fields(part):
-        value = getattr(part, field.name)
-        filled = net if field.name == "net" and value is None else with_net(value, net)
-        if filled is not value:
-            changes[field.name] = filled
-    return replace(part, **changes) if changes else part
-
-
 def _tree(text: str, argument: str) -> ast.expr:
     try:
         return ast.parse(text.strip(), mode="eval").body
@@ -345,9 +333,8 @@ def _call_of(node: ast.expr, argument: str) -> tuple[str, list[ast.expr], dict[s
         return node.value, [], {}
     if isinstance(node, ast.Name):
         return node.id, [], {}
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        if all(k.arg for k in node.keywords) and not any(isinstance(a, ast.Starred) for a in node.args):
-            return node.func.id, node.args, {k.arg: k.value for k in node.keywords if k.arg}
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and all(k.arg for k in node.keywords):
+        return node.func.id, node.args, {k.arg: k.value for k in node.keywords if k.arg}
     raise ValueError(_unreadable(argument, ast.unparse(node), "it is no name and no call of one"))
 
 
@@ -356,13 +343,18 @@ def _lookup(name: str, kinds: Sequence[str] = tuple(KINDS), argument: str = "nam
     known = {n: make for kind in kinds for n, make in KINDS[kind].items()}
     found = known.get(name) or next((make for make in known.values() if make.__name__ == name), None)
     if found is None:
-        raise ValueError(_unknown(argument, name, known))
+        listed = (
+            known
+            if len(kinds) < len(KINDS)
+            else [*KINDS["method"], *KINDS["selection"], "or a part (ddreplay methods)"]
+        )
+        raise ValueError(_unknown(argument, name, known, listed))
     return found
 
 
-def _unknown(argument: str, name: str, known: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(name.lower(), known, 1)
-    return f"{argument} must be one of {', '.join(known)}, got {name!r}" + (
+def _unknown(argument: str, name: str, known: Iterable[str], listed: Iterable[str] = ()) -> str:
+    close = difflib.get_close_matches(name.lower(), list(known), 1)
+    return f"{argument} must be one of {', '.join(listed or known)}, got {name!r}" + (
         f"; did you mean {close[0]}?" if close else ""
     )
 

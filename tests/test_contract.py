@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,14 +12,18 @@ import pytest
 import torch
 from torch import nn
 
-from ddreplay import ClassPool, CondensedSet, Condenser, ConvNet, Distiller, methods
+from ddreplay import Budget, ClassPool, CondensedSet, Condenser, ConvNet, Distiller, methods
 from ddreplay.augment.mixing import CutMix
+from ddreplay.condense import SGD
 from ddreplay.methods import selections
+from ddreplay.networks import Banked, ModelQueue
 from ddreplay.networks.real_batches import Representative, RepresentativeImages
 from ddreplay.objectives import MeanEmbedding, MutualInformation, WarmUp
 from ddreplay.parameterize.basis import Basis
 from ddreplay.parameterize.coded import Coded
 from ddreplay.parameterize.frequency import Frequency
+from ddreplay.parameterize.partitioned import Partitioned
+from ddreplay.parameterize.pixels import Pixels
 from ddreplay.storage.codecs import bits
 
 NET = ConvNet(width=8)
@@ -31,21 +36,29 @@ CONDENSERS: dict[str, Condenser] = {
     "el2n": selections.el2n(NET, epochs=1, networks=2),
     "grand": selections.grand(NET, epochs=1, networks=1, keep="hardest"),
     "dm": methods.dm(NET, steps=3),
-    "dm, banked": methods.dm(NET, steps=3, bank=2),
-    "dm, refreshed": methods.dm(NET, steps=3, bank=2, refresh=2),
-    "dm, through a codec": replace(methods.dm(NET, steps=3, bank=2), parameterize=Coded(bits(4), every=2)),
-    "dm, frequencies": replace(methods.dm(NET, steps=3, bank=2), parameterize=Frequency(16)),
-    "dm, partitioned": methods.dm(NET, steps=3, bank=2, factor=2),
+    "dm, banked": methods.dm(NET, steps=3, networks=Banked(size=2)),
+    "dm, refreshed": methods.dm(NET, steps=3, networks=Banked(size=2, refresh=2)),
+    "dm, through a codec": methods.dm(NET, steps=3, networks=Banked(size=2), parameterize=Coded(bits(4), every=2)),
+    "dm, frequencies": methods.dm(NET, steps=3, networks=Banked(size=2), parameterize=Frequency(16)),
+    "dm, partitioned": methods.dm(NET, steps=3, networks=Banked(size=2), parameterize=Partitioned(2)),
     "idm": methods.idm(
-        NET, steps=3, weight=0.01, train_steps=1, batch_train=8, push_interval=2, queue_size=3, meter_interval=2
+        NET,
+        steps=3,
+        weight=0.01,
+        networks=ModelQueue(train_steps=1, batch_size=8, push_interval=2, size=3, meter_interval=2),
     ),
     "dm, representative": replace(
-        methods.dm(NET, steps=3, batch_real=3, init=RepresentativeImages(NET)), draw=Representative(interval=2)
+        methods.dm(NET, steps=3, batch_real=3, parameterize=Pixels(RepresentativeImages())),
+        draw=Representative(interval=2),
     ),
-    "idm, by set": methods.idm(NET, steps=3, train_steps=1, batch_train=8, factor=1, step_per="set"),
-    "ddm": methods.ddm(NET, steps=3, taps=("convolutions",), moments=100.0, gram=100.0, diversity=1.0, bank=2),
-    "m3d": methods.m3d(NET, steps=3, bank=2),
-    "ncfm": methods.ncfm(NET, steps=3, frequencies=32, bank=2),
+    "idm, by set": methods.idm(
+        NET, steps=3, networks=ModelQueue(train_steps=1, batch_size=8), parameterize=Pixels(), step_per="set"
+    ),
+    "ddm": methods.ddm(
+        NET, steps=3, taps=("convolutions",), moments=100.0, gram=100.0, diversity=1.0, networks=Banked(size=2)
+    ),
+    "m3d": methods.m3d(NET, steps=3, networks=Banked(size=2)),
+    "ncfm": methods.ncfm(NET, steps=3, frequencies=32, networks=Banked(size=2)),
     "dc": methods.dc(NET, rounds=2, loops=(2, 1)),
     "dsa": methods.dsa(NET, rounds=2, loops=(2, 1)),
     "dcc": methods.dcc(NET, rounds=2, loops=(2, 1), scope=WarmUp(rounds=1, steps=1)),
@@ -180,11 +193,43 @@ def test_a_budget_must_be_an_integer(condenser: Condenser, toy_pool: MakePool) -
         condenser(toy_pool(), 1.5)  # type: ignore[arg-type]
 
 
+def bytes_for(condenser: Condenser) -> Budget:
+    """So little that something has to give; a whitening of all directions is paid for besides."""
+    return Budget.bytes(6_200 if isinstance(condenser, methods.Whitened) else 700)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 12, 8)])
+def test_a_budget_in_bytes_is_kept_to_the_byte(
+    condenser: Condenser, toy_pool: MakePool, shape: tuple[int, int, int], tmp_path: Any
+) -> None:
+    pool = toy_pool(images_per_class=12, shape=shape)
+    budget = Budget.bytes(115_000) if isinstance(condenser, methods.Whitened) and shape[0] == 3 else bytes_for(condenser)
+    found = condenser(pool, budget, seed=1)
+    assert found.nbytes <= budget.total(pool.classes)
+    assert found.provenance["max_bytes"] == budget.total(pool.classes)
+    assert sorted(found.class_ids) == pool.class_ids.tolist()
+    assert min(count for part in found.parts for count in part.counts) >= 1
+    assert same(CondensedSet.load(found.save(tmp_path / "set")), found)
+
+
+def test_a_deadline_is_kept_and_what_it_cut_is_told(condenser: Condenser, toy_pool: MakePool) -> None:
+    if isinstance(condenser, Distiller):
+        condenser = replace(condenser, steps=10**7)
+    if isinstance(condenser, methods.Whitened) and isinstance(condenser.condenser, Distiller):
+        condenser = replace(condenser, condenser=replace(condenser.condenser, steps=10**7))
+    assert "seconds" in condenser.takes  # type: ignore[attr-defined]
+    started = time.perf_counter()
+    found = condenser(toy_pool(images_per_class=150), bytes_for(condenser), seconds=0.5)  # type: ignore[call-arg]
+    assert time.perf_counter() - started < 8
+    if not isinstance(condenser, selections.Selection):
+        assert any("image steps" in what for what in found.provenance["cut"])
+
+
 def test_any_network_serves(distiller: Distiller, toy_pool: MakePool) -> None:
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3))
     weight = net[0].weight.clone()
-    networks = type(distiller.networks)(**{**vars(distiller.networks), "net": net})
-    found = Distiller(**{**vars(distiller), "networks": networks})(toy_pool(), 1)
+    networks = replace(distiller.networks, net=net)  # type: ignore[type-var]
+    found = replace(distiller, networks=networks)(toy_pool(), 1)
     assert torch.isfinite(found.images().x).all()
     assert torch.equal(net[0].weight, weight)
 
@@ -220,7 +265,7 @@ def test_the_objective_goes_down(distiller: Distiller, toy_pool: MakePool) -> No
     lr = (
         5.0 if distiller.name == "ncfm" else 0.05
     )  # its gradients are that much smaller: roots, of embeddings of unit length
-    longer = Distiller(**{**vars(distiller), "steps": 60, "optimizer": type(distiller.optimizer)(lr=lr)})
+    longer = replace(distiller, steps=60, optimizer=SGD(lr=lr))
     losses: list[float] = []
     longer(toy_pool(images_per_class=12), 2, on_step=lambda _, loss: losses.append(float(loss)))
     assert len(losses) == 60

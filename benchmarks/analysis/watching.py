@@ -25,7 +25,7 @@ class Watched:
     see: Callable[[nn.Module], None]
 
     @property
-    def net(self) -> Net:
+    def net(self) -> Net | None:
         """The source's."""
         return self.source.net
 

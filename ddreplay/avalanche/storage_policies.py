@@ -21,6 +21,7 @@ from ddreplay.condense.image_count import ByCodec
 from ddreplay.data.pool import ClassPool
 from ddreplay.memory import CondensedMemory
 from ddreplay.methods import dm, selections
+from ddreplay.networks import Banked
 from ddreplay.storage.budget import Budget
 from ddreplay.storage.codecs import Codec, avif
 from ddreplay.storage.condensed_set import CondensedSet
@@ -361,8 +362,8 @@ def default_condenser(
         strategy: DSA operations.
     """
     if not in_bytes:
-        return stored_by(dm(net, bank=40, steps=1000, strategy=strategy), codec)
-    method = dm(net, bank=10, trained=100, steps=100, lr=0.4, per_image=True, strategy=strategy)
+        return stored_by(dm(net, networks=Banked(size=40), steps=1000, strategy=strategy), codec)
+    method = dm(net, networks=Banked(size=10, trained=100), steps=100, lr=0.4, per_image=True, strategy=strategy)
     return stored_by(replace(method, codec=avif(), choose=ByCodec()), codec)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 from ddreplay.augment.siamese import NATURAL, Siamese
 from ddreplay.backbones import ConvNet, Net
 from ddreplay.condense.distiller import Distiller
 from ddreplay.condense.optimizer import SGD
-from ddreplay.networks import Banked, Fresh, ModelQueue, NetworkSource, Pretrained
+from ddreplay.networks import Fresh, ModelQueue, NetworkSource, with_net
 from ddreplay.objectives import (
     CharacteristicFunction,
     ClassRegulariser,
@@ -21,7 +22,7 @@ from ddreplay.objectives import (
     Sum,
 )
 from ddreplay.objectives.class_regulariser import Unit
-from ddreplay.parameterize.form import Init, Parameterize
+from ddreplay.parameterize.form import Parameterize
 from ddreplay.parameterize.partitioned import Partitioned
 from ddreplay.parameterize.pixels import Pixels
 
@@ -31,16 +32,13 @@ __all__ = ["ddm", "dm", "idm", "m3d", "ncfm"]
 def dm(
     net: Net | None = None,
     *,
+    networks: NetworkSource = Fresh(),
+    parameterize: Parameterize = Pixels(),
     steps: int = 20000,
     lr: float = 1.0,
     per_image: bool = False,
     batch_real: int = 256,
     strategy: str = NATURAL,
-    init: Init = "real",
-    factor: int = 1,
-    bank: int | None = None,
-    refresh: int | None = None,
-    trained: int = 0,
 ) -> Distiller:
     """Dataset condensation with distribution matching (DM).
 
@@ -51,25 +49,29 @@ def dm(
 
     Args:
         net: makes a randomly initialised network; ``None``: the ConvNet of the paper, depth by image size.
+        networks: which networks look. ``Banked(size=40)`` keeps that many and computes their real side once, which is far faster than
+            a new one at every step.
+        parameterize: how stored numbers become images: ``Pixels("noise")`` starts from noise, ``Partitioned(2)`` stores four smaller
+            images in each.
+        steps: image updates. Paper: 20,000.
         lr: step size on pixels in normalised space. Paper and released code: 1.0 (10 from 100 images per class on).
         per_image: ``lr`` is multiplied by the stored images per class, for budgets in bytes, where that number is chosen later:
-            0.1 x ``factor``^2 is the paper's step at 10 images per class.
+            0.1 is the paper's step at 10 images per class, times ``factor``^2 with `Partitioned`.
+        batch_real: real images per class and step; a bank looks at its own number of them, once.
         strategy: DSA operations; without ``flip`` for digits (``ddreplay.augment.DIGITS``).
-        factor: every stored image holds ``factor`` x ``factor`` smaller ones (`Partitioned`).
-        bank: take this many networks whose real side is computed once, instead of a new one at every step (`Banked`).
-        refresh: with ``bank``: replace an entry every so many steps.
-        trained: with ``bank``: train its networks on real images for up to so many steps (`Banked`).
     Departures: one augmentation draw per step for all classes, where the released code draws one per class.
     Reference: Zhao and Bilen, "Dataset Condensation with Distribution Matching", WACV 2023.
     Example:
-        >>> dm(ConvNet(width=8), steps=2)(toy_pool(), 1).images().x.shape
+        >>> from ddreplay.networks import Banked
+        >>> dm(ConvNet(width=8), networks=Banked(size=2), steps=2)(toy_pool(), 1).images().x.shape
         torch.Size([3, 1, 8, 8])
     """
+    net = ConvNet() if net is None else net
     return Distiller(
-        _networks(net, bank, refresh, trained),
+        with_net(networks, net),
         MeanEmbedding(),
         augment=Siamese(strategy),
-        parameterize=_form(factor, init),
+        parameterize=with_net(parameterize, net),
         optimizer=SGD(lr=lr, momentum=0.5, per_image=per_image),
         steps=steps,
         batch_real=batch_real,
@@ -77,57 +79,37 @@ def dm(
     )
 
 
-def _networks(
-    net: Net | None, bank: int | None, refresh: int | None, trained: int, images: int | None = 512
-) -> NetworkSource:
-    net = net or ConvNet()
-    if bank is None:
-        if trained:
-            raise ValueError("trained is of a bank's networks: give bank=40, or leave trained=0")
-        return Fresh(net)
-    return Banked(net, bank, images=images, refresh=refresh, trained=trained)
-
-
-def _form(factor: int, init: Init) -> Parameterize:
-    return Pixels(init) if factor == 1 else Partitioned(factor, init)
-
-
 def idm(
     net: Net | None = None,
     *,
+    networks: NetworkSource = ModelQueue(),
+    parameterize: Parameterize = Partitioned(2),
     steps: int = 20000,
     lr: float = 0.2,
     weight: float = 0.5,
     accuracy_unit: Unit = "percent",
-    factor: int = 2,
     batch_real: int = 256,
     strategy: str = NATURAL,
-    init: Init = "real",
-    queue_size: int = 100,
-    push_interval: int = 30,
-    train_steps: int = 10,
-    batch_train: int = 256,
-    meter_interval: int | None = 100,
-    pretrained: Pretrained | None = None,
     step_per: Literal["set", "class"] = "class",
 ) -> Distiller:
     """Improved distribution matching (IDM).
 
-    `dm` on images that are each cut into ``factor`` x ``factor`` enlarged tiles, under networks of different ages, which must
-    recognise the synthetic images as far as they know the classes themselves:
+    `dm` on images that are each cut into 2 x 2 enlarged tiles, under networks of different ages, which must recognise the synthetic
+    images as far as they know the classes themselves:
 
         L = sum_c || mean_i f(a(x_i)) - mean_j f(a(s_j)) ||^2 + w A mean_j CE(net(a(s_j)), c)
 
     f = the network up to its classifier, s_j = the tiles, A = the network's running accuracy on real images.
 
     Args:
-        net: makes a randomly initialised network; ``None``: the ConvNet of the paper, depth by image size.
+        net, batch_real, strategy: as in `dm`.
+        networks: which networks look; only those of a `ModelQueue` know their running accuracy.
+        parameterize: how stored numbers become images. Paper: ``Partitioned(2)``, and ``Pixels()`` in its comparisons across
+            architectures and in continual learning.
+        steps: image updates. Paper: 20,000.
         lr: step size on pixels in normalised space, momentum 0.5. Paper and released code: 0.2.
         weight: w. Paper and released code, CIFAR-10: 0.5, and 0.1 at 50 images per class; other data: `idm_settings`.
         accuracy_unit: of A. Released code: percent (0 to 100); the paper does not say.
-        factor: tiles a side. Paper: 2, and 1 in its comparisons across architectures and in continual learning.
-        strategy: DSA operations; without ``flip`` for digits (``ddreplay.augment.DIGITS``).
-        queue_size, push_interval, train_steps, batch_train, meter_interval, pretrained: of the networks, see `ModelQueue`.
         step_per: ``"class"``: the images step once per class, as in the released code, where momentum also moves the classes whose
             turn it is not; ``"set"``: once, on the sum over classes (paper).
     Departures: one augmentation draw, one network and one real batch per step for all classes, where the released code draws an
@@ -135,35 +117,22 @@ def idm(
         of low loss; this does not.
     Reference: Zhao et al., "Improved Distribution Matching for Dataset Condensation", CVPR 2023.
     Example:
-        >>> condensed = idm(ConvNet(width=8), steps=2, train_steps=1)(toy_pool(), 1)
+        >>> condensed = idm(ConvNet(width=8), networks=ModelQueue(train_steps=1), steps=2)(toy_pool(), 1)
         >>> condensed.stored_images, condensed.images().x.shape
         (3, torch.Size([12, 1, 8, 8]))
     """
-    networks = ModelQueue(
-        net or ConvNet(),
-        size=queue_size,
-        push_interval=push_interval,
-        train_steps=train_steps,
-        batch_size=batch_train,
-        meter_interval=meter_interval,
-        pretrained=pretrained,
+    base = dm(
+        net, networks=networks, parameterize=parameterize, steps=steps, lr=lr, batch_real=batch_real, strategy=strategy
     )
-    return Distiller(
-        networks,
-        Sum([MeanEmbedding(), ClassRegulariser(accuracy_unit)], [1.0, weight]),
-        augment=Siamese(strategy),
-        parameterize=_form(factor, init),
-        optimizer=SGD(lr=lr, momentum=0.5),
-        steps=steps,
-        batch_real=batch_real,
-        step_per=step_per,
-        name="idm",
-    )
+    objective = Sum([MeanEmbedding(), ClassRegulariser(accuracy_unit)], [1.0, weight])
+    return replace(base, objective=objective, step_per=step_per, name="idm")
 
 
 def ddm(
     net: Net | None = None,
     *,
+    networks: NetworkSource = Fresh(),
+    parameterize: Parameterize = Pixels(),
     steps: int = 20000,
     lr: float = 1.0,
     moments: float = 0.0,
@@ -174,11 +143,6 @@ def ddm(
     neighbours: int | None = None,
     batch_real: int = 256,
     strategy: str = NATURAL,
-    init: Init = "real",
-    factor: int = 1,
-    bank: int | None = None,
-    refresh: int | None = None,
-    trained: int = 0,
 ) -> Distiller:
     """Decomposed distribution matching (DDM): `dm`, and style, and diversity within a class.
 
@@ -187,17 +151,13 @@ def ddm(
     with `StyleMoments`, `GramMatching` and `IntraClassDiversity`.
 
     Args:
-        net: makes a randomly initialised network; ``None``: the ConvNet of the paper, depth by image size.
+        net, networks, parameterize, steps, batch_real, strategy: as in `dm`.
         lr: step size on pixels in normalised space, momentum 0.5. Released code: 1.0.
         moments, gram, diversity: weights, for a network 128 wide: L_DM is a sum over features, so for half the width they are half.
             Released code: 1e4, 1e4 and 10, each alone; together 1e4, 0 and 10.
-        taps, of_image: the layers whose style is matched, and whether moments are taken of every image's maps or of the mean map.
-        neighbours: of `IntraClassDiversity`.
-        strategy: DSA operations; without ``flip`` for digits (``ddreplay.augment.DIGITS``).
-        factor: every stored image holds ``factor`` x ``factor`` smaller ones (`Partitioned`).
-        bank: take this many networks whose real side is computed once, instead of a new one at every step (`Banked`).
-        refresh: with ``bank``: replace an entry every so many steps.
-        trained: with ``bank``: train its networks on real images for up to so many steps (`Banked`).
+        taps, of_image: the layers whose style is matched, and whether moments are taken of every image's maps or of the mean map. A
+            network without norms needs others than ``("norms",)``: ``("convolutions",)``.
+        neighbours: images of the same class that diversity looks at; ``None``: a fifth of them, see `IntraClassDiversity`.
     Departures: by default only correlations are matched, which was best on held-out images when each term was turned on and off
         (benchmarks/records/ddm_ablation.json; CIFAR-10, 10 per class, reduced scale, two seeds: plain 37.1 %, moments 37.3, gram
         38.9, diversity 34.5). Its authors' later code, too, measures diversity at the published weight below plain `dm` and style
@@ -214,45 +174,33 @@ def ddm(
         GramMatching(taps),
         IntraClassDiversity(neighbours),
     ]
-    return Distiller(
-        _networks(net, bank, refresh, trained),
-        Sum(terms, [1.0, moments, gram, diversity]),
-        augment=Siamese(strategy),
-        parameterize=_form(factor, init),
-        optimizer=SGD(lr=lr, momentum=0.5),
-        steps=steps,
-        batch_real=batch_real,
-        name="ddm",
+    base = dm(
+        net, networks=networks, parameterize=parameterize, steps=steps, lr=lr, batch_real=batch_real, strategy=strategy
     )
+    return replace(base, objective=Sum(terms, [1.0, moments, gram, diversity]), name="ddm")
 
 
 def m3d(
     net: Net | None = None,
     *,
+    networks: NetworkSource = Fresh(),
+    parameterize: Parameterize = Pixels(),
     steps: int = 20000,
     lr: float = 1000.0,
     scales: Sequence[float] = (0.25, 0.5, 1.0, 2.0, 4.0),
     batch_real: int = 256,
     strategy: str = NATURAL,
-    init: Init = "real",
-    factor: int = 1,
-    bank: int | None = None,
-    refresh: int | None = None,
-    trained: int = 0,
 ) -> Distiller:
     """`dm` by all moments instead of the first: kernel maximum mean discrepancy (after M3D).
 
         L = sum_c [ mean k(x, x') + mean k(s, s') - 2 mean k(x, s) ]          k = Gaussian kernels on the embeddings
 
     Args:
-        net: makes a randomly initialised network; ``None``: the ConvNet of the paper, depth by image size.
-        lr: step size on pixels in normalised space, momentum 0.5; the loss is at most 2 a class, hence larger than for `dm`.
-        scales: of `MaximumMeanDiscrepancy`.
-        strategy: DSA operations; without ``flip`` for digits (``ddreplay.augment.DIGITS``).
-        factor: every stored image holds ``factor`` x ``factor`` smaller ones (`Partitioned`).
-        bank: take this many networks whose real side (the embeddings of ``batch_real`` images a class) is computed once (`Banked`).
-        refresh: with ``bank``: replace an entry every so many steps.
-        trained: with ``bank``: train its networks on real images for up to so many steps (`Banked`).
+        net, parameterize, steps, batch_real, strategy: as in `dm`.
+        networks: which networks look. The real side of a bank's entry is the embeddings of its images, all of which every step
+            compares: ``Banked(images=256)``.
+        lr: step size on pixels in normalised space, momentum 0.5; the loss is at most 2 per class, hence larger than for `dm`.
+        scales: of the kernels, see `MaximumMeanDiscrepancy`.
     Departures: only the objective is M3D's. Networks, augmentation and steps are those of `dm`. The step size is
         our choice, on held-out images of CIFAR-10 (300 to 3000 did alike; 8x8 digits want 5).
     Reference: Zhang et al., "M3D: Dataset Condensation by Minimizing Maximum Mean Discrepancy", AAAI 2024.
@@ -260,21 +208,17 @@ def m3d(
         >>> m3d(ConvNet(width=8), steps=2)(toy_pool(), 1).images().x.shape
         torch.Size([3, 1, 8, 8])
     """
-    return Distiller(
-        _networks(net, bank, refresh, trained, batch_real),
-        MaximumMeanDiscrepancy(scales),
-        augment=Siamese(strategy),
-        parameterize=_form(factor, init),
-        optimizer=SGD(lr=lr, momentum=0.5),
-        steps=steps,
-        batch_real=batch_real,
-        name="m3d",
+    base = dm(
+        net, networks=networks, parameterize=parameterize, steps=steps, lr=lr, batch_real=batch_real, strategy=strategy
     )
+    return replace(base, objective=MaximumMeanDiscrepancy(scales), name="m3d")
 
 
 def ncfm(
     net: Net | None = None,
     *,
+    networks: NetworkSource = Fresh(),
+    parameterize: Parameterize = Partitioned(2),
     steps: int = 20000,
     lr: float = 1000.0,
     frequencies: int = 1024,
@@ -282,11 +226,6 @@ def ncfm(
     amplitude: float = 0.5,
     batch_real: int = 256,
     strategy: str = NATURAL,
-    init: Init = "real",
-    factor: int = 2,
-    bank: int | None = None,
-    refresh: int | None = None,
-    trained: int = 0,
 ) -> Distiller:
     """`dm` by characteristic functions instead of means (after NCFM).
 
@@ -295,14 +234,12 @@ def ncfm(
     with the distance of amplitudes and phases of `CharacteristicFunction`.
 
     Args:
-        net: makes a randomly initialised network; ``None``: the ConvNet of the paper, depth by image size.
+        net, networks, steps, batch_real, strategy: as in `dm`.
+        parameterize: how stored numbers become images. Paper: ``Partitioned(2)``.
         lr: step size on pixels in normalised space, momentum 0.5.
-        frequencies, spread, amplitude: of `CharacteristicFunction`.
-        strategy: DSA operations; without ``flip`` for digits (``ddreplay.augment.DIGITS``).
-        factor: every stored image holds ``factor`` x ``factor`` smaller ones (`Partitioned`). Paper: 2.
-        bank: take this many networks whose real side is computed once, instead of a new one at every step (`Banked`).
-        refresh: with ``bank``: replace an entry every so many steps.
-        trained: with ``bank``: train its networks on real images for up to so many steps (`Banked`).
+        frequencies: how many t are drawn for a network.
+        spread: of the frequencies; large values tell close images apart, small ones compare means.
+        amplitude: the weight of amplitudes, beside 1 - ``amplitude`` of phases.
     Departures: only the objective is NCFM's, without the network that learns frequencies, as in its released configuration. Networks,
         augmentation and steps are those of `dm`; the paper matches several layers of trained networks and calibrates with their
         labels. Step size and spread are our choice, on held-out images of CIFAR-10: a spread of 4, with any step size, gained nothing over
@@ -312,13 +249,8 @@ def ncfm(
         >>> ncfm(ConvNet(width=8), steps=2)(toy_pool(), 1).images().x.shape
         torch.Size([12, 1, 8, 8])
     """
-    return Distiller(
-        _networks(net, bank, refresh, trained),
-        CharacteristicFunction(frequencies, spread=spread, amplitude=amplitude),
-        augment=Siamese(strategy),
-        parameterize=_form(factor, init),
-        optimizer=SGD(lr=lr, momentum=0.5),
-        steps=steps,
-        batch_real=batch_real,
-        name="ncfm",
+    base = dm(
+        net, networks=networks, parameterize=parameterize, steps=steps, lr=lr, batch_real=batch_real, strategy=strategy
     )
+    objective = CharacteristicFunction(frequencies, spread=spread, amplitude=amplitude)
+    return replace(base, objective=objective, name="ncfm")

@@ -10,10 +10,10 @@ from ddreplay.augment.siamese import NATURAL, Siamese
 from ddreplay.backbones import ConvNet, Net
 from ddreplay.condense.distiller import Distiller
 from ddreplay.condense.optimizer import SGD
-from ddreplay.networks import Loops, Rounds, TrainedOnSynthetic
+from ddreplay.networks import Loops, Rounds, TrainedOnSynthetic, with_net
 from ddreplay.objectives import GradientMatching, WarmUp
 from ddreplay.objectives.gradient_matching import Metric, Scope
-from ddreplay.parameterize.form import Init
+from ddreplay.parameterize.form import Parameterize
 from ddreplay.parameterize.pixels import Pixels
 
 __all__ = ["DCC_LOOPS", "DC_LOOPS", "dc", "dcc", "dsa", "dsac"]
@@ -33,7 +33,7 @@ def dc(
     lr: float = 0.1,
     lr_net: float = 0.01,
     batch_real: int = 256,
-    init: Init = "noise",
+    parameterize: Parameterize = Pixels("noise"),
     metric: Metric = "layerwise",
     mix: Mix | None = None,
     compile: bool = False,
@@ -47,11 +47,14 @@ def dc(
 
     Args:
         net: makes a randomly initialised network; ``None``: the ConvNet of the paper, depth by image size.
-        rounds: networks. Paper: 1000.
+        rounds: how many networks. Paper: 1000.
         loops: (image steps a network, epochs on the synthetic set after each); the default is the released code's table, where a
             budget between two rows takes the larger one's, and one above the last row the last one's.
-        lr: step size on pixels in normalised space. lr_net: of the network's training, without momentum.
-        metric: ``"layerwise"``, ``"cosine"`` or ``"mse"``, see `gradient_distance`.
+        lr: step size on pixels in normalised space, momentum 0.5.
+        lr_net: step size of the network's training, without momentum.
+        batch_real: real images per class and step.
+        parameterize: how stored numbers become images; the default starts from noise, ``Pixels()`` from real images.
+        metric: the distance of gradients: ``"layerwise"``, ``"cosine"``, ``"mse"`` or ``"l1"``, see `gradient_distance`.
         mix: mixed-class augmentation of both sides alike (`ddreplay.augment.mixing`); networks train on unmixed images.
         compile: run the real side and the networks' training through ``torch.compile``: about half the time, once
             compiling has taken some tens of seconds; without a compiler nothing changes.
@@ -61,11 +64,11 @@ def dc(
         >>> dc(ConvNet(width=8), rounds=2)(toy_pool(), 1).images().x.shape
         torch.Size([3, 1, 8, 8])
     """
-    loops = Loops.of(loops)
+    loops, net = Loops.of(loops), ConvNet() if net is None else net
     return Distiller(
-        TrainedOnSynthetic(net or ConvNet(), loops=loops, lr=lr_net, compile=compile),
+        TrainedOnSynthetic(net, loops=loops, lr=lr_net, compile=compile),
         GradientMatching(scope="class", metric=metric, mix=mix, compile=compile),
-        parameterize=Pixels(init),
+        parameterize=with_net(parameterize, net),
         optimizer=SGD(lr=lr, momentum=0.5),
         steps=Rounds(rounds, loops),
         batch_real=batch_real,
@@ -82,7 +85,7 @@ def dsa(
     lr_net: float = 0.01,
     batch_real: int = 256,
     strategy: str = NATURAL,
-    init: Init = "real",
+    parameterize: Parameterize = Pixels(),
     metric: Metric = "layerwise",
     mix: Mix | None = None,
     compile: bool = False,
@@ -90,6 +93,8 @@ def dsa(
     """`dc` with differentiable siamese augmentation on both sides, and augmented network training (DSA).
 
     Args:
+        net, rounds, loops, lr, lr_net, batch_real, metric, mix, compile: as in `dc`.
+        parameterize: how stored numbers become images; the default starts from real images.
         strategy: DSA operations; without ``flip`` for digits (``ddreplay.augment.DIGITS``).
     Departures: one augmentation draw per step for all classes, where the released code draws one per class.
     Reference: Zhao and Bilen, "Dataset Condensation with Differentiable Siamese Augmentation", ICML 2021.
@@ -104,7 +109,7 @@ def dsa(
         lr=lr,
         lr_net=lr_net,
         batch_real=batch_real,
-        init=init,
+        parameterize=parameterize,
         metric=metric,
         mix=mix,
         compile=compile,
@@ -122,7 +127,7 @@ def dcc(
     lr: float = 0.1,
     lr_net: float = 0.01,
     batch_real: int = 256,
-    init: Init = "real",
+    parameterize: Parameterize = Pixels(),
     metric: Metric = "layerwise",
     mix: Mix | None = None,
     compile: bool = False,
@@ -135,6 +140,8 @@ def dcc(
         L = sum_layers D(sum_c grad CE(x_c), sum_c grad CE(s_c))
 
     Args:
+        net, rounds, lr, lr_net, batch_real, metric, mix, compile: as in `dc`.
+        parameterize: how stored numbers become images; the default starts from real images.
         loops: as in `dc`; the default is DCC's table.
         scope: ``None``: the paper's bi-level warm-up, for the first quarter of the rounds (250 of 1000) and the first 10 steps of
             a network. ``"set"``: no warm-up. ``WarmUp(rounds=250, steps=None)`` or ``WarmUp(rounds=None, steps=10)``: one level
@@ -149,7 +156,16 @@ def dcc(
         >>> dcc(ConvNet(width=8), rounds=2, loops=(2, 1))(toy_pool(), 1).images().x.shape
         torch.Size([3, 1, 8, 8])
     """
-    plain = dc(net, rounds=rounds, loops=loops, lr=lr, lr_net=lr_net, batch_real=batch_real, init=init, compile=compile)
+    plain = dc(
+        net,
+        rounds=rounds,
+        loops=loops,
+        lr=lr,
+        lr_net=lr_net,
+        batch_real=batch_real,
+        parameterize=parameterize,
+        compile=compile,
+    )
     scope = WarmUp(rounds=rounds // 4, steps=10) if scope is None else scope
     return replace(
         plain, objective=GradientMatching(scope, metric, groups=groups, mix=mix, compile=compile), name="dcc"
@@ -167,7 +183,7 @@ def dsac(
     lr_net: float = 0.01,
     batch_real: int = 256,
     strategy: str = NATURAL,
-    init: Init = "real",
+    parameterize: Parameterize = Pixels(),
     metric: Metric = "layerwise",
     mix: Mix | None = None,
     compile: bool = False,
@@ -175,6 +191,7 @@ def dsac(
     """`dcc` with differentiable siamese augmentation on both sides, and augmented network training (DSAC).
 
     Args:
+        net, rounds, loops, scope, groups, lr, lr_net, batch_real, parameterize, metric, mix, compile: as in `dcc`.
         strategy: DSA operations; without ``flip`` for digits (``ddreplay.augment.DIGITS``).
     Departures: one augmentation draw per step for all classes, where the released code draws one per class; its default keeps
         ``flip`` for every data set.
@@ -192,7 +209,7 @@ def dsac(
         lr=lr,
         lr_net=lr_net,
         batch_real=batch_real,
-        init=init,
+        parameterize=parameterize,
         metric=metric,
         mix=mix,
         compile=compile,

@@ -9,11 +9,11 @@ from ddreplay.augment.siamese import Composed
 from ddreplay.backbones import ConvNet, Net
 from ddreplay.condense.distiller import Distiller
 from ddreplay.condense.optimizer import SGD
-from ddreplay.networks import TrainedOnReal
+from ddreplay.networks import TrainedOnReal, with_net
 from ddreplay.networks.real_batches import Representative, RepresentativeImages
 from ddreplay.objectives import GradientMatching
 from ddreplay.objectives.gradient_matching import Metric
-from ddreplay.parameterize.form import Init
+from ddreplay.parameterize.form import Parameterize
 from ddreplay.parameterize.partitioned import Partitioned
 
 __all__ = ["dream", "idc"]
@@ -24,7 +24,7 @@ def idc(
     *,
     rounds: int = 2000,
     steps: int = 100,
-    factor: int = 2,
+    parameterize: Parameterize = Partitioned(2),
     lr: float = 0.0125,
     batch_real: int = 64,
     metric: Metric = "mse",
@@ -32,24 +32,27 @@ def idc(
     batch_net: int = 64,
     lr_net: float = 0.01,
     mix: float = 0.5,
-    init: Init = "real",
 ) -> Distiller:
     """Dataset condensation via efficient synthetic-data parameterization (IDC).
 
-    Every stored image is cut into factor x factor tiles, each enlarged to the full size. Per class, the gradients of the
+    Every stored image is cut into 2 x 2 tiles, each enlarged to the full size. Per class, the gradients of the
     convolutions' weights on real images and on enlarged tiles must agree, while the network learns from real images:
 
         L_c = sum over convolutions || grad CE(a(x_c)) - grad CE(a(tiles of s_c)) ||^2          one image step per class
 
     Args:
         net: makes a randomly initialised network; ``None``: the ConvNet of the paper, depth by image size.
-        rounds: networks. steps: rounds over the classes that each of them sees.
-        factor: tiles a side. 1: no multi-formation (IDC-I).
+        rounds: how many networks. Paper: 2000.
+        steps: rounds over the classes that each network sees. Paper: 100.
+        parameterize: how stored numbers become images; ``Pixels()``: no multi-formation (IDC-I).
         lr: step size on pixels in normalised space for one stored image per class; it grows in proportion. Paper: 0.005 / 10 on
             pixels in [0, 1], which is 0.0005 / std^2 here: 0.0125 at CIFAR's std of 0.2.
-        metric: ``"mse"`` (CIFAR, SVHN) or ``"l1"`` (MNIST, ImageNet).
-        images_net, batch_net, lr_net, mix: real images that the network learns from after each step, in which batches, and how
-            often a batch is mixed by CutMix.
+        batch_real: real images per class and step.
+        metric: the distance of gradients: ``"mse"`` (CIFAR, SVHN) or ``"l1"`` (MNIST, ImageNet).
+        images_net: real images that the network learns from after each step.
+        batch_net: in batches of so many.
+        lr_net: step size of the network's training.
+        mix: how often a batch of that training is mixed by CutMix, 0 to 1.
     Departures: one augmentation draw for all classes of a step, where the released code draws one per class; all synthetic images
         of a class in every step, not 128 at most; pixels are clamped to their range when stored, not during the run; tiles are
         ordered column by column (`Partitioned`).
@@ -58,8 +61,9 @@ def idc(
         >>> idc(ConvNet(width=8), rounds=1, steps=2, images_net=8)(toy_pool(), 1).images().x.shape
         torch.Size([12, 1, 8, 8])
     """
+    net = ConvNet() if net is None else net
     source = TrainedOnReal(
-        net or ConvNet(),
+        net,
         steps=steps,
         images=images_net,
         batch_size=batch_net,
@@ -71,7 +75,7 @@ def idc(
         source,
         GradientMatching(scope="class", metric=metric, layers="conv"),
         augment=Composed("color_crop_cutout"),
-        parameterize=Partitioned(factor, init),
+        parameterize=with_net(parameterize, net),
         optimizer=SGD(lr=lr, momentum=0.5, per_image=True),
         steps=rounds * steps,
         batch_real=batch_real,
@@ -87,7 +91,7 @@ def dream(
     candidates: int | None = None,
     rounds: int = 2000,
     steps: int = 100,
-    factor: int = 2,
+    parameterize: Parameterize = Partitioned(2, RepresentativeImages()),
     lr: float = 0.0125,
     batch_real: int = 128,
     metric: Metric = "mse",
@@ -95,7 +99,6 @@ def dream(
     batch_net: int = 64,
     lr_net: float = 0.01,
     mix: float = 0.5,
-    init: Init | None = None,
 ) -> Distiller:
     """`idc` with representative real batches and representative images to start from (DREAM).
 
@@ -103,9 +106,10 @@ def dream(
     ``batch_real`` centres are the real batch until then.
 
     Args:
-        candidates: see `Representative`.
-        init: where images start; ``None``: at representative images.
-        net, and all others: as in `idc`.
+        interval: steps between two clusterings. Paper: 10.
+        candidates: cluster a random draw of this many images of every class; ``None``: all of them, as published.
+        parameterize: how stored numbers become images; the default starts from representative images.
+        net, rounds, steps, lr, batch_real, metric, images_net, batch_net, lr_net, mix: as in `idc`.
     Departures: those of `idc`.
     Reference: Liu et al., "DREAM: Efficient Dataset Distillation by Representative Matching", ICCV 2023.
     Example:
@@ -116,7 +120,7 @@ def dream(
         net,
         rounds=rounds,
         steps=steps,
-        factor=factor,
+        parameterize=parameterize,
         lr=lr,
         batch_real=batch_real,
         metric=metric,
@@ -124,6 +128,5 @@ def dream(
         batch_net=batch_net,
         lr_net=lr_net,
         mix=mix,
-        init=RepresentativeImages(net) if init is None else init,
     )
     return replace(base, draw=Representative(interval=interval, candidates=candidates), name="dream")

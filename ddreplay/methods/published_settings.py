@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ddreplay.backbones import ConvNet
-from ddreplay.networks import Pretrained
+from ddreplay.networks import ModelQueue, Pretrained
+from ddreplay.parameterize.pixels import Pixels
 
 __all__ = ["IDM_SETTINGS", "MTT_SETTINGS", "idm_settings"]
 
 _WHOLE_CLASS = 5000  # real images a class; smaller classes give all they have
 
 
-_CIFAR: dict[str, Any] = {
-    "weight": 0.5,
-    "batch_real": 256,
-    "push_interval": 30,
-    "train_steps": 10,
-    "meter_interval": 100,
-}
+_CIFAR: dict[str, Any] = {"weight": 0.5, "batch_real": 256, "networks": ModelQueue()}
 
 
 _TINY: dict[str, Any] = {**_CIFAR, "net": ConvNet(depth=3)}
@@ -28,31 +24,26 @@ _IMAGENET: dict[str, Any] = {
     "net": ConvNet(depth=6),
     "weight": 3.0,
     "batch_real": 128,
-    "batch_train": 128,
-    "push_interval": 50,
-    "queue_size": 50,
-    "train_steps": 10,
+    "networks": ModelQueue(size=50, push_interval=50, batch_size=128, meter_interval=None),
 }
 
 
 IDM_SETTINGS: dict[tuple[str, int], dict[str, Any]] = {
-    ("cifar10", 1): {**_CIFAR, "batch_real": _WHOLE_CLASS, "push_interval": 5},
+    ("cifar10", 1): {**_CIFAR, "batch_real": _WHOLE_CLASS, "networks": ModelQueue(push_interval=5)},
     ("cifar10", 10): _CIFAR,
-    ("cifar10", 50): {**_CIFAR, "weight": 0.1, "meter_interval": 500},
-    ("cifar100", 1): {**_CIFAR, "batch_real": _WHOLE_CLASS, "push_interval": 5},
-    ("cifar100", 10): {**_CIFAR, "weight": 0.1, "train_steps": 50},
-    ("cifar100", 50): {**_CIFAR, "weight": 0.1, "meter_interval": 500},
+    ("cifar10", 50): {**_CIFAR, "weight": 0.1, "networks": ModelQueue(meter_interval=500)},
+    ("cifar100", 1): {**_CIFAR, "batch_real": _WHOLE_CLASS, "networks": ModelQueue(push_interval=5)},
+    ("cifar100", 10): {**_CIFAR, "weight": 0.1, "networks": ModelQueue(train_steps=50)},
+    ("cifar100", 50): {**_CIFAR, "weight": 0.1, "networks": ModelQueue(meter_interval=500)},
     ("tinyimagenet", 1): _TINY,
-    ("tinyimagenet", 10): {**_TINY, "meter_interval": 500},
-    ("tinyimagenet", 50): {**_TINY, "weight": 0.8, "train_steps": 50, "meter_interval": 1000},
-    ("imagenet100", 1): {**_IMAGENET, "meter_interval": None},
-    ("imagenet100", 10): {**_IMAGENET, "meter_interval": None},
+    ("tinyimagenet", 10): {**_TINY, "networks": ModelQueue(meter_interval=500)},
+    ("tinyimagenet", 50): {**_TINY, "weight": 0.8, "networks": ModelQueue(train_steps=50, meter_interval=1000)},
+    ("imagenet100", 1): _IMAGENET,
+    ("imagenet100", 10): _IMAGENET,
     ("imagenet100", 50): {
         **_IMAGENET,
-        "queue_size": 100,
-        "meter_interval": None,
-        "factor": 1,
-        "pretrained": Pretrained(),
+        "networks": replace(_IMAGENET["networks"], size=100, pretrained=Pretrained()),
+        "parameterize": Pixels(),
     },
 }
 
@@ -60,7 +51,7 @@ IDM_SETTINGS: dict[tuple[str, int], dict[str, Any]] = {
 """Arguments of `idm` that differ from its defaults' row, by (data set, images per class).
 
 The paper's text has 0.5 and 10 training steps where CIFAR-100 at 10 per class was run with 0.1 and 50. Running accuracies start
-anew at every evaluation of the images, hence ``meter_interval``; on ImageNet they do not.
+anew at every evaluation of the images, hence the queue's ``meter_interval``; on ImageNet they do not.
 """
 
 
@@ -70,7 +61,7 @@ def idm_settings(dataset: str, images_per_class: int) -> dict[str, Any]:
     Raises:
         ValueError: for a data set that has no released command.
     Example:
-        >>> idm_settings("cifar100", 10)["train_steps"]
+        >>> idm_settings("cifar100", 10)["networks"].train_steps
         50
     """
     rows = sorted(budget for name, budget in IDM_SETTINGS if name == dataset)

@@ -9,10 +9,10 @@ from ddreplay.augment.siamese import NATURAL, Siamese
 from ddreplay.backbones import ConvNet, Net
 from ddreplay.condense.distiller import Distiller
 from ddreplay.condense.optimizer import SGD
-from ddreplay.networks import ExpertSegments
+from ddreplay.networks import ExpertSegments, with_net
 from ddreplay.objectives import TrajectoryMatching
 from ddreplay.objectives.unrolling import Memory
-from ddreplay.parameterize.form import Init
+from ddreplay.parameterize.form import Parameterize
 from ddreplay.parameterize.pixels import Pixels
 
 __all__ = ["mtt", "tesla"]
@@ -34,7 +34,7 @@ def mtt(
     batch_expert: int = 256,
     folder: str | Path | None = None,
     strategy: str = NATURAL,
-    init: Init = "real",
+    parameterize: Parameterize = Pixels(),
     memory: Memory = "graph",
     lr_labels: float | None = None,
 ) -> Distiller:
@@ -48,22 +48,30 @@ def mtt(
     Args:
         net: makes a randomly initialised network; ``None``: the ConvNet of the paper, depth by image size.
         iterations: image updates.
-        steps: N. segment: M, in epochs. latest_start: t is below it. See `MTT_SETTINGS` for the paper's choices.
-        lr: step size on pixels in normalised space. lr_lr: of alpha, which starts at ``inner_lr``.
+        steps: N, the student's steps. `MTT_SETTINGS` has the paper's choices by data set.
+        segment: M, in epochs.
+        latest_start: t is below it, in epochs.
+        lr: step size on pixels in normalised space, momentum 0.5.
+        lr_lr: step size of alpha.
+        inner_lr: alpha at the start.
         batch: synthetic images in an inner step; ``None``: all.
-        experts, lr_expert, batch_expert: how many experts, and their training by plain SGD with the same augmentation.
+        experts: how many experts are trained, by plain SGD with the same augmentation. Paper: 100.
+        lr_expert: step size of their training.
+        batch_expert: images in a batch of their training.
         folder: where trajectories are kept between runs, see `ExpertSegments`.
         strategy: DSA operations; without ``flip`` for digits (``ddreplay.augment.DIGITS``).
-        memory: see `TrajectoryMatching`. lr_labels: learn soft labels with this step size.
+        parameterize: how stored numbers become images; the default starts from real images.
+        memory: ``"graph"``, ``"constant"`` or ``"first-order"``: what is kept of the student's steps, see `TrajectoryMatching`.
+        lr_labels: learn soft labels with this step size; ``None``: labels stay as they are.
     Departures: experts are trained as far as segments reach, not always for 50 epochs. Whitening (ZCA) is `Whitened`.
     Reference: Cazenavette et al., "Dataset Distillation by Matching Training Trajectories", CVPR 2022.
     Example:
         >>> mtt(ConvNet(width=8), iterations=2, steps=2, latest_start=1, experts=1)(toy_pool(), 1).images().x.shape
         torch.Size([3, 1, 8, 8])
     """
-    augment = Siamese(strategy)
+    augment, net = Siamese(strategy), ConvNet() if net is None else net
     source = ExpertSegments(
-        net or ConvNet(),
+        net,
         experts=experts,
         latest_start=latest_start,
         segment=segment,
@@ -76,7 +84,7 @@ def mtt(
         source,
         TrajectoryMatching(steps, lr=inner_lr, lr_lr=lr_lr, batch=batch, memory=memory, lr_labels=lr_labels),
         augment=augment,
-        parameterize=Pixels(init),
+        parameterize=with_net(parameterize, net),
         optimizer=SGD(lr=lr, momentum=0.5),
         steps=iterations,
         name="mtt",
@@ -99,7 +107,7 @@ def tesla(
     batch_expert: int = 256,
     folder: str | Path | None = None,
     strategy: str = NATURAL,
-    init: Init = "real",
+    parameterize: Parameterize = Pixels(),
     lr_labels: float | None = None,
     published: bool = False,
 ) -> Distiller:
@@ -108,7 +116,8 @@ def tesla(
     Args:
         published: the gradient of the paper and the released code, which takes later weights as independent of the images. It needs
             one state and two passes, and is another direction than the objective's own as soon as there are two steps.
-        net, and all others: as in `mtt`.
+        net, iterations, steps, segment, latest_start, lr, lr_lr, inner_lr, batch, experts, lr_expert, batch_expert: as in `mtt`.
+        folder, strategy, parameterize, lr_labels: as in `mtt`.
     Departures: by default the gradient is the exact one of `mtt`, from weights computed again. The released code assigns labels by
         the expert's logits at every iteration; ``lr_labels`` learns them. Its lost factor 2 of the image gradient is not
         followed: the step size of a published setting is to be halved.
@@ -132,7 +141,7 @@ def tesla(
         batch_expert=batch_expert,
         folder=folder,
         strategy=strategy,
-        init=init,
+        parameterize=parameterize,
         memory="first-order" if published else "constant",
         lr_labels=lr_labels,
     )

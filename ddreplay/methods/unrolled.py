@@ -6,10 +6,10 @@ from ddreplay.augment.siamese import Identity, Siamese
 from ddreplay.backbones import ConvNet, Net
 from ddreplay.condense.distiller import Distiller
 from ddreplay.condense.optimizer import SGD
-from ddreplay.networks import Fresh
+from ddreplay.networks import Fresh, with_net
 from ddreplay.objectives import UnrolledLoss
 from ddreplay.objectives.unrolling import Memory
-from ddreplay.parameterize.form import Init, Parameterize
+from ddreplay.parameterize.form import Parameterize
 from ddreplay.parameterize.pixels import Pixels
 
 __all__ = ["bptt", "dd"]
@@ -27,8 +27,7 @@ def bptt(
     batch_real: int = 64,
     max_norm: float | None = 2.0,
     strategy: str | None = "flip_rotate",
-    init: Init = "noise",
-    parameterize: Parameterize | None = None,
+    parameterize: Parameterize = Pixels("noise"),
     memory: Memory = "constant",
 ) -> Distiller:
     """Back-propagation through the unrolled training of a fresh network, momentum included (BPTT, Remember the Past).
@@ -38,13 +37,17 @@ def bptt(
     Args:
         net: makes a randomly initialised network; ``None``: the ConvNet of the paper, depth by image size.
         iterations: image updates. The released configuration says 500,000.
-        steps: inner steps. lr_net, momentum: of the inner SGD. batch: synthetic images of every class in an inner step.
-        lr: step size on pixels in normalised space, with momentum 0.5. max_norm: the gradient is shortened to this norm.
+        steps: N, steps of the unrolled training.
+        lr: step size on pixels in normalised space, momentum 0.5.
+        lr_net: step size of the unrolled training.
+        momentum: of the unrolled training.
+        batch: synthetic images of every class in one of its steps; ``None``: all.
         batch_real: real images per class in the outer loss.
+        max_norm: the gradient of the images is shortened to this norm; ``None``: it is not.
         strategy: operations, one a step for the real batch and all inner steps (``flip_rotate``; for digits ``rotate``), or ``None``.
-        parameterize: how images are stored, instead of pixels from ``init``; `ddreplay.parameterize.Basis` gives addressable
-            memories.
-        memory: see `UnrolledLoss`.
+        parameterize: how stored numbers become images; the default starts from noise, `ddreplay.parameterize.Basis` gives
+            addressable memories.
+        memory: ``"graph"`` or ``"constant"``: what is kept of the unrolled steps, see `UnrolledLoss`.
     Departures: noise is normal, not Xavier-uniform. Whitening (ZCA) is `Whitened`.
     Reference: Deng and Russakovsky, "Remember the Past: Distilling Datasets into Addressable Memories for Neural Networks", NeurIPS
         2022.
@@ -52,11 +55,12 @@ def bptt(
         >>> bptt(ConvNet(width=8), iterations=2, steps=2)(toy_pool(), 1).images().x.shape
         torch.Size([3, 1, 8, 8])
     """
+    net = ConvNet() if net is None else net
     return Distiller(
-        Fresh(net or ConvNet()),
+        Fresh(net),
         UnrolledLoss(steps, lr=lr_net, momentum=momentum, batch=batch, memory=memory),
         augment=Identity() if strategy is None else Siamese(strategy),
-        parameterize=parameterize or Pixels(init),
+        parameterize=with_net(parameterize, net),
         optimizer=SGD(lr=lr, momentum=0.5, max_norm=max_norm),
         steps=iterations,
         batch_real=batch_real,
@@ -73,7 +77,7 @@ def dd(
     lr_net: float = 0.02,
     lr_lr: float = 0.001,
     batch_real: int = 100,
-    init: Init = "noise",
+    parameterize: Parameterize = Pixels("noise"),
     memory: Memory = "constant",
 ) -> Distiller:
     """The original dataset distillation (DD): plain unrolled gradient descent whose step sizes are learned.
@@ -81,18 +85,20 @@ def dd(
         L = CE(x; w_N)          w_{i+1} = w_i - lr_i grad CE(S; w_i),  lr_i learned
 
     Args:
-        net, iterations, steps, lr, batch_real, init, memory: as in `bptt`; every inner step sees the whole set.
-        lr_net: every inner step size at the start. lr_lr: step size of those, kept positive by a softplus.
+        net, iterations, steps, lr, batch_real, parameterize, memory: as in `bptt`; every inner step sees the whole set.
+        lr_net: every inner step size at the start.
+        lr_lr: step size of the inner step sizes, which a softplus keeps positive.
     Departures: all steps share the images, where the paper also gives each step its own. SGD moves the images, not Adam.
     Reference: Wang et al., "Dataset Distillation", arXiv 2018.
     Example:
         >>> dd(ConvNet(width=8), iterations=2, steps=2)(toy_pool(), 1).images().x.shape
         torch.Size([3, 1, 8, 8])
     """
+    net = ConvNet() if net is None else net
     return Distiller(
-        Fresh(net or ConvNet()),
+        Fresh(net),
         UnrolledLoss(steps, lr=lr_net, momentum=0.0, batch=None, lr_lr=lr_lr, memory=memory),
-        parameterize=Pixels(init),
+        parameterize=with_net(parameterize, net),
         optimizer=SGD(lr=lr, momentum=0.5),
         steps=iterations,
         batch_real=batch_real,

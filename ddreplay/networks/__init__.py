@@ -4,7 +4,7 @@ from ddreplay.networks.bank import Bank, Banked
 from ddreplay.networks.experts import ExpertSegments
 from ddreplay.networks.fresh import Fresh
 from ddreplay.networks.queue import ModelQueue, Pretrained
-from ddreplay.networks.source import Networks, NetworkSource, Setting
+from ddreplay.networks.source import Networks, NetworkSource, Setting, with_net
 from ddreplay.networks.trained_on_real import TrainedOnReal
 from ddreplay.networks.trained_on_synthetic import Loops, Rounds, TrainedOnSynthetic
 
@@ -22,4 +22,5 @@ __all__ = [
     "Setting",
     "TrainedOnReal",
     "TrainedOnSynthetic",
+    "with_net",
 ]

@@ -31,6 +31,7 @@ class Banked:
     networks of `ModelQueue` are: each was trained on the pool's real images, augmented, before it was looked at.
 
     Args:
+        net: makes a randomly initialised network; ``None``: the network of the method that it is part of.
         size: entries. Memory: size x (weights + statistic), see `Bank.nbytes`.
         images: real images per class in an entry's statistic; ``None`` for all of them.
         refresh: every ``refresh`` steps the oldest entry is replaced by a new one, which is shown at that step; ``refresh=1``
@@ -39,7 +40,7 @@ class Banked:
             most; their number is drawn uniformly from 0 to this.
     """
 
-    net: Net
+    net: Net | None = None
     size: int = 40
     _: KW_ONLY
     images: int | None = 512
@@ -78,7 +79,7 @@ class Bank:
         self._entries: dict[int, tuple[Look, Statistic]] = {}
 
     @property
-    def net(self) -> Net:
+    def net(self) -> Net | None:
         """What made its networks."""
         return self.source.net
 

@@ -38,6 +38,7 @@ class ExpertSegments:
     that can be asked for are kept, ``latest_start + segment`` of them; longer training would not be looked at.
 
     Args:
+        net: makes a randomly initialised network; ``None``: the network of the method that it is part of.
         experts: how many.
         latest_start: t is uniform in 0 .. latest_start - 1.
         segment: M, epochs from start to target.
@@ -50,7 +51,7 @@ class ExpertSegments:
         ValueError: for counts below 1.
     """
 
-    net: Net
+    net: Net | None = None
     _: KW_ONLY
     experts: int = 100
     latest_start: int = 20

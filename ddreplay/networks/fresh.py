@@ -16,16 +16,20 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Fresh:
-    """A newly initialised network at every step (DM)."""
+    """A newly initialised network at every step (DM).
 
-    net: Net
+    Args:
+        net: makes a randomly initialised network; ``None``: the network of the method that it is part of.
+    """
+
+    net: Net | None = None
 
     def start(self, setting: Setting) -> Networks:
         return _FreshNetworks(self.net, setting)
 
 
 class _FreshNetworks:
-    def __init__(self, net: Net, setting: Setting) -> None:
+    def __init__(self, net: Net | None, setting: Setting) -> None:
         self.net, self.setting, self.shown = net, setting, 0
 
     def show(self) -> tuple[Look, Statistic]:

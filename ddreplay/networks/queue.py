@@ -59,6 +59,7 @@ class ModelQueue:
     augmented. A network knows its running accuracy on the batches it was trained on (`Look.accuracy`).
 
     Args:
+        net: makes a randomly initialised network; ``None``: the network of the method that it is part of.
         lr, momentum, weight_decay, batch_size: of the training.
         meter_interval: image steps after which running accuracies start anew, as the released code does at every evaluation of
             the images; ``None``: never.
@@ -68,7 +69,7 @@ class ModelQueue:
     Reference: Zhao et al., "Improved Distribution Matching for Dataset Condensation", CVPR 2023, Sec. 4.2.
     """
 
-    net: Net
+    net: Net | None = None
     _: KW_ONLY
     start_with: int = 3
     size: int = 100

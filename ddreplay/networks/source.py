@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import nn
 
 from ddreplay.augment.siamese import Augment
-from ddreplay.backbones import Net, Probe, as_factory, has_batchnorm
+from ddreplay.backbones import ConvNet, Net, Probe, as_factory, has_batchnorm
 from ddreplay.data.pool import Batch, ClassPool
 from ddreplay.networks.real_batches import Drawer, Uniform
 from ddreplay.objectives.term import Look, Side, Statistic, Term
 from ddreplay.randomness import Random
 
-__all__ = ["NetworkSource", "Networks", "Setting"]
+__all__ = ["NetworkSource", "Networks", "Setting", "with_net"]
+
+Part = TypeVar("Part")
+
+
+def with_net(part: Part, net: Net) -> Part:
+    """The same part, and the parts inside it, with this network where they name none: ``Banked(size=40)`` in ``dm(net, ...)``."""
+    if not is_dataclass(part) or isinstance(part, type):
+        return part
+    changes: dict[str, Any] = {}
+    for field in fields(part):
+        value = getattr(part, field.name)
+        filled = net if field.name == "net" and value is None else with_net(value, net)
+        if filled is not value:
+            changes[field.name] = filled
+    return replace(part, **changes) if changes else part
 
 
 @dataclass
@@ -47,10 +62,13 @@ class Setting:
     stop: Callable[[], bool] | None = None
     on_network: Callable[[int, int], None] | None = None
 
-    def network(self, net: Net, random: Random | None = None) -> nn.Module:
-        """A freshly initialised network on the pool's device, in train mode; its outputs are all known classes, two at least."""
+    def network(self, net: Net | None, random: Random | None = None) -> nn.Module:
+        """A freshly initialised network on the pool's device, in train mode; its outputs are all known classes, two at least.
+
+        ``None``: the ConvNet of the papers.
+        """
         with (random or self.random).scope():
-            module = as_factory(net)(self.pool.shape, max(2, self.pool.classes))
+            module = as_factory(ConvNet() if net is None else net)(self.pool.shape, max(2, self.pool.classes))
         return module.to(self.pool.device).train().requires_grad_(self.objective.weight_gradients)
 
     def look(self, net: nn.Module, random: Random | None = None, **more: Any) -> Look:
@@ -96,8 +114,8 @@ class NetworkSource(Protocol):
     """Says which networks are shown, and what happens to them after the images have moved."""
 
     @property
-    def net(self) -> Net:
-        """What makes the networks."""
+    def net(self) -> Net | None:
+        """What makes the networks; ``None`` where the method says it (`with_net`)."""
 
     def start(self, setting: Setting) -> Networks:
         """Begin a condensation."""

@@ -28,6 +28,7 @@ class TrainedOnReal:
     """A network is shown several times and trained on real images in between (IDC, DREAM).
 
     Args:
+        net: makes a randomly initialised network; ``None``: the network of the method that it is part of.
         steps: image steps that a network sees; then a new one begins.
         images: real images that it is trained on after each of them, in batches of ``batch_size``, drawn from the pool.
         lr, momentum, weight_decay: of that training; the momentum lives as long as the network.
@@ -37,7 +38,7 @@ class TrainedOnReal:
     Reference: Kim et al., "Dataset Condensation via Efficient Synthetic-Data Parameterization", ICML 2022, Sec. 4.2.
     """
 
-    net: Net
+    net: Net | None = None
     _: KW_ONLY
     steps: int = 100
     images: int = 2000

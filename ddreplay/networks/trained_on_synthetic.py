@@ -68,13 +68,14 @@ class TrainedOnSynthetic:
     """A network is shown several times and trained on the synthetic set in between (DC, DSA, DCC).
 
     Args:
+        net: makes a randomly initialised network; ``None``: the network of the method that it is part of.
         loops: (image steps a network sees, epochs on the synthetic set after each but the last), or a table by budget.
         lr, batch_size: of that training, plain SGD.
         augment: what training images undergo, one operation a batch with magnitudes of their own (DSA).
         compile: run that training through ``torch.compile``.
     """
 
-    net: Net
+    net: Net | None = None
     _: KW_ONLY
     loops: Loops | tuple[int, int] = (10, 50)
     lr: float = 0.01

@@ -174,7 +174,7 @@ class CondensedSet:
 
     @classmethod
     def load(
-        cls, path: str | Path, *, decoders: Sequence[type[Decoder]] = (), codecs: Sequence[type[Codec]] = ()
+        cls, path: str | Path, *, decoders: Sequence[type[Decoder]] = (), codecs: Sequence[type] = ()
     ) -> CondensedSet:
         """Read a file written by `save`; nothing in it is ever executed.
 
@@ -192,7 +192,7 @@ class CondensedSet:
         source: str = "the data",
         *,
         decoders: Sequence[type[Decoder]] = (),
-        codecs: Sequence[type[Codec]] = (),
+        codecs: Sequence[type] = (),
     ) -> CondensedSet:
         """The same from a file's content; ``source`` names it in errors."""
         from safetensors import SafetensorError
@@ -230,7 +230,7 @@ def _read(
     about: dict[str, Any],
     tensors: dict[str, Tensor],
     decoders: Sequence[type[Decoder]],
-    codecs: Sequence[type[Codec]],
+    codecs: Sequence[type],
 ) -> CondensedSet:
     if about["format"] != FORMAT:
         raise CondensedFileError(f"file format {about['format']} is not {FORMAT}, which this version of ddreplay reads")

@@ -122,7 +122,7 @@ class Combinations(Decoder):
     mean: of the pixels, one number per channel: what combinations are taken around.
     """
 
-    mean: tuple[float, ...]
+    mean: Sequence[float]
 
     name: ClassVar[str] = "combinations"
 

@@ -27,6 +27,7 @@ from ddreplay.avalanche import (
     RingBuffer,
     use_in,
 )
+from ddreplay.networks import Banked
 
 STREAMS = {"labelled": task_labelled_stream, "label-free": lambda: label_free_stream([[0, 1], [2, 3], [4, 5]])}
 
@@ -246,7 +247,7 @@ class LongestBatch(Seen):
 )
 def test_er_ace_replays_from_a_memory_smaller_than_its_batch(how: Any, caplog: pytest.LogCaptureFixture) -> None:
     memory = CondensedBuffer(
-        condenser=dm(ConvNet(width=8), bank=2, steps=2, batch_real=4),
+        condenser=dm(ConvNet(width=8), networks=Banked(size=2), steps=2, batch_real=4),
         **{"images_per_class": 2, "mean": MEAN, "std": STD, "device": "cpu", **how},
     )
     with caplog.at_level(logging.WARNING):

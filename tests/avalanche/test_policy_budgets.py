@@ -12,8 +12,9 @@ from toy_streams import MEAN, STD, Images, labelled, noisy, plain, task_labelled
 
 from ddreplay import ConvNet, dm
 from ddreplay.avalanche import Budget, CondensedBuffer, RingBuffer
+from ddreplay.networks import Banked
 
-QUICK = dm(ConvNet(width=8), bank=2, steps=2, batch_real=4)
+QUICK = dm(ConvNet(width=8), networks=Banked(size=2), steps=2, batch_real=4)
 SPACE: dict[str, Any] = {"mean": MEAN, "std": STD, "device": "cpu"}
 
 

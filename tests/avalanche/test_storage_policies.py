@@ -30,9 +30,10 @@ from toy_streams import (
 
 from ddreplay import ConvNet, dm
 from ddreplay.avalanche import CondensedBuffer, RingBuffer
+from ddreplay.networks import Banked
 from ddreplay.storage.codecs import float32
 
-QUICK = dm(ConvNet(width=8), bank=2, steps=2, batch_real=4)
+QUICK = dm(ConvNet(width=8), networks=Banked(size=2), steps=2, batch_real=4)
 SPACE: dict[str, Any] = {"mean": MEAN, "std": STD, "device": "cpu"}
 
 

@@ -13,7 +13,8 @@ from ddreplay import ClassPool, ConvNet, evaluate, methods
 from ddreplay.backbones import Probe, probe
 from ddreplay.backbones.compiling import Compiled
 from ddreplay.methods import selections
-from ddreplay.networks import queue
+from ddreplay.networks import ModelQueue, queue
+from ddreplay.parameterize import Pixels
 
 NET = ConvNet(width=4)
 evaluation = importlib.import_module("ddreplay.evaluate")
@@ -86,7 +87,9 @@ def test_a_method_compiled_is_the_method(
 ) -> None:
     method = {
         "dm": methods.dm(NET, steps=3),
-        "idm": methods.idm(NET, steps=3, train_steps=2, batch_train=8, factor=1, weight=0.05),
+        "idm": methods.idm(
+            NET, steps=3, networks=ModelQueue(train_steps=2, batch_size=8), parameterize=Pixels(), weight=0.05
+        ),
     }[name]
     slow = method(toy_pool(), 1).images().x
     assert not calls

@@ -14,7 +14,7 @@ from benchmarks.report.records import read
 
 def test_a_record_holds_every_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     compare(
-        methods=("random", "dm(bank=1, steps=1)"),
+        methods=("random", "dm(networks=banked(size=1), steps=1)"),
         images_per_class=(1, 2),
         seeds=2,
         networks=2,
@@ -34,19 +34,19 @@ def test_a_record_holds_every_set(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert {len(r["accuracies"]) for r in record.results} == {2}
     assert [r["stored_images"] for r in record.results] == [10, 10, 20, 20] * 2
     said = capsys.readouterr().out
-    assert "dm(bank=1, steps=1)" in said
+    assert "dm(networks=banked(size=1), steps=1)" in said
     assert "accuracy %, dm2023, color_crop_cutout_scale_rotate, 1 epochs" in said
 
 
 def test_settings_that_were_not_typed_are_in_record_and_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(SMALL, "dm", ("bank=1", "steps=3"))
+    monkeypatch.setitem(SMALL, "dm", ("networks=banked(size=1)", "steps=3"))
     how: dict[str, Any] = {"net": "convnet(width=4)", "epochs": 1, "train_per_class": 5, "test_per_class": 2}
     compare(methods=("random", "dm(steps=2)"), images_per_class=(1,), seeds=1, **how, out=tmp_path)
-    said = {"random": "random", "dm(steps=2)": "dm(steps=2, bank=1)"}
+    said = {"random": "random", "dm(steps=2)": "dm(steps=2, networks=banked(size=1))"}
     assert read(tmp_path / "compare.json").protocol["condensers"] == said
-    assert "  dm(steps=2) = dm(steps=2, bank=1)" in capsys.readouterr().out
+    assert "  dm(steps=2) = dm(steps=2, networks=banked(size=1))" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

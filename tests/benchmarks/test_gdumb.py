@@ -76,7 +76,10 @@ def test_a_network_is_tested_on_seen_classes_with_all_outputs_open(monkeypatch: 
 
 
 def test_tiles_cost_what_whole_images_cost_and_four_times_the_images_four_times_as_much() -> None:
-    memories = {"dm": "dm(bank=1, steps=1)", "dm, tiles": "dm(bank=1, steps=1, factor=2)"}
+    memories = {
+        "dm": "dm(networks=banked(size=1), steps=1)",
+        "dm, tiles": "dm(networks=banked(size=1), steps=1, parameterize=partitioned(2))",
+    }
     found = {name: run_cell(stream(memories=memories), Cell(name, 0)) for name in ("dm", "dm, tiles", "random x4")}
     assert found["dm"]["nbytes"] == found["dm, tiles"]["nbytes"]
     assert found["dm, tiles"]["images"][-1] == found["random x4"]["images"][-1] == 4 * found["dm"]["images"][-1]

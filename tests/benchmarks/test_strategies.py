@@ -16,6 +16,7 @@ from toy_streams import Images
 
 from ddreplay import ConvNet, dm
 from ddreplay.avalanche import CondensedBuffer, RingBuffer
+from ddreplay.networks import Banked
 from strategies import STRATEGIES, experience_replay, finetuning, gdumb, joint
 
 
@@ -57,7 +58,7 @@ def test_memory_lies_between_the_bounds(digits: Any) -> None:
     high = accuracy(joint(network(), **how(5)), digits)
     ring = RingBuffer(images_per_class=5, total_num_classes=10, **space)
     replay = accuracy(experience_replay(network(), ring, **how(5)), digits)
-    condenser = dm(ConvNet(width=8), bank=4, steps=20, batch_real=32)
+    condenser = dm(ConvNet(width=8), networks=Banked(size=4), steps=20, batch_real=32)
     memory = CondensedBuffer(images_per_class=5, total_num_classes=10, condenser=condenser, **space)
     dumb = accuracy(gdumb(network(), memory, **how(40)), digits)
     assert low < 0.35

@@ -10,6 +10,8 @@ import torch
 from ddreplay import ClassPool, ConvNet, methods
 from ddreplay.condense.class_sweep import can_sweep, sweep_classes
 from ddreplay.condense.optimizer import SGD
+from ddreplay.networks import ModelQueue
+from ddreplay.parameterize import Partitioned
 from ddreplay.parameterize.pixels import PixelForm
 
 
@@ -59,7 +61,11 @@ def test_idm_by_class_is_idm_looped_over_classes(
     factor: int, toy_pool: Callable[..., ClassPool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     method = methods.idm(
-        ConvNet(width=8), steps=6, factor=factor, weight=0.05, train_steps=2, batch_train=8, push_interval=2
+        ConvNet(width=8),
+        networks=ModelQueue(train_steps=2, batch_size=8, push_interval=2),
+        parameterize=Partitioned(factor),
+        steps=6,
+        weight=0.05,
     )
     found = []
     for swept in (True, False):

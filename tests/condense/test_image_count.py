@@ -14,6 +14,7 @@ from ddreplay.condense.image_count import AtQuality, ByCodec, Fixed, Validated, 
 from ddreplay.methods import selections
 from ddreplay.methods.selections import RandomRule, Selection
 from ddreplay.methods.whitened import Whitened
+from ddreplay.networks import Banked
 from ddreplay.parameterize.basis import Basis
 from ddreplay.parameterize.coded import Coded
 from ddreplay.parameterize.frequency import Frequency
@@ -26,7 +27,7 @@ MakePool = Callable[..., ClassPool]
 NET = ConvNet(width=8)
 QUICK = Validated(NET, visits=4)
 CODECS = [float32(), uint8(), bits(), jpeg(), webp(), avif(speed=9), dct(16)]
-DISTILLER = replace(dm(NET, steps=2, bank=1), choose=QUICK)
+DISTILLER = replace(dm(NET, networks=Banked(size=1), steps=2), choose=QUICK)
 FORMS = {
     "pixels": replace(DISTILLER, codec=jpeg()),
     "partitioned": replace(DISTILLER, codec=jpeg(), parameterize=Partitioned(2)),

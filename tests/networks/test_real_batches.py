@@ -12,8 +12,10 @@ from ddreplay import ClassPool, ConvNet, methods
 from ddreplay.augment.siamese import Identity
 from ddreplay.backbones import Probe
 from ddreplay.data.clustering import kmeans, representatives
+from ddreplay.networks import Banked
 from ddreplay.networks.real_batches import Representative, RepresentativeImages, Uniform
 from ddreplay.objectives import Look
+from ddreplay.parameterize import Pixels
 from ddreplay.randomness import Random
 
 MakePool = Callable[..., ClassPool]
@@ -104,14 +106,14 @@ def test_images_may_start_as_representatives(toy_pool: MakePool) -> None:
     first = start(pool, 3, Random(1))
     assert first.shape == (9, *pool.shape)
     assert torch.equal(first, start(pool, 3, Random(1)))
-    method = methods.dm(NET, steps=0, init=start)
+    method = methods.dm(NET, steps=0, parameterize=Pixels(start))
     images = pool.all().x
     for image in method(pool, 2).images().x:
         assert (images - image).abs().flatten(1).amax(1).min() < 1e-5
 
 
 def test_every_bank_entry_is_clustered_under_its_own_network(toy_pool: MakePool) -> None:
-    method = replace(methods.dm(NET, steps=4, bank=2), draw=Representative(interval=100))
+    method = replace(methods.dm(NET, networks=Banked(size=2), steps=4), draw=Representative(interval=100))
     losses: list[float] = []
     method(toy_pool(images_per_class=12), 1, on_step=lambda _, loss: losses.append(float(loss)))
     assert len(losses) == 4

@@ -15,7 +15,7 @@ from ddreplay import ClassPool, ConvNet, methods
 from ddreplay.augment.siamese import Identity
 from ddreplay.backbones import VGG11, Probe, ResNet18
 from ddreplay.backbones.compiling import plain
-from ddreplay.networks import Banked, Pretrained
+from ddreplay.networks import Banked, ModelQueue, Pretrained
 from ddreplay.objectives import (
     CharacteristicFunction,
     ClassRegulariser,
@@ -395,7 +395,7 @@ def test_partition_goes_down_columns_of_tiles_and_is_tile_major(factor: int, sha
 
 def test_a_partitioned_set_costs_what_it_stores(toy_pool: Callable[..., ClassPool]) -> None:
     whole = methods.dm(ConvNet(width=8), steps=1)(toy_pool(20), 2)
-    parts = methods.idm(ConvNet(width=8), steps=1, train_steps=1, batch_train=8)(toy_pool(20), 2)
+    parts = methods.idm(ConvNet(width=8), networks=ModelQueue(train_steps=1, batch_size=8), steps=1)(toy_pool(20), 2)
     assert parts.nbytes == whole.nbytes
     assert len(parts) == 4 * len(whole)
     assert len(Partitioned(3)(toy_pool(20), 2, Random(0)).decode()) == 9 * len(whole)
@@ -415,7 +415,7 @@ def test_settings_of_an_unknown_data_set_are_refused() -> None:
 def test_a_bank_of_several_terms_is_the_bank_of_each(toy_pool: Callable[..., ClassPool]) -> None:
     """What a bank keeps for a sum of terms is what every term alone would have been given."""
     terms = [MeanEmbedding(), StyleMoments(), GramMatching(), CharacteristicFunction(4), MaximumMeanDiscrepancy()]
-    together = methods.dm(ConvNet(width=4), bank=1, steps=1)
+    together = methods.dm(ConvNet(width=4), networks=Banked(size=1), steps=1)
     together = type(together)(**{**vars(together), "objective": Sum(terms), "networks": Banked(ConvNet(width=4), 1)})
     losses: list[Tensor] = []
     together(toy_pool(), 1, on_step=lambda _, loss: losses.append(loss))

@@ -22,6 +22,7 @@ from ddreplay.networks import trained_on_synthetic as trained
 from ddreplay.objectives import GradientMatching, Look, Side, WarmUp
 from ddreplay.objectives import gradient_matching as gradients
 from ddreplay.objectives.gradient_matching import Metric, gradient_distance
+from ddreplay.parameterize import Pixels
 from ddreplay.randomness import Random
 
 C, REAL, SYN = 4, 6, 2
@@ -179,7 +180,7 @@ def test_with_one_class_collective_is_class_wise() -> None:
 
 def test_with_one_class_dcc_is_dc(toy_pool: Callable[..., Any]) -> None:
     pool = toy_pool(classes=1)
-    same: dict[str, Any] = {"rounds": 2, "loops": (2, 1), "init": "real", "lr": 5.0}
+    same: dict[str, Any] = {"rounds": 2, "loops": (2, 1), "parameterize": Pixels(), "lr": 5.0}
     a, b = dc(ConvNet(width=8), **same)(pool, 2), dcc(ConvNet(width=8), scope="set", **same)(pool, 2)
     assert torch.equal(a.images().x, b.images().x)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ddreplay import ClassPool, CondensedSet, ConvNet, methods
 from ddreplay.augment.siamese import Identity
 from ddreplay.backbones import Probe
+from ddreplay.networks import Banked
 from ddreplay.objectives import Look, MutualInformation, Side
 from ddreplay.objectives.mutual_information import noise_contrast
 from ddreplay.objectives.term import Shared, pick_classes
@@ -175,7 +176,7 @@ def test_wrong_arguments_and_missing_critics_are_named() -> None:
 
 METHODS = {
     "dm": methods.dm(NET, steps=3),
-    "dm, banked": methods.dm(NET, steps=3, bank=2),
+    "dm, banked": methods.dm(NET, steps=3, networks=Banked(size=2)),
     "dsac": methods.dsac(NET, rounds=2, loops=(2, 1)),
     "dream": methods.dream(NET, rounds=1, steps=3, images_net=8, batch_real=4, lr=0.1),
     "mtt": methods.mtt(NET, iterations=3, steps=2, latest_start=1, experts=1, inner_lr=0.01),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ddreplay import ClassPool, ConvNet, dm
 from ddreplay.data.space import to_network, to_pixels
+from ddreplay.networks import Banked
 from ddreplay.parameterize.coded import Coded, CodedForm
 from ddreplay.parameterize.form import Form
 from ddreplay.parameterize.partitioned import Partitioned
@@ -176,7 +177,12 @@ def test_the_quality_follows_the_bytes(toy_pool: MakePool) -> None:
 
 def test_an_interrupted_run_goes_on_to_the_same_bits(toy_pool: MakePool, tmp_path: object) -> None:
     pool = toy_pool(shape=(3, 8, 8))
-    method = replace(dm(NET, steps=7, bank=2), parameterize=Coded(jpeg(30), every=3, bytes_per_class=120, refit=4))
+    method = dm(
+        NET,
+        networks=Banked(size=2),
+        parameterize=Coded(jpeg(30), every=3, bytes_per_class=120, refit=4),
+        steps=7,
+    )
     whole = method(pool, 2, checkpoint=None)
     path = tmp_path / "state"  # type: ignore[operator]
 

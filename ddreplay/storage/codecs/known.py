@@ -19,7 +19,7 @@ CODECS: dict[str, Any] = {kind.name: kind for kind in (float32, float16, uint8, 
 """The codecs of this package, by name."""
 
 
-def codec_from_spec(spec: Mapping[str, Any], more: Sequence[type[Codec]] = ()) -> Codec:
+def codec_from_spec(spec: Mapping[str, Any], more: Sequence[type] = ()) -> Codec:
     """The codec that ``spec`` describes. Parameters left out take their defaults.
 
     Args:
@@ -30,7 +30,7 @@ def codec_from_spec(spec: Mapping[str, Any], more: Sequence[type[Codec]] = ()) -
         >>> codec_from_spec({"name": "jpeg", "quality": 15}).spec()
         {'name': 'jpeg', 'quality': 15, 'subsampling': '4:4:4'}
     """
-    kinds: dict[Any, Any] = {**CODECS, **{kind.name: kind for kind in more}}
+    kinds: dict[Any, Any] = {**CODECS, **{getattr(kind, "name", None): kind for kind in more}}
     parameters = dict(spec)
     name = parameters.pop("name", None)
     if name not in kinds:
