@@ -247,7 +247,7 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
     def resize(self, strategy: Any, new_size: int) -> None:
         """Change ``max_size``; classes above their new share keep their first images, classes below it stay as they are."""
         self.budget = self.budget.resized(new_size, len(self._keys))
-        if self._given_size is not None:
+        if self._given_size is not None or self.budget.classes is not None:
             self._given_size = new_size
         if self._keys:
             for memory in self.memories.values():

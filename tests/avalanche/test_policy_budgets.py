@@ -10,8 +10,8 @@ import torch
 from avalanche.benchmarks.scenarios.online import split_online_stream
 from toy_streams import MEAN, STD, Images, labelled, noisy, plain, task_labelled_stream
 
-from ddreplay import ConvNet, dm
-from ddreplay.avalanche import Budget, CondensedBuffer, RingBuffer
+from ddreplay import Budget, ConvNet, dm
+from ddreplay.avalanche import CondensedBuffer, RingBuffer
 from ddreplay.networks import Banked
 
 QUICK = dm(ConvNet(width=8), networks=Banked(size=2), steps=2, batch_real=4)
@@ -35,18 +35,23 @@ def labels_of(buffer: Any) -> list[int]:
     return [int(buffer[k][1]) for k in range(len(buffer))]
 
 
+def policy(max_size: Any, adaptive: bool, total: Any, images: Any) -> CondensedBuffer:
+    return CondensedBuffer(max_size, adaptive, total, images_per_class=images, condenser=QUICK)
+
+
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("given", "expected", "size"),
     [
-        ((25, False, 10, None), Budget(25, 2, 10)),
-        ((None, False, 10, 5), Budget(50, 5, 10)),
-        ((55, False, None, 5), Budget(55, 5, 11)),
-        ((None, False, None, 5), Budget(None, 5, None)),
-        ((40, True, None, None), Budget(40, None, None)),
+        ((25, False, 10, None), Budget.total_images(25, classes=10), 25),
+        ((None, False, 10, 5), Budget.images(5, classes=10), 50),
+        ((55, False, None, 5), Budget.images(5, classes=11), 55),
+        ((None, False, None, 5), Budget.images(5), 0),
+        ((40, True, None, None), Budget.total_images(40), 40),
     ],
 )
-def test_what_a_budget_lacks_follows_from_what_it_has(given: Any, expected: Budget) -> None:
-    assert Budget.of(*given) == expected
+def test_what_a_budget_lacks_follows_from_what_it_has(given: Any, expected: Budget, size: int) -> None:
+    found = policy(*given)
+    assert (found.budget, found.max_size) == (expected, size)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +69,7 @@ def test_what_a_budget_lacks_follows_from_what_it_has(given: Any, expected: Budg
 )
 def test_sizes_that_do_not_fit_are_refused(given: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        Budget.of(*given)
+        policy(*given)
 
 
 def test_positions_of_the_arguments_are_those_of_the_stock_buffer() -> None:
