@@ -285,9 +285,9 @@ class ScoreRule:
     def __call__(self, given: Candidates, images_per_class: int, random: Random) -> list[Tensor]:
         if self.keep not in ("hardest", "easiest"):
             raise ValueError(f"keep must be 'hardest' or 'easiest', got {self.keep!r}")
-        if max(given.pool.counts) <= images_per_class:  # there is nothing to choose
-            return [torch.arange(n) for n in given.pool.counts]
         if given.known.classes < 2:
+            if max(given.pool.counts) <= images_per_class:  # there is nothing to choose
+                return [torch.arange(n) for n in given.pool.counts]
             raise ValueError(
                 f"{self.score} scores how well classes are told apart, and class {given.pool.class_names[0]} is alone; give it another "
                 "class (beside=, or one in the pool), or take random or herding"

@@ -56,6 +56,10 @@ class Coded:
     refit: int = 100
 
     def __post_init__(self) -> None:
+        if isinstance(self.parameterize, Coded):
+            raise TypeError(
+                "coded images cannot be coded once more; give Coded what stores images (Pixels, Partitioned, ...)"
+            )
         for name, value in (("every", self.every), ("refit", self.refit)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")

@@ -239,7 +239,7 @@ def test_what_stands_beside_images_stays_or_is_refused(toy_pool: MakePool) -> No
     method = dm(ConvNet(width=8), steps=2)
     pool = toy_pool(images_per_class=9)
     combined = replace(method, parameterize=Basis(2))(pool, 2)
-    with pytest.raises(BudgetTooSmall, match="beside its images"):
+    with pytest.raises(BudgetTooSmall, match="cannot be cut"):
         fit(combined, combined.nbytes - 1)
     white = Whitened(method, rank=2)(pool, 4)
     assert len(fit(white, white.nbytes - 1, white.parts[0].codec).images().x) == 9
