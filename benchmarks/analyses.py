@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,51 +12,34 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import analysis
-from benchmarks.analysis.figure import save_figure
-from benchmarks.compare import reduced
-from benchmarks.memories import memory_condenser
+from benchmarks.checks import at_least
+from benchmarks.memories import memory_condenser, spelled
+from benchmarks.report.figures import COLORS, save_figure
 from benchmarks.report.progress import Progress
 from benchmarks.report.records import begin, write
-from benchmarks.report.tables import format_summary, summary, text_table
-from ddreplay import ClassPool, CondensedSet, Distiller
-from ddreplay.backbones import Net, Probe, as_factory
-from ddreplay.cli import make_net
-from ddreplay.datasets import load
-from ddreplay.evaluate import PROTOCOLS, Protocol, evaluate, train
-from ddreplay.networks import Networks, NetworkSource, Setting
-from ddreplay.objectives.term import Look, Statistic
+from benchmarks.report.streams import memory_title
+from benchmarks.report.tables import format_summary, settings_note, summary, text_table
+from benchmarks.sets import read, training
+from ddreplay import ClassPool, CondensedSet, Condenser, Distiller, names
+from ddreplay.backbones import Probe, as_factory
+from ddreplay.evaluate import Protocol, evaluate, train
 from ddreplay.randomness import Random
 
-__all__ = ["Watched", "analyses", "table"]
+__all__ = ["analyses", "table", "watched"]
 
 MEASURES = ("alignment", "uniformity", "diversity", "style distance", "consistency", "CKA", "accuracy %")
 
 
 @dataclass
-class Watched:
-    """A network source that hands every network it shows, before the images move, to ``see``."""
+class Velocities:
+    """How fast two kernels turned from one image step to the next.
 
-    source: NetworkSource
-    see: Any
+    images: of the matching loss's Jacobian by synthetic image (DCC, Fig. 4). weights: the neural tangent kernel of the networks that
+    looked, on eight test images (Fort et al., 2020).
+    """
 
-    @property
-    def net(self) -> Net | None:
-        return self.source.net
-
-    def start(self, setting: Setting) -> Networks:
-        return _Watching(self.source.start(setting), self.see)
-
-
-class _Watching:
-    def __init__(self, networks: Networks, see: Any) -> None:
-        self.networks, self.see = networks, see
-        self.moved, self.state_dict = networks.moved, networks.state_dict
-        self.load_state_dict = networks.load_state_dict
-
-    def show(self) -> tuple[Look, Statistic]:
-        look, statistic = self.networks.show()
-        self.see(look.net)
-        return look, statistic
+    images: analysis.KernelVelocity = field(default_factory=analysis.KernelVelocity)
+    weights: analysis.KernelVelocity = field(default_factory=analysis.KernelVelocity)
 
 
 def analyses(
@@ -79,9 +62,10 @@ def analyses(
     Features are those of networks trained on the real data. Alignment and uniformity: of a set's images (DCC, Fig. 6; lower is closer,
     lower is more even). Diversity: mean distance within a class. Style distance: of the first norm's maps to those of real images
     (DDM, Fig. 1 and 4). Consistency: share of same-class images among the 10 nearest real ones (IDM, Fig. 4). CKA: mean over layers
-    between a network trained on real data and one trained on the set, both shown the test images (MIM4DD, Fig. 5). Kernel velocity:
-    how fast the neural tangent kernel of the networks that look turns between image steps (DCC, Fig. 4), in the picture. Last, networks
-    of other architectures trained on the same sets (DCC, Tab. 3).
+    between a network trained on real data and one trained on the set, both shown the test images (MIM4DD, Fig. 5). Kernel velocity,
+    in a picture: how fast the Gram matrix of the matching loss's Jacobian by synthetic image turns between image steps (DCC, Fig. 4),
+    and beside it the neural tangent kernel of the networks that look (Fort et al., 2020), for methods that match gradients. Last,
+    networks of other architectures trained on the same sets (DCC, Tab. 3).
 
     Args:
         dataset: as in ddreplay condense.
@@ -99,44 +83,55 @@ def analyses(
     """
     if images_per_class < 2:
         raise ValueError("alignment and diversity need images_per_class of 2 or more")
-    data = reduced(load(dataset), train_per_class, test_per_class)
-    pool, test = data.pool("train", device=device), data.pool("test", device=device)
-    protocol = PROTOCOLS["dm2023"].on(data.augmentation).scaled(epochs)
-    settings = {"dataset": data.name, "methods": methods, "images_per_class": images_per_class, "net": net}
-    settings |= {"architectures": architectures, "networks": networks, "seeds": seeds, "evaluation": protocol.name}
-    settings |= {"train": f"{len(pool)} images", "test": f"{len(test)} images", "scale": "reduced"}
+    at_least(1, networks=networks, seeds=seeds)
+    data = read(dataset, train_per_class=train_per_class, test_per_class=test_per_class, device=device)
+    pool, test, name = data.pool, data.test, data.images.name
+    protocol = training("dm2023", data.images, epochs)
+    spelled_out = {text: spelled(text) for text in methods}
+    settings = {**data.described(), "methods": methods, "condensers": spelled_out, "net": net}
+    settings |= {"images_per_class": images_per_class, "architectures": architectures, "networks": networks}
+    settings |= {"seeds": seeds, "evaluation": protocol.name, "scale": "reduced"}
     recording = begin("analyses", settings, device=pool.device)
     full = replace(protocol.scaled(reference_epochs), batch_size=64)
     references = [trained(pool.all().x, pool.all_labels(), pool, net, full, k) for k in range(networks)]
-    path = out / f"analyses_{data.name}.json"
+    path = out / f"analyses_{name}.json"
     out.mkdir(parents=True, exist_ok=True)
-    velocities: dict[str, list[float]] = {}
+    velocities: dict[str, Velocities] = {}
     firsts: dict[str, CondensedSet] = {}
     with Progress(seeds * len(methods), "analyses", unit="sets") as progress:
         for seed in range(seeds):
             for text in methods:
-                condensed, speeds = condense(text, net, data.augmentation, pool, test, images_per_class, seed)
+                condenser = memory_condenser(text, net, data.images.augmentation)
                 if seed == 0:
-                    firsts[text] = condensed
-                    velocities |= {text: speeds} if speeds else {}
+                    condenser, seen = watched(condenser, test)
+                    velocities |= {text: seen} if seen else {}
+                condensed = condenser(pool, images_per_class, seed=seed)
+                firsts.setdefault(text, condensed)
                 batch = condensed.images()
                 for k, reference in enumerate(references):
                     model = trained(batch.x, batch.y, pool, net, protocol, k)
                     found, matrix = measure(condensed, pool, test, reference, model)
-                    tested = evaluate(condensed, test, make_net(net), protocol=protocol, seeds=1, seed=k)
+                    tested = evaluate(condensed, test, names.network(net), protocol=protocol, seeds=1, seed=k)
                     found[MEASURES[-1]] = tested.mean  # whitening and soft labels included
                     recording.add(method=text, seed=seed, network=k, **found)
                     if seed == k == 0:
                         draw_cka(matrix, layers_of(reference), out, text)
                 write(recording.finish(), path)
                 progress.advance(note=text)
+    for text, seen in velocities.items():
+        turned = {
+            "image_kernel_velocities": seen.images.velocities,
+            "weight_kernel_velocities": seen.weights.velocities,
+        }
+        recording.add(method=text, **turned)
     print(table(recording.results))
+    print("\n".join(settings_note(spelled_out)))
     if architectures:
         rows = {
             text: analysis.cross_architecture(
                 firsts[text],
                 test,
-                {a: make_net(a) for a in architectures},
+                {a: names.network(a) for a in architectures},
                 evaluate=evaluate,
                 protocol=protocol,
                 seeds=2,
@@ -146,8 +141,8 @@ def analyses(
         for text, row in rows.items():
             recording.add(method=text, architectures={name: list(e.accuracies) for name, e in row.items()})
         print(analysis.cross_architecture_table(rows, percent=False))
-    draw_features(firsts, pool, references[0], out / f"analyses_{data.name}_tsne.png")
-    draw_velocities(velocities, out / f"analyses_{data.name}_velocity.png")
+    draw_features(firsts, pool, references[0], out / f"analyses_{name}_tsne.png")
+    draw_velocities(velocities, out / f"analyses_{name}_velocity.png")
     write(recording.finish(), path)
     print(f"record: {path}; pictures beside it")
 
@@ -156,24 +151,25 @@ def trained(x: Tensor, y: Tensor, pool: ClassPool, net: str, protocol: Protocol,
     """A network trained on images and labels."""
     random = Random(seed, x.device)
     with random.scope():
-        model = as_factory(make_net(net))(pool.shape, pool.classes).to(x.device)
+        model = as_factory(names.network(net))(pool.shape, pool.classes).to(x.device)
     return train(model, x, y, protocol, random).eval()
 
 
-def condense(
-    text: str, net: str, strategy: str, pool: ClassPool, test: ClassPool, images_per_class: int, seed: int
-) -> tuple[CondensedSet, list[float]]:
-    """A set, and the kernel velocities of the networks that looked where the method trains those on the set."""
-    condenser = memory_condenser(text, net, strategy)
-    velocity = analysis.KernelVelocity()
+def watched(condenser: Condenser, test: ClassPool) -> tuple[Condenser, Velocities | None]:
+    """The same condenser, and what will be seen of its kernels; nothing where it matches no gradients."""
+    if not isinstance(condenser, Distiller) or not condenser.objective.weight_gradients:
+        return condenser, None
     few = test.rows(torch.arange(0, len(test), max(1, len(test) // 8), device=test.device))[:8]
-    if isinstance(condenser, Distiller) and condenser.objective.weight_gradients and not seed:
+    seen = Velocities()
 
-        def see(model: nn.Module) -> None:
-            velocity.observe(analysis.projected_ntk(model, few, directions=64, outputs="trace"))
+    def see_network(model: nn.Module) -> None:
+        seen.weights.observe(analysis.projected_ntk(model, few, directions=64, outputs="trace"))
 
-        condenser = replace(condenser, networks=Watched(condenser.networks, see))
-    return condenser(pool, images_per_class, seed=seed), velocity.velocities
+    def see_kernel(kernel: Tensor) -> None:
+        seen.images.observe(kernel)
+
+    networks = analysis.Watched(condenser.networks, see_network)
+    return replace(condenser, networks=networks, objective=analysis.WatchedTerm(condenser.objective, see_kernel)), seen
 
 
 def measure(
@@ -220,17 +216,25 @@ def draw_features(sets: dict[str, CondensedSet], pool: ClassPool, reference: nn.
     analysis.tsne_picture(path, features)
 
 
-def draw_velocities(velocities: dict[str, list[float]], path: Path) -> None:
-    """Kernel velocity over image steps."""
+def draw_velocities(velocities: dict[str, Velocities], path: Path) -> None:
+    """Both kernels' velocities over image steps."""
     if not velocities:
         return
-    with save_figure(path, width=7.5, height=3.0) as (axis,):
-        for text, values in velocities.items():
-            axis.plot(range(1, len(values) + 1), values, label=text.partition("(")[0], linewidth=1)
-        axis.set_xlabel("image steps")
-        axis.set_ylabel("kernel velocity")
-        axis.set_yscale("log")
-        axis.legend()
+    titles = {
+        "images": "Gram matrix of the matching loss's Jacobian by image (DCC, Fig. 4)",
+        "weights": "neural tangent kernel of the networks, 8 test images",
+    }
+    with save_figure(path, rows=2, width=7.5, height=2.6, sharex=True) as axes:
+        for axis, (which, title) in zip(axes, titles.items(), strict=True):
+            for k, (text, seen) in enumerate(velocities.items()):
+                values = getattr(seen, which).velocities
+                style: dict[str, Any] = {"color": COLORS[k % len(COLORS)], "linewidth": 1}
+                axis.plot(range(1, len(values) + 1), values, label=memory_title(text, list(velocities)), **style)
+            axis.set_title(title, fontsize=9)
+            axis.set_ylabel("kernel velocity")
+            axis.set_yscale("log")
+        axes[0].legend(fontsize=8)
+        axes[1].set_xlabel("image steps")
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import itertools
-import logging
-import os
 import time
-import warnings
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from benchmarks.memories import Shared, memory_condenser
+from benchmarks.checks import among, at_least
+from benchmarks.memories import Shared, memory_condenser, spelled
 from benchmarks.report.progress import Progress
 from benchmarks.report.records import begin, write
-from benchmarks.report.streams import BOUNDS, budget_of, draw, table
+from benchmarks.report.streams import budget_of, draw, table
 from benchmarks.streams import average_accuracy, backward_transfer, class_incremental_stream, forgetting
+from benchmarks.workers import each, processes
+from ddreplay import names
 from ddreplay.augment.siamese import Siamese
-from ddreplay.cli import make_net
+from ddreplay.backbones import as_factory
 from ddreplay.datasets import ImageData, load
 from ddreplay.randomness import Random
+from strategies import STRATEGIES
 
 __all__ = ["class_incremental"]
+
+BOUNDS = ("finetuning", "joint")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Cell:
-    """One memory (or bound) at one budget with one seed; strategies share its memory. Bounds have no budget."""
+    """One memory at one budget with one seed, which strategies share; or a strategy without a memory, and so without a budget."""
 
     memory: str
     seed: int
@@ -67,9 +67,9 @@ class Cell:
     bytes_per_class: int | None = None
 
     @property
-    def budget(self) -> str:
-        """In words."""
-        return budget_of(asdict(self))
+    def has_budget(self) -> bool:
+        """Whether it is of a memory."""
+        return self.images_per_class is not None or self.bytes_per_class is not None
 
 
 def class_incremental(
@@ -102,7 +102,7 @@ def class_incremental(
 
     Every memory is filled at the end of each experience from that experience alone; experience replay (er) trains on new data
     and memory, GDumb (gdumb) from scratch on the memory. Finetuning and joint training are the bounds. The settings of condensers
-    are small ones (benchmarks/memories.py), not the papers'.
+    are small ones (benchmarks/memories.py), not the papers'; table and record say them in full.
 
     Args:
         dataset: digits, mnist, fashion-mnist, cifar10, cifar100, svhn, an .npz file in MedMNIST's layout, or a folder of class folders.
@@ -114,7 +114,7 @@ def class_incremental(
         codec: how images are stored, such as uint8 or "jpeg(quality=30)"; default: uint8, and avif for budgets in bytes.
         memories: ring (random real images), herding, default (what CondensedBuffer takes for a budget in bytes), or any method of
             ddreplay condense, with options if any: "dm(steps=1000)".
-        strategies: gdumb, er.
+        strategies: any of strategies/; those without a memory run once for each seed.
         seeds: class order, memory and network are drawn anew for each.
         net: the network trained, and that condensers look with.
         epochs: of experience replay, finetuning and joint training on each experience.
@@ -150,8 +150,10 @@ def class_incremental(
         balanced=balanced,
         augment=augment,
     )
-    _check(settings, memories, bytes_per_class or images_per_class, seeds)
-    cells = [Cell(name, seed) for seed in range(seeds) for name in BOUNDS if bounds]
+    spelled_out = _check(settings, memories, bytes_per_class or images_per_class, seeds)
+    alone = [name for name in strategies if not STRATEGIES[name].has_memory]
+    alone += [name for name in BOUNDS if bounds and name not in alone]
+    cells = [Cell(name, seed) for seed in range(seeds) for name in alone]
     for seed, memory in itertools.product(range(seeds), memories):
         if bytes_per_class:
             cells += [Cell(memory, seed, bytes_per_class=n) for n in bytes_per_class]
@@ -162,53 +164,35 @@ def class_incremental(
         "images_per_class": () if bytes_per_class else images_per_class,
         "bytes_per_class": bytes_per_class,
         "memories": memories,
+        "condensers": spelled_out,
         "seeds": seeds,
     }
     recording = begin("class-incremental", protocol, device=device)
     path = out / f"class_incremental_{Path(dataset).stem}.json"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with Progress(len(cells), "class-incremental", unit="cells") as progress:
-        for results in _run(settings, cells, workers or cores):
+        for results in each(partial(run_cell, settings), cells, workers or processes(device)):
             for result in results:
                 recording.add(**result)
             progress.advance(note=f"{results[0]['memory']} {budget_of(results[0])}")
             write(recording.finish(), path)  # what is done survives an interruption
     record = recording.finish()
-    print(table(record.results))
+    print(table(record.results, spelled_out))
     picture = draw(record.results, path.with_suffix(".png"), dataset)
     print(f"record: {path}" + (f"   picture: {picture}" if picture else "   no picture: matplotlib is not installed"))
     print(f"{record.seconds:.0f} s")
 
 
-def _check(settings: Settings, memories: Sequence[str], budgets: Sequence[int], seeds: int) -> None:
-    unknown = set(settings.strategies) - {"gdumb", "er"}
-    if unknown:
-        raise ValueError(f"strategies must be among gdumb and er, got {sorted(unknown)}")
-    if seeds < 1 or min(budgets) < 1:
-        raise ValueError(f"seeds and budgets must be at least 1, got {seeds} and {budgets}")
+def _check(settings: Settings, memories: Sequence[str], budgets: Sequence[int], seeds: int) -> dict[str, str]:
+    """Every memory with all its settings; whatever cannot run is refused before anything does."""
+    among("strategies", settings.strategies, tuple(STRATEGIES))
+    at_least(1, seeds=seeds, experiences=settings.experiences, batch_size=settings.batch_size, epochs=settings.epochs)
+    for budget in budgets:
+        at_least(1, budget=budget)
     data = settings.data()
     for name in memories:
-        memory_condenser(name, settings.net, data.augmentation)
+        memory_condenser(name, settings.net, data.augmentation, settings.codec)
     class_incremental_stream(data, settings.experiences, 0, per_class=1)
-
-
-def _run(settings: Settings, cells: list[Cell], workers: int) -> Iterator[list[dict[str, Any]]]:
-    if workers == 1:
-        for cell in cells:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="No loggers specified")
-                yield run_cell(settings, cell)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_quiet) as pool:
-        for done in as_completed([pool.submit(run_cell, settings, cell) for cell in cells]):
-            yield done.result()
-
-
-def _quiet() -> None:
-    """A worker process: one thread, no messages between those of progress."""
-    torch.set_num_threads(1)
-    logging.getLogger("ddreplay").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message="No loggers specified")
+    return {name: spelled(name) for name in memories}
 
 
 def run_cell(settings: Settings, cell: Cell) -> list[dict[str, Any]]:
@@ -217,17 +201,17 @@ def run_cell(settings: Settings, cell: Cell) -> list[dict[str, Any]]:
     stream = class_incremental_stream(
         data, settings.experiences, cell.seed, device=settings.device, per_class=settings.per_class
     )
-    shared = None
-    if cell.memory not in BOUNDS:
+    shared, chosen = None, [cell.memory]
+    if cell.has_budget:
         codec = settings.codec or ("avif" if cell.bytes_per_class else None)
         made = memory_condenser(cell.memory, settings.net, data.augmentation, codec, compile=settings.compile)
         shared = Shared(made)
-    names = (cell.memory,) if shared is None else settings.strategies
+        chosen = [name for name in settings.strategies if STRATEGIES[name].has_memory]
     results = []
-    for name in names:
+    for name in chosen:
         random = Random(1000 + cell.seed)
         with random.scope():
-            model = make_net(settings.net)(data.shape, data.classes)
+            model = as_factory(names.network(settings.net))(data.shape, data.classes)
             memory = None if shared is None else _buffer(shared, cell, data, settings.device)
             results.append(_train(name, model, memory, stream, settings, cell, shared, data.augmentation))
     return results
@@ -260,7 +244,16 @@ def _train(
 ) -> dict[str, Any]:
     from ddreplay.avalanche import AugmentPlugin
 
-    strategy = _strategy(name, model, memory, settings)
+    strategy = STRATEGIES[name].build(
+        model,
+        memory,
+        lr=settings.lr,
+        batch_size=settings.batch_size,
+        epochs=settings.epochs,
+        steps=settings.gdumb_steps,
+        batch_size_mem="balanced" if settings.balanced else None,
+        device=settings.device,
+    )
     if settings.augment:
         strategy.plugins.append(AugmentPlugin(Siamese(operations), seed=cell.seed))
     found, seconds = [], 0.0
@@ -282,28 +275,3 @@ def _train(
         "condense_seconds": 0.0 if shared is None else shared.seconds,
         "train_seconds": seconds - condensing,
     }
-
-
-def _FixedSteps(steps: int) -> Any:
-    """A plugin that makes as many epochs of every experience as give about so many gradient steps."""
-    from avalanche.core import SupervisedPlugin
-
-    class FixedSteps(SupervisedPlugin, supports_distributed=False):  # type: ignore[misc, call-arg]
-        def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
-            strategy.train_epochs = max(1, round(steps / len(strategy.dataloader)))
-
-    return FixedSteps()
-
-
-def _strategy(name: str, model: Any, memory: Any, settings: Settings) -> Any:
-    from strategies import experience_replay, finetuning, gdumb, joint
-
-    how: dict[str, Any] = {"lr": settings.lr, "batch_size": settings.batch_size, "device": settings.device}
-    if name == "gdumb":
-        strategy = gdumb(model, memory, epochs=1, **how)
-        strategy.plugins.append(_FixedSteps(settings.gdumb_steps))
-        return strategy
-    if name == "er":
-        replayed: Any = "balanced" if settings.balanced else None
-        return experience_replay(model, memory, epochs=settings.epochs, batch_size_mem=replayed, **how)
-    return (finetuning if name == "finetuning" else joint)(model, epochs=settings.epochs, **how)

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import time
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from benchmarks.memories import memory_condenser
+from benchmarks.checks import at_least
+from benchmarks.memories import memory_condenser, spelled
 from benchmarks.report.progress import Progress
 from benchmarks.report.records import begin, write
-from benchmarks.report.tables import format_bytes, format_summary, summary, text_table
-from ddreplay.cli import make_net
-from ddreplay.datasets import ImageData, load
-from ddreplay.evaluate import PROTOCOLS, evaluate
+from benchmarks.report.tables import format_bytes, format_summary, settings_note, summary, text_table
+from benchmarks.sets import condense_and_test, read, training
 
-__all__ = ["compare", "first_rows", "reduced", "table"]
+__all__ = ["compare", "table"]
 
 
 def compare(
@@ -46,7 +41,7 @@ def compare(
     Args:
         dataset: as in ddreplay condense.
         methods: of ddreplay condense, with options if any: "dm(steps=1000)"; options not given are those for small
-            machines (benchmarks/memories.py), then the papers'.
+            machines (benchmarks/memories.py), then the papers'. Table and record say them in full.
         images_per_class: stored images of every class.
         seeds: sets condensed by every method.
         networks: networks trained on each set.
@@ -62,77 +57,62 @@ def compare(
         name: of the record's file.
         out: folder for the record (JSON).
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"protocol must be one of {sorted(PROTOCOLS)}, got {protocol!r}")
-    data = load(dataset, root=root, download=download)
-    data = data.for_tuning() if validation else data
-    data = reduced(data, train_per_class, test_per_class)
-    pool, test = data.pool("train", device=device), data.pool("test", device=device)
-    chosen = PROTOCOLS[protocol].on(data.augmentation).scaled(PROTOCOLS[protocol].epochs if epochs is None else epochs)
-    condensers = {text: memory_condenser(text, net, data.augmentation, compile=compile) for text in methods}
+    at_least(1, seeds=seeds, networks=networks, images_per_class=min(images_per_class, default=0))
+    at_least(0, epochs=epochs)
+    data = read(
+        dataset,
+        root=root,
+        download=download,
+        validation=validation,
+        train_per_class=train_per_class,
+        test_per_class=test_per_class,
+        device=device,
+    )
+    chosen = training(protocol, data.images, epochs)
+    spelled_out = {text: spelled(text) for text in methods}
+    condensers = {text: memory_condenser(text, net, data.images.augmentation, compile=compile) for text in methods}
     settings = {
-        "dataset": data.name,
-        "normalization": data.normalization,
+        **data.described(),
         "methods": methods,
+        "condensers": spelled_out,
         "images_per_class": images_per_class,
         "net": net,
         "compile": compile,
         "evaluation": chosen.name,
         "networks": networks,
-        "train": f"{len(pool)} images",
-        "test": f"{len(test)} {'held-out training' if validation else 'test'} images",
         "scale": "reduced"
         if epochs or train_per_class or test_per_class or "width=" in net
         else "as the arguments say",
     }
-    recording = begin("compare", settings, device=pool.device)
+    recording = begin("compare", settings, device=data.pool.device)
     cells = list(itertools.product(range(seeds), images_per_class, methods))
     with Progress(len(cells), name, unit="sets") as progress:
         for seed, count, text in cells:
-            started = time.perf_counter()
-            condensed = condensers[text](pool, count, seed=seed)
-            seconds = time.perf_counter() - started
-            found = evaluate(
-                condensed, test, make_net(net), protocol=chosen, seeds=networks, seed=1000 + seed, compile=compile
-            )
-            recording.add(
-                method=text,
-                images_per_class=count,
-                seed=seed,
-                accuracies=list(found.accuracies),
-                accuracy=found.mean,
-                nbytes=condensed.nbytes,
-                stored_images=condensed.stored_images,
-                images=len(condensed),
-                condense_seconds=round(seconds, 2),
-                train_seconds=round(found.seconds, 2),
-            )
-            progress.advance(note=f"{text}, {count} per class: {found.mean:.1f} %")
+            how: dict[str, Any] = {"net": net, "protocol": chosen, "networks": networks, "compile": compile}
+            tested = condense_and_test(condensers[text], data, count, seed=seed, first_network=1000 + seed, **how)
+            recording.add(method=text, images_per_class=count, seed=seed, **tested.result())
+            progress.advance(note=f"{text}, {count} per class: {tested.accuracy:.1f} %")
             write(recording.finish(), out / f"{name}.json")
-    print(table(recording.results))
+    print(table(recording.results, spelled_out, chosen.name))
     print(f"record: {out / name}.json")
 
 
-def reduced(data: ImageData, train_per_class: int | None, test_per_class: int | None) -> ImageData:
-    """The first so many images of every class alone; ``None``: all."""
-    train, test = first_rows(data.train_labels, train_per_class), first_rows(data.test_labels, test_per_class)
-    return replace(
-        data,
-        train_images=data.train_images[train],
-        train_labels=data.train_labels[train],
-        test_images=data.test_images[test],
-        test_labels=data.test_labels[test],
-    )
+def table(results: list[dict[str, Any]], condensers: Mapping[str, str] | None = None, protocol: str = "") -> str:
+    """One row a budget and method: means over seeds with 95 % intervals, accuracies in percent.
 
-
-def first_rows(labels: Tensor, per_class: int | None) -> Tensor:
-    """Where the first ``per_class`` images of every class are."""
-    return torch.cat([(labels == c).nonzero()[:per_class, 0] for c in labels.unique()])
-
-
-def table(results: list[dict[str, Any]]) -> str:
-    """One row a budget and method: means over seeds with 95 % intervals, accuracies in percent."""
-    header = ["per class", "method", "accuracy %", "bytes", "trained on", "condense s", "train s"]
+    Args:
+        condensers: every method with all its settings, to be said below the table.
+        protocol: how networks were trained, for the heading of their accuracy.
+    """
+    header = [
+        "per class",
+        "method",
+        f"accuracy %{f', {protocol}' if protocol else ''}",
+        "bytes",
+        "trained on",
+        "condense s",
+        "train s",
+    ]
     rows = []
     for key in dict.fromkeys((r["images_per_class"], r["method"]) for r in results):
         group = [r for r in results if (r["images_per_class"], r["method"]) == key]
@@ -147,4 +127,5 @@ def table(results: list[dict[str, Any]]) -> str:
             ]
         )
     rows.sort(key=lambda row: row[0])
-    return f"{text_table(header, rows)}\nmean and 95 % interval over {len({r['seed'] for r in results})} seeds"
+    note = f"mean and 95 % interval over {len({r['seed'] for r in results})} seeds"
+    return "\n".join([text_table(header, rows), note, *settings_note(condensers or {})])

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmarks.analysis.figure import save_figure
+from benchmarks.report.figures import save_figure
 from ddreplay.backbones import ConvNet
 from ddreplay.data.pool import ClassPool
 from ddreplay.datasets import load

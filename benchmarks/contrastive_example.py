@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmarks.analysis.figure import save_figure
+from benchmarks.report.figures import COLORS, GRAY, save_figure
 from benchmarks.report.records import begin, write
 from ddreplay.randomness import Random
 
@@ -350,7 +350,7 @@ def _draw_gaussians(path: Path, grid: Grid, alphas: Sequence[float], betas: Sequ
     i = grid.problems.index(Problem(alpha, beta, 0))
     with save_figure(path, columns=2, width=4.5, height=4.0) as (plane, curves):
         active = draw_active(alpha, beta, 4000, Random(0))
-        for x, colour, sign, k in zip(active, ("tab:red", "tab:blue"), CLASS_SIGNS, range(2), strict=True):
+        for x, colour, sign, k in zip(active, COLORS[:2], CLASS_SIGNS, range(2), strict=True):
             plane.scatter(x[:400, 0].tolist(), x[:400, 1].tolist(), s=4, alpha=0.25, color=colour, linewidths=0)
             angle = torch.linspace(0, 2 * math.pi, 100)
             circle = (sign * alpha + angle.cos(), beta + angle.sin())
@@ -369,8 +369,8 @@ def _draw_gaussians(path: Path, grid: Grid, alphas: Sequence[float], betas: Sequ
         order = sorted(betas)
         for name, points, style in (("class-wise", grid.class_wise, "-"), ("collective", grid.collective, "--")):
             values = [float(grid.ratios(points, alpha, b).mean()) for b in order]
-            curves.plot(order, values, style, marker="o", label=f"{name}, found")
-        curves.plot(order, [alpha / (alpha + b) for b in order], ":", color="gray", label="bound of Eq. 7")
+            curves.plot(order, values, style, marker="o", color=COLORS[2 + (style == "--")], label=f"{name}, found")
+        curves.plot(order, [alpha / (alpha + b) for b in order], ":", color=GRAY, label="bound of Eq. 7")
         curves.set_xlabel("beta")
         curves.set_ylabel("R(S)")
         curves.set_ylim(0, 1.05)

@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from benchmarks.checks import among, at_least
 from benchmarks.report.progress import Progress
-from benchmarks.report.records import Recording, begin, read, write
+from benchmarks.report.records import resume, write
 from benchmarks.report.tables import Summary, format_bytes, format_summary, paired, summary, text_table
-from ddreplay import methods as papers
-from ddreplay.cli import make_net
+from ddreplay import names
 from ddreplay.condense.condenser import Condenser
 from ddreplay.data.pool import ClassPool
 from ddreplay.datasets import ImageData, load
 from ddreplay.evaluate import PROTOCOLS, Protocol, evaluate
-from ddreplay.methods.selections import random
-from ddreplay.parameterize import Pixels
 
 __all__ = ["PAPER", "fine_grained"]
 
+METHODS = ("random", "dc", "dsa", "dcc", "dsac", "dcc-cold", "dsac-cold")
 AUGMENTED = ("dsa", "dsac")
 CONTRASTS = (("dcc", "dc"), ("dsac", "dsa"))
 
@@ -113,7 +113,7 @@ def fine_grained(
         lr_net: learning rate of the networks while condensing.
         batch_real: real images of every class and step.
         seeds: sets for every method and group.
-        first_seed: of them.
+        first_seed: the seed of the first set of a method and group.
         nets: networks that evaluate a set.
         epochs: of evaluation; dsa and dsac with augmentation, the others without, as in the paper.
         batch_size: of evaluation.
@@ -124,18 +124,20 @@ def fine_grained(
     """
     given = dict(locals())
     settings = Settings(**{name: given[name] for name in Settings.__dataclass_fields__})
-    unknown = set(methods) - {"random", "dc", "dsa", "dcc", "dsac", "dcc-cold", "dsac-cold"}
-    if unknown:
-        raise ValueError(
-            f"methods must be among random, dc, dsa, dcc, dsac, dcc-cold and dsac-cold, got {sorted(unknown)}"
-        )
+    among("methods", methods, METHODS)
+    at_least(
+        1, seeds=seeds, nets=nets, images_per_class=images_per_class, group_size=group_size, rounds=rounds, steps=steps
+    )
+    data = settings.data()
+    for group in groups:
+        classes_of(settings, data, group)
     kind = "validation" if validation else "test"
     path = out / f"fine_grained_{Path(dataset).stem}_{images_per_class}_{kind}.json"
-    recording = _resume(path, settings)
+    protocol = {**asdict(settings), "dataset": Path(dataset).name, "scale": "reduced"}
+    recording = resume(path, "fine-grained", protocol, device="cuda" if device == "cuda" else "cpu")
     cells = [(s, g, m) for s in range(first_seed, first_seed + seeds) for g in groups for m in methods]
     done = {(r["seed"], r["group"], r["method"]) for r in recording.results}
     left = [cell for cell in cells if cell not in done]
-    data = settings.data()
     if left:
         with Progress(len(left), "fine-grained", unit="sets") as progress:
             for seed, group, method in left:
@@ -146,36 +148,23 @@ def fine_grained(
     print(f"record: {path}")
 
 
-def _resume(path: Path, settings: Settings) -> Recording:
-    protocol = {**asdict(settings), "dataset": Path(settings.dataset).name, "scale": "reduced"}
-    recording = begin("fine-grained", protocol, device="cuda" if settings.device == "cuda" else "cpu")
-    if path.exists():
-        old = read(path)
-        if old.protocol != recording.protocol:
-            raise ValueError(f"{path} holds other settings; give another --out, or remove it")
-        recording.results += old.results
-    return recording
-
-
 def condenser(settings: Settings, method: str) -> Condenser:
     """The method at this scale."""
     if method == "random":
-        return random()
+        return names.condenser(method)
     name, _, cold = method.partition("-")
-    how: dict[str, Any] = {"scope": "set"} if cold else {}
-    collective = name in ("dcc", "dsac")
-    made: Condenser = getattr(papers, name)(
-        make_net(settings.net),
-        rounds=settings.rounds,
-        loops=(settings.steps, settings.inner_epochs),
-        lr=settings.lr_set if collective else settings.lr_class,
-        lr_net=settings.lr_net,
-        batch_real=settings.batch_real,
-        parameterize=Pixels(),
-        compile=settings.compile,
-        **how,
-    )
-    return made
+    lr = settings.lr_set if name in ("dcc", "dsac") else settings.lr_class
+    options = [
+        f"rounds={settings.rounds}",
+        f"loops=({settings.steps}, {settings.inner_epochs})",
+        f"lr={lr}",
+        f"lr_net={settings.lr_net}",
+        f"batch_real={settings.batch_real}",
+        "parameterize=pixels",
+        f"compile={settings.compile}",
+        *(["scope=set"] if cold else []),
+    ]
+    return names.condenser(name, net=settings.net, options=options)
 
 
 def run(settings: Settings, data: ImageData, group: int, method: str, seed: int) -> dict[str, Any]:
@@ -184,7 +173,7 @@ def run(settings: Settings, data: ImageData, group: int, method: str, seed: int)
     started = time.perf_counter()
     condensed = condenser(settings, method)(train, settings.images_per_class, seed=seed)
     seconds = time.perf_counter() - started
-    net = make_net(settings.net)
+    net = names.network(settings.net)
     how: dict[str, Any] = {"seeds": settings.nets, "seed": seed, "compile": settings.compile}
     found = evaluate(condensed, test, net, protocol=settings.protocol(method), **how)
     result = {
@@ -200,32 +189,45 @@ def run(settings: Settings, data: ImageData, group: int, method: str, seed: int)
     }
     if method == "random":  # what augmented training alone gives
         augmented = evaluate(condensed, test, net, protocol=settings.protocol("dsa"), **how)
-        result["augmented"] = list(augmented.accuracies)
+        result |= {"augmented": list(augmented.accuracies), "augmented_protocol": augmented.protocol.name}
     return result
 
 
 def pools(settings: Settings, data: ImageData, group: int) -> tuple[ClassPool, ClassPool]:
     """Training and test images of one group, normalised with the mean and deviation of the training images."""
-    classes = torch.arange(group * settings.group_size, (group + 1) * settings.group_size)
-    if int(classes[-1]) >= data.classes:
-        raise ValueError(f"group {group} of {settings.group_size} classes is not there: the data have {data.classes}")
+    classes = classes_of(settings, data, group)
     rows, test_rows = torch.isin(data.train_labels, classes), torch.isin(data.test_labels, classes)
     train = ClassPool(data.train_images[rows], data.train_labels[rows], device=settings.device)
     normal: dict[str, Any] = {"mean": train.mean, "std": train.std, "device": settings.device}
     return train, ClassPool(data.test_images[test_rows], data.test_labels[test_rows], **normal)
 
 
+def classes_of(settings: Settings, data: ImageData, group: int) -> Tensor:
+    """The classes of one group.
+
+    Raises:
+        ValueError: when the data have too few.
+    """
+    classes = torch.arange(group * settings.group_size, (group + 1) * settings.group_size)
+    if group < 0 or int(classes[-1]) >= data.classes:
+        raise ValueError(
+            f"group {group} of {settings.group_size} classes is not there: {data.name} has {data.classes} classes; "
+            "give other groups or a smaller group_size"
+        )
+    return classes
+
+
 def table(results: Sequence[dict[str, Any]], paper: dict[str, float] | None = None) -> str:
     """A row a method, a column a group: mean and 95 % interval over all networks of all sets, in percent."""
     groups = sorted({r["group"] for r in results})
-    order = ["random", "dc", "dsa", "dcc", "dsac", "dcc-cold", "dsac-cold"]
     rows: list[list[Any]] = []
-    for method in [m for m in order if any(r["method"] == m for r in results)]:
+    for method in [m for m in METHODS if any(r["method"] == m for r in results)]:
         own = [r for r in results if r["method"] == method]
-        rows.append(_row(method, own, groups, "accuracies", paper))
+        rows.append(_row(method, own[0].get("protocol", "-"), own, groups, "accuracies", paper))
         if all("augmented" in r for r in own):
-            rows.append(_row(f"{method}, trained with DSA", own, groups, "augmented", None))
-    header = ["method", *(f"group {g}" for g in groups), "all", *(["paper"] if paper else []), "condense s", "bytes"]
+            rows.append(_row(method, own[0].get("augmented_protocol", "with DSA"), own, groups, "augmented", None))
+    header = ["method", "networks trained by", *(f"group {g}" for g in groups), "all", *(["paper"] if paper else [])]
+    header += ["condense s", "bytes"]
     lines = [text_table(header, rows)]
     for ours, theirs in CONTRASTS:
         found = _difference(results, ours, theirs)
@@ -237,15 +239,21 @@ def table(results: Sequence[dict[str, Any]], paper: dict[str, float] | None = No
 
 
 def _row(
-    name: str, own: Sequence[dict[str, Any]], groups: Sequence[int], key: str, paper: dict[str, float] | None
+    name: str,
+    protocol: str,
+    own: Sequence[dict[str, Any]],
+    groups: Sequence[int],
+    key: str,
+    paper: dict[str, float] | None,
 ) -> list[Any]:
     by_group = [[a for r in own if r["group"] == g for a in r[key]] for g in groups]
     cells = [format_summary(summary(values), scale=1) if values else "-" for values in by_group]
     everything = summary([a for values in by_group for a in values])
     seconds = summary([r["condense_seconds"] for r in own]).mean
-    beside = [paper.get(name, "-")] if paper else []
+    beside = [paper.get(name, "-") if key == "accuracies" else "-"] if paper else []
     return [
         name,
+        protocol,
         *cells,
         format_summary(everything, scale=1),
         *beside,

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from benchmarks.memories import compiled
+from benchmarks.checks import at_least
+from benchmarks.memories import condenser
 from benchmarks.report.progress import Progress
 from benchmarks.report.records import begin, write
-from benchmarks.report.tables import format_bytes, format_number, format_summary, summary, text_table
-from ddreplay import CondensedMemory, Condenser
-from ddreplay.cli import METHODS, make_net, options_of
+from benchmarks.report.tables import format_bytes, format_number, format_summary, settings_note, summary, text_table
+from benchmarks.workers import each, processes
+from ddreplay import CondensedMemory, Condenser, names
+from ddreplay.backbones import as_factory
 from ddreplay.datasets import ImageData, load
 from ddreplay.evaluate import PROTOCOLS, Protocol, accuracy, train
 from ddreplay.randomness import Random
@@ -43,8 +43,8 @@ PAPER: dict[tuple[int, str], float] = {
 class Scale:
     """Everything that a scale decides.
 
-    options: of every memory, as in ``ddreplay condense --option``. classes_per_step: ``None``: all classes over the steps.
-    batch_size: of the training on the memory. networks: trained after every step of every seed.
+    memories: those that need more than a method's name, as `ddreplay.names` reads them. classes_per_step: ``None``: all classes
+    over the steps. batch_size: of the training on the memory. networks: trained after every step of every seed.
     """
 
     net: str
@@ -54,17 +54,12 @@ class Scale:
     batch_size: int
     seeds: int
     networks: int
-    options: dict[str, tuple[str, ...]]
+    memories: dict[str, str]
 
 
-_IDM = ("weight=0.1", "networks=model_queue(train_steps=50)")  # released command for CIFAR-100 at 10 images per class
-_SMALL_IDM = (
-    "steps=80",
-    "lr=0.8",
-    "weight=0.025",
-    "batch_real=64",
-    "networks=model_queue(batch_size=64, train_steps=2, size=20, push_interval=5, meter_interval=50)",
-)
+_IDM = "weight=0.1, networks=model_queue(train_steps=50)"  # released command for CIFAR-100 at 10 images per class
+_QUEUE = "train_steps=2, batch_size=64, size=20, push_interval=5, meter_interval=50"
+_SMALL_IDM = f"steps=80, lr=0.8, weight=0.025, batch_real=64, networks=model_queue({_QUEUE})"
 
 SCALES = {
     "full": Scale(
@@ -75,7 +70,11 @@ SCALES = {
         batch_size=256,
         seeds=5,
         networks=3,
-        options={"idm": (*_IDM, "parameterize=pixels"), "idm, tiles": (*_IDM, "parameterize=partitioned(2)")},
+        memories={
+            "idm": f"idm({_IDM}, parameterize=pixels)",
+            "idm, tiles": f"idm({_IDM}, parameterize=partitioned(2))",
+            "dm, tiles": "dm(parameterize=partitioned(2))",
+        },
     ),
     "small": Scale(
         net="convnet(width=32)",
@@ -85,14 +84,14 @@ SCALES = {
         batch_size=32,
         seeds=2,
         networks=1,
-        options={
-            "herding": ("epochs=3",),
-            "dsa": ("rounds=40", "loops=(1, 1)", "batch_real=32"),
-            "dm": ("networks=banked(size=12)", "steps=200", "lr=4.0"),
-            "ddm": ("networks=banked(size=12)", "steps=200", "lr=4.0", "gram=2500.0"),
-            "idm": (*_SMALL_IDM, "parameterize=pixels"),
-            "idm, tiles": (*_SMALL_IDM, "parameterize=partitioned(2)"),
-            "dm, tiles": ("networks=banked(size=12)", "steps=200", "lr=4.0", "parameterize=partitioned(2)"),
+        memories={
+            "herding": "herding(epochs=3)",
+            "dsa": "dsa(rounds=40, loops=(1, 1), batch_real=32)",
+            "dm": "dm(networks=banked(size=12), steps=200, lr=4.0)",
+            "ddm": "ddm(networks=banked(size=12), steps=200, lr=4.0, gram=2500.0)",
+            "idm": f"idm({_SMALL_IDM}, parameterize=pixels)",
+            "idm, tiles": f"idm({_SMALL_IDM}, parameterize=partitioned(2))",
+            "dm, tiles": "dm(networks=banked(size=12), steps=200, lr=4.0, parameterize=partitioned(2))",
         },
     ),
 }
@@ -161,8 +160,8 @@ def gdumb(
         dataset: digits, cifar100, another name, an .npz file in MedMNIST's layout, or a folder of class folders.
         steps: of the stream; DM: 5 and 10.
         scale: full: the papers' settings; small: minutes on two cores.
-        memories: any of random, herding, dsa, dm, idm, "idm, tiles", "dm, tiles", ddm, or another method of ddreplay condense,
-            each with " x4" behind it for four times the images.
+        memories: any of random, herding, dsa, dm, idm, "idm, tiles", "dm, tiles", ddm, or another method of ddreplay condense with
+            options if any, each with " x4" behind it for four times the images.
         images_per_class: stored images; by default the scale's.
         classes_per_step: by default the scale's, or all classes over the steps where there are not enough.
         epochs: of training on the memory after each step; by default the scale's.
@@ -185,11 +184,13 @@ def gdumb(
         "net": net,
     }
     settings = replace(SCALES[scale], **{k: v for k, v in given.items() if v is not None})
+    at_least(1, seeds=settings.seeds, networks=settings.networks, images_per_class=settings.images_per_class)
+    at_least(0, epochs=settings.epochs)
     stream = Stream(dataset, None if root is None else str(root), download, steps, settings, device, compile)
     data = stream.data()
     class_order(data.classes, steps, settings.classes_per_step, 0)
     for memory in memories:
-        condenser(memory, stream, data)
+        make_condenser(memory, stream, data)
     cells = [Cell(memory, seed) for seed in range(settings.seeds) for memory in memories]
     protocol = {
         "dataset": data.name,
@@ -197,20 +198,22 @@ def gdumb(
         "steps": steps,
         "scale": scale,
         "evaluation": stream.protocol(data).name,
-        "memories": memories,
         "compile": compile,
         **asdict(settings),
+        "memories": memories,
+        "condensers": {memory: spelled_out(memory, settings)[0] for memory in memories},
     }
     recording = begin("gdumb", protocol, device="cpu" if device == "auto" and not torch.cuda.is_available() else device)
     path = out / f"gdumb_{Path(dataset).stem}_{steps}_{scale}.json"
     with Progress(len(cells), "gdumb", unit="streams") as progress:
-        for result in _run(stream, cells, workers):
+        for result in each(partial(run_cell, stream), cells, workers or processes(device)):
             recording.add(**result)
             write(recording.finish(), path)
             progress.advance(note=f"{result['memory']}: {result['accuracy'][-1]:.1f} %")
     record = recording.finish()
     write(record, path)
-    print(table(record.results, steps, paper=data.classes == 100))
+    print(table(record.results, steps, paper=data.classes == 100, protocol=stream.protocol(data).name))
+    print("\n".join(settings_note(protocol["condensers"])))
     print(f"record: {path}\n{record.seconds:.0f} s")
 
 
@@ -230,38 +233,31 @@ def class_order(classes: int, steps: int, classes_per_step: int | None, seed: in
     return [order[k * per_step : (k + 1) * per_step] for k in range(steps)]
 
 
-def condenser(memory: str, stream: Stream, data: ImageData) -> tuple[Condenser, int]:
-    """A memory's condenser, and how many times the budget it may hold."""
-    name, _, times = memory.partition(" x")
-    method, _, _ = name.partition(",")
-    options = list(stream.scale.options.get(name, ()))
-    if method not in METHODS:
-        raise ValueError(f"memories must be methods of ddreplay condense ({', '.join(METHODS)}), got {memory!r}")
-    if "strategy" in options_of(method):
-        options.append(f"strategy={data.augmentation}")
-    return compiled(method, stream.scale.net, tuple(options), compile=stream.compile), int(times or 1)
+def spelled_out(memory: str, scale: Scale) -> tuple[str, int]:
+    """A memory with its settings at this scale, and how many times the budget it may hold.
+
+    >>> spelled_out("random x4", SCALES["small"])
+    ('random', 4)
+    """
+    name, times = (memory[:-3], memory[-1]) if memory[-3:-1] == " x" and memory[-1].isdigit() else (memory, "1")
+    return scale.memories.get(name, name), int(times)
 
 
-def _run(stream: Stream, cells: Sequence[Cell], workers: int) -> Iterator[dict[str, Any]]:
-    on_gpu = stream.device == "cuda" or (stream.device == "auto" and torch.cuda.is_available())
-    workers = workers or (1 if on_gpu else len(os.sched_getaffinity(0)))
-    if workers == 1:
-        yield from (run_cell(stream, cell) for cell in cells)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
-        for done in as_completed([pool.submit(run_cell, stream, cell) for cell in cells]):
-            yield done.result()
+def make_condenser(memory: str, stream: Stream, data: ImageData) -> tuple[Condenser, int]:
+    """A memory's condenser, and how many times the budget it may hold.
 
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+    Raises:
+        ValueError: for a memory that is neither in the scale's table nor a method.
+    """
+    text, times = spelled_out(memory, stream.scale)
+    return condenser(text, stream.scale.net, data.augmentation, compile=stream.compile), times
 
 
 def run_cell(stream: Stream, cell: Cell) -> dict[str, Any]:
     """One memory over one stream: accuracy, bytes and seconds after every step."""
     data, scale = stream.data(), stream.scale
     pool, test = data.pool("train", device=stream.device), data.pool("test", device=stream.device)
-    make, times = condenser(cell.memory, stream, data)
+    make, times = make_condenser(cell.memory, stream, data)
     memory = CondensedMemory(make, images_per_class=times * scale.images_per_class, seed=cell.seed)
     random = Random(cell.seed, pool.device)
     seen: list[int] = []
@@ -274,7 +270,7 @@ def run_cell(stream: Stream, cell: Cell) -> dict[str, Any]:
         accuracies = []
         for _ in range(scale.networks):
             with random.scope():
-                network = make_net(scale.net)(data.shape, data.classes).to(pool.device)
+                network = as_factory(names.network(scale.net))(data.shape, data.classes).to(pool.device)
             train(network, batch.x, batch.y, stream.protocol(data), random, compile=stream.compile)
             accuracies.append(accuracy(network, test.select(seen), columns=seen, compile=stream.compile))
         found["train_seconds"].append(round(time.perf_counter() - started, 2))
@@ -285,10 +281,12 @@ def run_cell(stream: Stream, cell: Cell) -> dict[str, Any]:
     return {**asdict(cell), **found, "condense_seconds": [round(s, 2) for s in memory.seconds]}
 
 
-def table(results: Sequence[dict[str, Any]], steps: int, *, paper: bool) -> str:
+def table(results: Sequence[dict[str, Any]], steps: int, *, paper: bool, protocol: str = "dm2023") -> str:
     """One row a memory: accuracy after every step, means over seeds with the last one's 95 % interval, in percent.
 
-    paper: put the papers' numbers on CIFAR-100 beside.
+    Args:
+        paper: put the papers' numbers on CIFAR-100 beside.
+        protocol: how networks were trained, to be said below the table.
     """
     header = [
         "memory",
@@ -316,8 +314,13 @@ def table(results: Sequence[dict[str, Any]], steps: int, *, paper: bool) -> str:
             ]
         )
     seeds = len({r["seed"] for r in results})
-    lines = [f"mean and 95 % interval over {seeds} class orders; images: trained on; seconds: all steps"]
+    lines = [
+        f"accuracy in percent of networks trained by {protocol}; mean and 95 % interval over {seeds} class orders; "
+        "images: trained on; seconds: all steps"
+    ]
     if paper:
         header.append("paper")
-        lines.append("paper: last step on all of CIFAR-100, 20 images per class, ConvNet of width 128, 1,000 epochs")
+        lines.append(
+            "paper: last step on all of CIFAR-100, 20 images per class, ConvNet of width 128, dm2023 with its 1,000 epochs"
+        )
     return "\n".join([text_table(header, rows), *lines])

@@ -1,15 +1,15 @@
-"""The memories that benchmarks compare, by name: any condenser of the command line, with settings for small machines."""
+"""The memories that benchmarks compare: any condenser that people type, with settings for small machines where it leaves some open."""
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ddreplay import ClassPool, CondensedSet, Condenser, Distiller
-from ddreplay.cli import build, make_codec, make_net, options_of
-from ddreplay.methods.selections import stored_by
+from ddreplay import Budget, ClassPool, CondensedSet, Condenser, Distiller, names
 
-__all__ = ["SMALL", "Shared", "memory_condenser"]
+__all__ = ["SMALL", "Shared", "condenser", "memory_condenser", "spelled"]
 
 _TRAJECTORIES = (
     "iterations=100",
@@ -71,83 +71,88 @@ SMALL: dict[str, tuple[str, ...]] = {
 fewer than 8 x 8 pixels are not made: smaller images are stored whole."""
 
 
+def spelled(text: str, settings: Mapping[str, Sequence[str]] = SMALL) -> str:
+    """A memory with the settings that it leaves open: what is run, and what its record says.
+
+    Args:
+        text: as `ddreplay.names.condenser` reads it; ``ring`` is another name of ``random``.
+        settings: those of every method, as NAME=VALUE.
+
+    >>> spelled("dm(steps=1000)")
+    'dm(steps=1000, networks=banked(size=40))'
+    >>> spelled("ring")
+    'random'
+    """
+    name, bracket, _ = text.partition("(")
+    method = {"ring": "random"}.get(name, name)
+    left_open = settings.get(method, ())
+    try:
+        call = ast.parse(text if bracket else f"{name}()", mode="eval").body
+    except SyntaxError:
+        return text  # what is wrong with it is said by the names that read it
+    if not isinstance(call, ast.Call):
+        return text
+    given = {keyword.arg for keyword in call.keywords}
+    arguments = [ast.unparse(argument) for argument in [*call.args, *call.keywords]]
+    arguments += [option for option in left_open if option.partition("=")[0] not in given]
+    return f"{method}({', '.join(arguments)})" if arguments else method
+
+
 def memory_condenser(
-    name: str,
+    text: str,
     net: str,
-    strategy: str,
+    augment: str,
     codec: str | None = None,
     *,
     compile: bool = False,
 ) -> Condenser:
-    """A condenser by name, with the DSA operations that suit the data; options follow in parentheses: ``dm(steps=1000)``.
+    """A condenser by name, with `SMALL` settings where it leaves any open: ``dm(steps=1000)``.
 
     ``default``: what `CondensedBuffer` condenses with for a budget in bytes.
 
-    compile: run networks through ``torch.compile`` where the method can.
-
+    Args:
+        augment: the DSA operations that suit the data.
+        compile: run networks through ``torch.compile`` where the method can.
     Raises:
         ValueError: when the name or an option is unknown.
     """
-    if name == "default":
+    if text == "default":
         from ddreplay.avalanche import default_condenser  # needs Avalanche, which not every benchmark does
 
-        made = default_condenser(
-            True, make_net(net), codec=None if codec is None else make_codec(codec), strategy=strategy
-        )
+        stored = None if codec is None else names.codec(codec)
+        made = default_condenser(True, names.network(net), codec=stored, strategy=augment)
         return replace(made, compile=compile)
-    method, _, arguments = name.partition("(")
-    method = "random" if method == "ring" else method
-    options = list(SMALL.get(method, ()))
-    given = [part.strip() for part in _split(arguments.removesuffix(")"))]
-    kept = {option.partition("=")[0]: option for option in [*options, *given] if option}
-    if "strategy" in options_of(method):
-        kept.setdefault("strategy", f"strategy={strategy}")
-    condenser = compiled(method, net, tuple(kept.values()), compile=compile)
-    return condenser if codec is None else stored_by(condenser, make_codec(codec))
+    options = [] if codec is None else [f"codec={codec}"]
+    return condenser(spelled(text), net, augment, options, compile=compile)
 
 
-def compiled(method: str, net: str, options: tuple[str, ...], *, compile: bool) -> Condenser:
-    """A condenser of the command line, whose networks run through ``torch.compile`` if that is wanted and it has any."""
-    if compile and "compile" in options_of(method):
-        options = (*options, "compile=True")
-    made: Condenser = build(method, net, options)
+def condenser(text: str, net: str, augment: str, options: Sequence[str] = (), *, compile: bool = False) -> Condenser:
+    """What `ddreplay.names` reads, with its networks run through ``torch.compile`` if that is wanted and it has any."""
+    options = [*options, *(["compile=True"] if compile and _has(text.partition("(")[0], "compile") else [])]
+    made = names.condenser(text, net=net, options=options, augment=augment)
     return replace(made, compile=True) if compile and isinstance(made, Distiller) else made
 
 
-def _split(arguments: str) -> list[str]:
-    """At commas outside of brackets."""
-    parts, depth = [""], 0
-    for letter in arguments:
-        depth += (letter in "([{") - (letter in ")]}")
-        if letter == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return parts
+def _has(method: str, option: str) -> bool:
+    known = {**names.KINDS["method"], **names.KINDS["selection"]}
+    return method in known and option in names.options(method)
 
 
 class Shared:
     """A condenser that condenses the same classes with the same seed and budget once; strategies that differ only in training
-    then see the same memory."""
+    then see the same memory.
+
+    seconds: what all of it took.
+    """
 
     def __init__(self, condenser: Condenser) -> None:
         self.condenser = condenser
         self.made: dict[Any, CondensedSet] = {}
         self.seconds = 0.0
 
-    def __call__(
-        self,
-        pool: ClassPool,
-        images_per_class: int | None = None,
-        *,
-        bytes_per_class: int | float | None = None,
-        max_bytes: int | None = None,
-        seed: int = 0,
-    ) -> CondensedSet:
-        key = (tuple(pool.class_ids.tolist()), pool.counts, images_per_class, bytes_per_class, max_bytes, seed)
+    def __call__(self, pool: ClassPool, budget: Budget | int, *, seed: int = 0) -> CondensedSet:
+        key = (tuple(pool.class_ids.tolist()), pool.counts, budget, seed)
         if key not in self.made:
-            self.made[key] = self.condenser(
-                pool, images_per_class, bytes_per_class=bytes_per_class, max_bytes=max_bytes, seed=seed
-            )
+            self.made[key] = self.condenser(pool, budget, seed=seed)
             self.seconds += float(self.made[key].provenance["seconds"])
         return self.made[key]

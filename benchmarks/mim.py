@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 import itertools
-import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.compare import reduced
-from benchmarks.memories import memory_condenser
+from benchmarks.checks import at_least
+from benchmarks.memories import condenser, spelled
 from benchmarks.report.progress import Progress
 from benchmarks.report.records import begin, write
-from benchmarks.report.tables import format_number, format_summary, paired, summary, text_table
-from ddreplay import Condenser, Distiller
-from ddreplay.cli import make_net
-from ddreplay.datasets import load
-from ddreplay.evaluate import PROTOCOLS, evaluate
-from ddreplay.objectives import MutualInformation
+from benchmarks.report.tables import format_number, format_summary, paired, settings_note, summary, text_table
+from benchmarks.sets import condense_and_test, read, training
+from ddreplay import Distiller, names
 
 __all__ = ["PAPER", "SWEEPS", "mim4dd", "table", "variants"]
 
@@ -95,68 +91,86 @@ def mim4dd(
         name: of the record's file.
         out: folder for the record (JSON); experts of mtt are kept in its folder experts.
     """
-    data = load(dataset, root=root, download=download)
-    data = reduced(data.for_tuning() if validation else data, train_per_class, test_per_class)
-    pool, test = data.pool("train", device=device), data.pool("test", device=device)
-    chosen = PROTOCOLS[protocol].on(data.augmentation).scaled(PROTOCOLS[protocol].epochs if epochs is None else epochs)
-    added = variants(weight, _options(term), sweep, values)
-    bases = {text: _base(text, net, data.augmentation, out / "experts", compile) for text in methods}
+    at_least(1, seeds=seeds, networks=networks, images_per_class=min(images_per_class, default=0))
+    at_least(0, epochs=epochs)
+    data = read(
+        dataset,
+        root=root,
+        download=download,
+        validation=validation,
+        train_per_class=train_per_class,
+        test_per_class=test_per_class,
+        device=device,
+    )
+    chosen = training(protocol, data.images, epochs)
+    added = variants(weight, term, sweep, values)
+    spelled_out = {text: _with_experts(spelled(text), out / "experts") for text in methods}
+    bases = {text: _base(full, net, data.images.augmentation, compile) for text, full in spelled_out.items()}
     settings = {
-        "dataset": data.name,
-        "normalization": data.normalization,
+        **data.described(),
         "methods": methods,
-        "variants": {label: None if extra is None else str(extra) for label, extra in added.items()},
+        "condensers": spelled_out,
+        "variants": {label: None if extra is None else f"{extra[1]} at {extra[0]:g}" for label, extra in added.items()},
         "net": net,
         "compile": compile,
         "evaluation": chosen.name,
         "networks": networks,
-        "train": f"{len(pool)} images",
-        "test": f"{len(test)} {'held-out training' if validation else 'test'} images",
         "scale": "reduced: fewer updates and narrower networks than the papers'",
     }
-    recording = begin("mim4dd", settings, device=pool.device)
+    recording = begin("mim4dd", settings, device=data.pool.device)
     cells = list(itertools.product(range(seeds), images_per_class, methods, added.items()))
     with Progress(len(cells), name, unit="sets") as progress:
         for seed, count, text, (label, extra) in cells:
-            started = time.perf_counter()
-            condenser = bases[text] if extra is None else bases[text].plus(MutualInformation(**extra[1]), extra[0])
-            condensed = condenser(pool, count, seed=seed)
-            seconds = time.perf_counter() - started
-            found = evaluate(
-                condensed, test, make_net(net), protocol=chosen, seeds=networks, seed=1000 + seed, compile=compile
-            )
-            recording.add(
-                method=text,
-                variant=label,
-                images_per_class=count,
-                seed=seed,
-                accuracies=list(found.accuracies),
-                accuracy=found.mean,
-                nbytes=condensed.nbytes,
-                condense_seconds=round(seconds, 2),
-            )
-            progress.advance(note=f"{text}, {label}: {found.mean:.1f} %")
+            method = bases[text] if extra is None else bases[text].plus(names.parse(extra[1], "term"), extra[0])
+            how: dict[str, Any] = {"net": net, "protocol": chosen, "networks": networks, "compile": compile}
+            tested = condense_and_test(method, data, count, seed=seed, first_network=1000 + seed, **how)
+            recording.add(method=text, variant=label, images_per_class=count, seed=seed, **tested.result())
+            progress.advance(note=f"{text}, {label}: {tested.accuracy:.1f} %")
             write(recording.finish(), out / f"{name}.json")
-    print(table(recording.results, data.name))
+    print(table(recording.results, data.images.name, spelled_out, chosen.name))
     print(f"record: {out / name}.json")
 
 
 def variants(
-    weight: float, term: dict[str, Any], sweep: Sweep | None, values: tuple[float, ...]
-) -> dict[str, tuple[float, dict[str, Any]] | None]:
-    """What is compared, by its label: nothing added, or a weight and the term's hyper-parameters."""
+    weight: float, term: Sequence[str], sweep: Sweep | None, values: Sequence[float]
+) -> dict[str, tuple[float, str] | None]:
+    """What is compared, by its label: nothing added, or a weight and the term as it is written.
+
+    >>> variants(0.8, ("beta=2.0",), "depth", (0, 1))
+    {'alone': None, 'depth=0': (0.8, 'mutual_information(beta=2.0, depth=0)'), 'depth=1': (0.8, 'mutual_information(beta=2.0, depth=1)')}
+    """
     if sweep is None:
-        return {"alone": None, "+ MIM4DD": (weight, term)}
-    found: dict[str, tuple[float, dict[str, Any]] | None] = {"alone": None}
+        return {"alone": None, "+ MIM4DD": (weight, _term(term))}
+    found: dict[str, tuple[float, str] | None] = {"alone": None}
     for value in values or SWEEPS[sweep]:
-        exact = int(value) if sweep == "depth" else value
-        found[f"{sweep}={exact:g}"] = (value, term) if sweep == "weight" else (weight, {**term, sweep: exact})
+        label = f"{sweep}={int(value) if sweep == 'depth' else value!r}"
+        found[f"{sweep}={value:g}"] = (value, _term(term)) if sweep == "weight" else (weight, _term([*term, label]))
     return found
 
 
-def table(results: list[dict[str, Any]], dataset: str = "") -> str:
-    """A row for every method and variant: accuracy in percent, and the gain over the method alone on the same seeds."""
-    header = ["per class", "method", "variant", "accuracy %", "gain", "paper", "condense s"]
+def _term(options: Sequence[str]) -> str:
+    kept = {option.partition("=")[0]: option for option in options}
+    return f"mutual_information({', '.join(kept.values())})"
+
+
+def table(
+    results: list[dict[str, Any]], dataset: str = "", condensers: Mapping[str, str] | None = None, protocol: str = ""
+) -> str:
+    """A row for every method and variant: accuracy in percent, and the gain over the method alone on the same seeds.
+
+    Args:
+        condensers: every method with all its settings, to be said below the table.
+        protocol: how networks were trained, for the heading of their accuracy.
+    """
+    header = [
+        "per class",
+        "method",
+        "variant",
+        f"accuracy %{f', {protocol}' if protocol else ''}",
+        "gain",
+        "paper",
+        "condense s",
+    ]
     rows: list[list[Any]] = []
     for count, method, label in dict.fromkeys((r["images_per_class"], r["method"], r["variant"]) for r in results):
 
@@ -184,19 +198,18 @@ def table(results: list[dict[str, Any]], dataset: str = "") -> str:
             ]
         )
     rows.sort(key=lambda row: row[0])
-    return f"{text_table(header, rows)}\nmean and 95 % interval over {len({r['seed'] for r in results})} seeds"
+    note = f"mean and 95 % interval over {len({r['seed'] for r in results})} seeds"
+    return "\n".join([text_table(header, rows), note, *settings_note(condensers or {})])
 
 
-def _base(text: str, net: str, strategy: str, experts: Path, compile: bool) -> Distiller:
-    name, _, arguments = text.partition("(")
-    if name in ("mtt", "tesla") and "folder" not in arguments:
-        given = arguments.removesuffix(")")
-        text = f"{name}({', '.join([*([given] if given else []), f'folder={str(experts)!r}'])})"
-    made: Condenser = memory_condenser(text, net, strategy, compile=compile)
+def _with_experts(text: str, folder: Path) -> str:
+    """Methods that train experts keep them in a folder, unless they name one."""
+    method = text.partition("(")[0]
+    return spelled(text, {method: [f"folder={str(folder)!r}"]}) if method in ("mtt", "tesla") else text
+
+
+def _base(text: str, net: str, augment: str, compile: bool) -> Distiller:
+    made = condenser(text, net, augment, compile=compile)
     if not isinstance(made, Distiller):
-        raise ValueError(f"methods must descend an objective, which {name!r} does not")
+        raise ValueError(f"methods must descend an objective, which {text.partition('(')[0]!r} does not")
     return made
-
-
-def _options(term: tuple[str, ...]) -> dict[str, Any]:
-    return {name: ast.literal_eval(value) for name, _, value in (text.partition("=") for text in term)}

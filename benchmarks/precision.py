@@ -1,4 +1,4 @@
-"""``python -m benchmarks precision``: what bfloat16, compiling and channels-last are worth, in seconds and in accuracy."""
+"""``python -m benchmarks precision``: what bfloat16, compiling and channels-last are worth in seconds, and what they cost."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.compare import reduced
+from benchmarks.checks import among, at_least
+from benchmarks.image_gradients import METHODS, Matching, gradient_table, image_gradients
 from benchmarks.report.progress import Progress
 from benchmarks.report.records import begin, write
 from benchmarks.report.tables import format_summary, paired, summary, text_table
+from benchmarks.sets import Data, read, training
 from ddreplay import Distiller, methods
 from ddreplay.backbones import Bfloat16, ConvNet, Net, as_factory
-from ddreplay.datasets import load
-from ddreplay.evaluate import PROTOCOLS, evaluate
+from ddreplay.evaluate import evaluate
 from ddreplay.networks import Banked
 
 __all__ = ["WAYS", "precision", "table"]
@@ -47,6 +48,8 @@ def precision(
     epochs: int = 60,
     seeds: int = 3,
     ways: tuple[str, ...] = WAYS,
+    gradients: tuple[str, ...] = (),
+    ages: tuple[int, ...] = (0, 5),
     train_per_class: int | None = None,
     test_per_class: int | None = None,
     device: str = "auto",
@@ -54,7 +57,9 @@ def precision(
 ) -> None:
     """Condense and evaluate in every way of running a network, interleaved: seconds and accuracies side by side.
 
-    A way's first run, which compiles, is shown by its seconds alone and not counted among the others.
+    A way's first run, which compiles, is shown by its seconds alone and not counted among the others. With ``gradients``, instead: how
+    far one step's image gradient is from that in float64, for networks in float32, for networks in bfloat16 in a plain loop, and for the
+    same networks in the library's terms. Nothing is condensed then.
 
     Args:
         dataset: as in ddreplay condense.
@@ -65,37 +70,67 @@ def precision(
         bank: networks of dm.
         lr: image learning rate.
         epochs: of evaluation (protocol dm2023).
-        seeds: runs of every way after the first.
+        seeds: runs of every way after the first; networks whose gradients are compared.
         ways: any of WAYS; the first is what the others are compared with.
+        gradients: methods whose image gradients are compared: dc, dsa, dcc, dsac, dm, idm, ddm.
+        ages: epochs that the networks of ``gradients`` are trained for on the real data before.
         train_per_class, test_per_class: use the first so many images of every class alone.
         device: auto, cpu or cuda.
         out: folder for the record (JSON).
     """
-    if method not in ("dm", "dsac") or not set(ways) <= set(WAYS):
-        raise ValueError(f"method must be dm or dsac, and ways among {', '.join(WAYS)}; got {method!r} and {ways}")
-    data = reduced(load(dataset), train_per_class, test_per_class)
-    pool, test = data.pool("train", device=device), data.pool("test", device=device)
-    protocol = PROTOCOLS["dm2023"].on(data.augmentation).scaled(epochs)
-    settings = {"dataset": data.name, "method": method, "images_per_class": images_per_class, "width": width}
-    settings |= {"steps": steps, "bank": bank, "lr": lr, "evaluation": protocol.name, "scale": "reduced"}
-    settings |= {"train": f"{len(pool)} images", "test": f"{len(test)} images"}
-    recording = begin("precision", settings, device=pool.device)
-    path = out / f"precision_{data.name}_{method}.json"
+    among("method", [method], ("dm", "dsac"))
+    among("ways", ways, WAYS)
+    among("gradients", gradients, METHODS)
+    at_least(1, images_per_class=images_per_class, width=width, steps=steps, bank=bank, seeds=seeds)
+    data = read(dataset, train_per_class=train_per_class, test_per_class=test_per_class, device=device)
+    described = {**data.described(), "images_per_class": images_per_class, "width": width, "scale": "reduced"}
+    if gradients:
+        matching = Matching(width=width, images_per_class=images_per_class)
+        settings = {**described, "gradients": gradients, "ages": ages, "batch_real": matching.batch_real}
+        compare_gradients(data, gradients, matching, ages, seeds, settings, out)
+        return
+    protocol = training("dm2023", data.images, epochs)
+    settings = {**described, "method": method, "steps": steps, "bank": bank, "lr": lr, "evaluation": protocol.name}
+    recording = begin("precision", settings, device=data.pool.device)
+    path = out / f"precision_{data.images.name}_{method}.json"
     with Progress((seeds + 1) * len(ways), "precision", unit="sets") as progress:
         for seed in range(seeds + 1):
             for way in ways:
                 net, compile = running(way, width)
-                found = condenser(method, net, data.augmentation, steps, bank, lr)
+                found = condenser(method, net, data.images.augmentation, steps, bank, lr)
                 started = time.perf_counter()
-                condensed = replace(found, compile=compile)(pool, images_per_class, seed=seed)
+                condensed = replace(found, compile=compile)(data.pool, images_per_class, seed=seed)
                 seconds = time.perf_counter() - started
-                tested = evaluate(condensed, test, net, protocol=protocol, seeds=1, seed=seed, compile=compile)
+                tested = evaluate(condensed, data.test, net, protocol=protocol, seeds=1, seed=seed, compile=compile)
                 recording.add(
                     way=way, seed=seed, accuracy=tested.mean, condense_seconds=seconds, evaluate_seconds=tested.seconds
                 )
                 write(recording.finish(), path)
                 progress.advance(note=way)
     print(table(recording.results))
+    print(f"record: {path}")
+
+
+def compare_gradients(
+    data: Data,
+    methods: Sequence[str],
+    matching: Matching,
+    ages: Sequence[int],
+    seeds: int,
+    settings: dict[str, Any],
+    out: Path,
+) -> None:
+    """The errors of image gradients, as a table and a record."""
+    recording = begin("precision", settings, device=data.pool.device)
+    path = out / f"precision_{data.images.name}_gradients.json"
+    with Progress(seeds * len(ages), "precision", unit="networks") as progress:
+        for age in ages:
+            for seed in range(seeds):
+                for result in image_gradients(data, methods, replace(matching, trained=age), seed):
+                    recording.add(**result)
+                write(recording.finish(), path)
+                progress.advance(note=f"seed {seed}, {age} epochs trained")
+    print(gradient_table(recording.results))
     print(f"record: {path}")
 
 

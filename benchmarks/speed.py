@@ -14,14 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.checks import among, at_least
 from benchmarks.plain_loops import COMPILED, ROWS, Problem, Row, plain_epoch
 from benchmarks.report.progress import Progress
 from benchmarks.report.records import begin, write
 from benchmarks.report.tables import format_bytes, text_table
+from ddreplay import names
 from ddreplay.augment.siamese import Identity
-from ddreplay.backbones import Probe
-from ddreplay.cli import make_net
-from ddreplay.condense.distiller import cache_chunk
+from ddreplay.backbones import Probe, as_factory
+from ddreplay.condense.run import cache_chunk
 from ddreplay.data.pool import Batch, pick_device
 from ddreplay.networks.trained_on_synthetic import train_epoch
 from ddreplay.objectives import Look, Side
@@ -83,9 +84,10 @@ def speed(
     rows = [*ROWS, *(COMPILED if compiled else ())]
     epochs = ["epoch", *(["epoch, compiled"] if compiled else [])]
     known = [*(row.name for row in rows), *epochs]
-    unknown = set(methods) - set(known)
-    if unknown:
-        raise ValueError(f"methods must be among {', '.join(known)}, got {sorted(unknown)}")
+    among("methods", methods, known)
+    at_least(
+        1, classes=classes, batch_real=batch_real, images_per_class=images_per_class, repeats=repeats, threads=threads
+    )
     torch.set_num_threads(threads)
     size = Size(image, classes, batch_real, images_per_class, net, pick_device(device))
     wanted = methods or tuple(known)
@@ -118,7 +120,7 @@ def make_problem(row: Row, size: Size, dtype: torch.dtype) -> Problem:
     """Images of noise around one pattern a class, a fresh network and one augmentation draw; the same at every call."""
     random = Random(0, size.device)
     with random.scope():
-        net = make_net(size.net)(size.shape, size.classes).to(size.device, dtype)
+        net = as_factory(names.network(size.net))(size.shape, size.classes).to(size.device, dtype)
         patterns = torch.randn(size.classes, 1, *size.shape, device=size.device, dtype=dtype)
         real, syn = (
             patterns + 0.5 * torch.randn(size.classes, n, *size.shape, device=size.device, dtype=dtype)

@@ -16,13 +16,15 @@ from avalanche.benchmarks.utils import AvalancheDataset, DataAttribute, TaskLabe
 from avalanche.models import MultiTaskModule
 from torch import Tensor, nn
 
-from benchmarks.memories import memory_condenser
+from benchmarks.checks import at_least
+from benchmarks.memories import memory_condenser, spelled
 from benchmarks.report.progress import Progress
 from benchmarks.report.records import begin, write
-from benchmarks.report.tables import format_bytes, format_summary, paired, summary, text_table
+from benchmarks.report.tables import format_bytes, format_summary, paired, settings_note, summary, text_table
+from ddreplay import names
 from ddreplay.avalanche import CondensedBuffer
 from ddreplay.avalanche.datasets import ImageLabelPairs
-from ddreplay.cli import make_net
+from ddreplay.backbones import as_factory
 from ddreplay.data.pool import Batch, ClassPool
 from ddreplay.datasets import load
 from ddreplay.randomness import Random
@@ -113,15 +115,18 @@ def task_incremental(
     """
     given = dict(locals())
     kept = ("images_per_class", "memories", "net", "epochs", "batch_size", "lr", "seeds", "validation")
+    at_least(1, seeds=seeds, images_per_class=images_per_class, epochs=epochs, batch_size=batch_size)
     stream, mean, std = read_tasks(dataset, root=root, download=download, tasks=tasks, validation=validation)
-    protocol = {
+    protocol: dict[str, Any] = {
         "dataset": Path(dataset).name,
         "tasks": [t.name for t in stream],
         "normalisation": {"mean": mean, "std": std},
     }
-    recording = begin(
-        "task-incremental", {**protocol, **{name: given[name] for name in kept}, "scale": "reduced"}, device=device
-    )
+    protocol |= {**{name: given[name] for name in kept}, "scale": "reduced"}
+    protocol["condensers"] = {memory: spelled(memory) for memory in memories}
+    for memory in (m for m in memories if m != "none"):
+        memory_condenser(memory, net, operations(stream))  # wrong ones are refused before any work
+    recording = begin("task-incremental", protocol, device=device)
     warnings.filterwarnings("ignore", message="No loggers specified")
     path = out / f"task_incremental_{Path(dataset).stem}{'_validation' if validation else ''}.json"
     settings = Settings(images_per_class, net, epochs, batch_size, lr, device)
@@ -132,6 +137,7 @@ def task_incremental(
                 write(recording.finish(), path)
                 progress.advance(note=f"{memory.partition('(')[0]}, seed {seed}")
     print(table(recording.results, [t.name for t in stream]))
+    print("\n".join(settings_note(protocol["condensers"])))
     print(f"record: {path}")
 
 
@@ -185,6 +191,11 @@ def read_tasks(
     return stream, first.mean, first.std
 
 
+def operations(stream: Sequence[Task]) -> str:
+    """The fewest DSA operations that suit a task; the others then bear them too."""
+    return min((task.augmentation for task in stream), key=len)
+
+
 def run(
     settings: Settings, stream: Sequence[Task], memory: str, seed: int, mean: Constants, std: Constants
 ) -> dict[str, Any]:
@@ -194,13 +205,13 @@ def run(
     test = [Batch((t.test.x.float() / 255 - shift) / scale, t.test.y) for t in stream]
     buffer = None
     if memory != "none":
-        condenser = memory_condenser(memory, settings.net, min((t.augmentation for t in stream), key=len))
+        condenser = memory_condenser(memory, settings.net, operations(stream))
         how: dict[str, Any] = {"mean": mean, "std": std, "device": settings.device}
         buffer = CondensedBuffer(images_per_class=settings.images_per_class, condenser=condenser, seed=seed, **how)
     random = Random(seed)
     with random.scope():
         shape = stream[0].train.x.shape
-        body: Any = make_net(settings.net)((shape[1], shape[2], shape[3]), 1)
+        body: Any = as_factory(names.network(settings.net))((shape[1], shape[2], shape[3]), 1)
         features, body.classifier = body.classifier.in_features, nn.Identity()
         model = MultiHead(body, features, [t.classes for t in stream])
         more: dict[str, Any] = {name: getattr(settings, name) for name in ("lr", "epochs", "batch_size", "device")}

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.checks import at_least
 from benchmarks.report.records import begin, write
 from benchmarks.report.tables import format_bytes, text_table
 from ddreplay.augment.siamese import Identity
-from ddreplay.cli import make_net
+from ddreplay.backbones import as_factory
+from ddreplay.names import network
 from ddreplay.objectives.unrolling import Inner, InnerStep, Memory, unroll
 from ddreplay.randomness import Random
 
@@ -68,7 +70,7 @@ def peak_of_unrolling(
     """Peak bytes and seconds of one gradient with respect to ``images`` images of ``side`` x ``side`` through ``steps`` steps."""
     shape, classes = (1, side, side), 3
     with Random(0).scope():
-        module = make_net(net)(shape, classes)
+        module = as_factory(network(net))(shape, classes)
     x = torch.randn(images, *shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
     y = torch.arange(images) % classes
     names, start = tuple(name for name, _ in module.named_parameters()), tuple(module.parameters())
@@ -98,6 +100,7 @@ def unrolling(
         momentum: of the inner SGD.
         out: folder for the record (JSON).
     """
+    at_least(1, side=side, images=images, steps=min(steps, default=0))
     recording = begin("unrolling", {"net": net, "side": side, "images": images, "momentum": momentum})
     for n in steps:
         for memory in WAYS:

@@ -5,10 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from avalanche.core import SupervisedPlugin
 from avalanche.training.templates import SupervisedTemplate
 from torch import nn
 
 from ddreplay.avalanche import MemoryOnlyPlugin
+
+
+class FixedSteps(SupervisedPlugin, supports_distributed=False):  # type: ignore[misc, call-arg]
+    """As many epochs of every experience as give about so many gradient steps, however large the memory is."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Set the epochs of the experience that begins."""
+        strategy.train_epochs = max(1, round(self.steps / len(strategy.dataloader)))
 
 
 def gdumb(
@@ -19,6 +32,7 @@ def gdumb(
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
     epochs: int = 100,
+    steps: int | None = None,
     batch_size: int = 32,
     evaluator: Any = None,
     device: torch.device | str = "cpu",
@@ -28,6 +42,7 @@ def gdumb(
     Args:
         memory: a storage policy, e.g. ``CondensedBuffer(images_per_class=10)`` or ``RingBuffer(images_per_class=10)``.
         epochs: on the memory, for every experience.
+        steps: gradient steps instead of epochs, about, for every experience.
         evaluator: Avalanche's ``EvaluationPlugin``; ``None`` measures nothing.
     Reference: Prabhu, Torr and Dokania, "GDumb: A Simple Approach that Questions Our Progress in Continual Learning", ECCV 2020.
     """
@@ -38,6 +53,6 @@ def gdumb(
         train_epochs=epochs,
         eval_mb_size=256,
         device=torch.device(device),
-        plugins=[MemoryOnlyPlugin(memory)],
+        plugins=[MemoryOnlyPlugin(memory), *([] if steps is None else [FixedSteps(steps)])],
         evaluator=evaluator,
     )

@@ -23,9 +23,12 @@ from benchmarks.analysis.ntk import (
     parameter_jacobian,
     projected_ntk,
 )
+from benchmarks.analysis.watching import Watched, WatchedTerm
 
 __all__ = [
     "KernelVelocity",
+    "Watched",
+    "WatchedTerm",
     "alignment",
     "cka_matrix",
     "cka_picture",

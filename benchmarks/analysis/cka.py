@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from benchmarks.analysis.figure import save_figure
+from benchmarks.report.figures import save_figure
 
 __all__ = ["cka_matrix", "cka_picture", "layer_outputs", "linear_cka"]
 

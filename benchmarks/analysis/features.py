@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from benchmarks.analysis.figure import save_figure
+from benchmarks.report.figures import COLORS, GRAY, save_figure
 from ddreplay.randomness import Random
 
 __all__ = [
@@ -100,11 +100,12 @@ def tsne(features: Float[Tensor, "n d"], *, perplexity: float = 30.0, seed: int 
 def tsne_picture(
     path: str | Path, sets: Mapping[str, Float[Tensor, "_ d"]], *, perplexity: float = 30.0, seed: int = 0
 ) -> Path:
-    """Sets of features ({"real": ..., "DM": ...}) in one t-SNE plane, one colour a set; later sets lie on top."""
+    """Sets of features ({"real": ..., "DM": ...}) in one t-SNE plane, one colour for each set, the first grey; later sets lie on top."""
     points = tsne(torch.cat([f.detach().cpu() for f in sets.values()]), perplexity=perplexity, seed=seed)
     with save_figure(path, width=4.5, height=4.5) as (axis,):
-        for name, part in zip(sets, torch.split(points, [len(f) for f in sets.values()]), strict=True):
-            axis.scatter(*part.T.tolist(), s=8, label=name)
+        parts = torch.split(points, [len(f) for f in sets.values()])
+        for k, (name, part) in enumerate(zip(sets, parts, strict=True)):
+            axis.scatter(*part.T.tolist(), s=8, label=name, color=(GRAY, *COLORS)[k % (1 + len(COLORS))])
         axis.legend()
         axis.set_xticks([])
         axis.set_yticks([])

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["Record", "Recording", "begin", "device_description", "read", "write"]
+__all__ = ["Record", "Recording", "begin", "device_description", "read", "resume", "write"]
 
 FORMAT = 1
 
@@ -127,6 +127,26 @@ def begin(benchmark: str, protocol: dict[str, Any], *, device: torch.device | st
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     return Recording(benchmark, dict(protocol), device, time.perf_counter())
+
+
+def resume(
+    path: str | Path, benchmark: str, protocol: dict[str, Any], *, device: torch.device | str = "cpu"
+) -> Recording:
+    """A recording that goes on from the record at ``path``, where there is one; its seconds are counted on.
+
+    Raises:
+        ValueError: if that is the record of a run with other settings.
+    """
+    recording = begin(benchmark, protocol, device=device)
+    if Path(path).is_file():
+        earlier = read(path)
+        if earlier.protocol != _plain(protocol, "protocol"):
+            raise ValueError(
+                f"{Path(path).name} is the record of another run, with other settings; give another folder with --out, or delete it"
+            )
+        recording.results += earlier.results
+        recording.started -= earlier.seconds
+    return recording
 
 
 def write(record: Record, path: str | Path) -> Path:

@@ -3,34 +3,62 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import math
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report.tables import format_bytes, format_number, format_summary, summary, text_table
+from benchmarks.report.figures import COLORS, GRAY, MARKERS, MOST_CURVES, Curve, can_draw, draw_curves, save_figure
+from benchmarks.report.tables import (
+    Summary,
+    format_bytes,
+    format_number,
+    format_summary,
+    settings_note,
+    summary,
+    text_table,
+)
 from benchmarks.streams import average_accuracy
+from strategies import STRATEGIES
 
-__all__ = ["BOUNDS", "budget_of", "draw", "grouped", "table"]
+__all__ = ["budget_of", "draw", "grouped", "is_bound", "memory_title", "table", "title_of"]
 
-BOUNDS = ("finetuning", "joint")
+REAL = ("ring", "random", "herding", "k_center", "k_means", "forgetting", "el2n", "grand")
+TITLES = {"ring": "ring buffer", "default": "condensed"}
+MEASURES = ("average_accuracy", "forgetting", "backward_transfer", "condense_seconds", "train_seconds")
+HEADER = (
+    "strategy", "memory", "per class", "accuracy %", "forgetting", "backward", "images", "bytes", "condense s", "train s", "ratio",
+)  # fmt: skip
+BOUND_LINES = (":", "-.", (0, (6, 1.5)), (0, (1, 3)))
+
+Groups = dict[tuple[str, int, str], list[dict[str, Any]]]
 
 
-def budget_of(result: dict[str, Any]) -> str:
-    """A result's budget in words; empty for bounds."""
+def budget_of(result: Mapping[str, Any]) -> str:
+    """A result's budget in words; empty for strategies without a memory."""
     if result["bytes_per_class"] is not None:
-        return f"{format_bytes(result['bytes_per_class'])} a class"
-    return "" if result["images_per_class"] is None else f"{result['images_per_class']} a class"
+        return f"{format_bytes(result['bytes_per_class'])} per class"
+    return "" if result["images_per_class"] is None else f"{result['images_per_class']} per class"
 
 
-def grouped(results: Sequence[dict[str, Any]]) -> dict[tuple[str, int, str], list[dict[str, Any]]]:
+def is_bound(result: Mapping[str, Any]) -> bool:
+    """Whether it comes from a strategy without a memory, whose name then stands for both."""
+    return bool(result["memory"] == result["strategy"])
+
+
+def title_of(strategy: str) -> str:
+    """A strategy's name for people."""
+    return STRATEGIES[strategy].title if strategy in STRATEGIES else strategy
+
+
+def grouped(results: Sequence[dict[str, Any]]) -> Groups:
     """Results by (strategy, budget or 0, memory), in the order of the table, each in the order of seeds."""
-    rank = {"gdumb": 0, "er": 1, "finetuning": 2, "joint": 3}
-    memories = list(
-        dict.fromkeys(r["memory"] for r in sorted(results, key=lambda r: r["memory"] not in ("ring", "herding")))
-    )
+    strategies = list(dict.fromkeys([*STRATEGIES, *(r["strategy"] for r in results)]))
+    memories = list(dict.fromkeys(r["memory"] for r in sorted(results, key=lambda r: r["memory"] not in REAL)))
 
     def key(r: dict[str, Any]) -> tuple[int, int, int]:
-        return rank[r["strategy"]], _size(r), memories.index(r["memory"])
+        return strategies.index(r["strategy"]), _size(r), memories.index(r["memory"])
 
     ordered = sorted(results, key=lambda r: (key(r), r["seed"]))
     groups = itertools.groupby(ordered, key=lambda r: (r["strategy"], _size(r), r["memory"]))
@@ -41,40 +69,29 @@ def _size(result: dict[str, Any]) -> int:
     return result["bytes_per_class"] or result["images_per_class"] or 0
 
 
-def table(results: Sequence[dict[str, Any]]) -> str:
-    """One row a strategy, budget and memory: means over seeds with 95 % intervals, accuracies in percent."""
-    header = [
-        "strategy",
-        "memory",
-        "per class",
-        "accuracy %",
-        "forgetting",
-        "backward",
-        "images",
-        "bytes",
-        "condense s",
-        "train s",
-        "ratio",
-    ]
+def table(results: Sequence[dict[str, Any]], condensers: Mapping[str, str] | None = None) -> str:
+    """One row a strategy, budget and memory: means over seeds with 95 % intervals, accuracies in percent.
+
+    condensers: every memory with all its settings, to be said below the table.
+    """
     rows = []
     for (strategy, _, memory), group in grouped(results).items():
-        stats = {
-            k: format_summary(summary([r[k] for r in group]), scale=1)
-            for k in ("average_accuracy", "forgetting", "backward_transfer", "condense_seconds", "train_seconds")
-        }
-        bound = memory in BOUNDS
+        accuracy, lost, backward, condensing, training = (
+            format_summary(summary([r[name] for r in group]), scale=1) for name in MEASURES
+        )
+        held = [
+            round(summary([r["images"] for r in group]).mean),
+            format_bytes(summary([r["nbytes"] for r in group]).mean),
+            condensing,
+        ]
+        bound = is_bound(group[0])
         rows.append(
             [
-                strategy,
-                "-" if bound else memory,
-                "-" if bound else budget_of(group[0]),
-                stats["average_accuracy"],
-                stats["forgetting"],
-                stats["backward_transfer"],
-                "-" if bound else round(summary([r["images"] for r in group]).mean),
-                "-" if bound else format_bytes(summary([r["nbytes"] for r in group]).mean),
-                "-" if bound else stats["condense_seconds"],
-                stats["train_seconds"],
+                title_of(strategy),
+                *(["-", "-"] if bound else [memory, budget_of(group[0])]),
+                *(accuracy, lost, backward),
+                *(["-"] * 3 if bound else held),
+                training,
                 "-" if bound else format_number(_share_of_time(group), 2),
             ]
         )
@@ -83,7 +100,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         f"mean and 95 % interval over {seeds} seeds; accuracy: mean over all experiences after the last one; "
         "ratio: seconds of condensing over seconds of training"
     )
-    return f"{text_table(header, rows)}\n{note}"
+    return "\n".join([text_table(HEADER, rows), note, *settings_note(condensers or {})])
 
 
 def _share_of_time(group: Sequence[dict[str, Any]]) -> float:
@@ -91,43 +108,76 @@ def _share_of_time(group: Sequence[dict[str, Any]]) -> float:
 
 
 def draw(results: Sequence[dict[str, Any]], path: Path, dataset: str) -> Path | None:
-    """Accuracy over experiences: a panel for each strategy and budget, bounds dashed; None without matplotlib."""
-    try:
-        import matplotlib
-    except ImportError:
-        return None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    """Accuracy over experiences: a panel for each strategy with a memory and each budget; None without matplotlib.
 
+    Memories are drawn in full lines where images are condensed and broken ones where they are real, strategies without a memory in
+    grey. Of more than six curves those whose accuracy is highest at the end are shown, and the title says so.
+    """
+    if not can_draw():
+        return None
     groups = grouped(results)
-    strategies = list(dict.fromkeys(s for s, _, m in groups if m not in BOUNDS))
-    budgets = sorted({n for _, n, m in groups if m not in BOUNDS})
-    memories = list(dict.fromkeys(m for _, _, m in groups if m not in BOUNDS))
-    size = (3.4 * len(budgets) + 0.6, 2.8 * len(strategies) + 0.6)
-    figure, axes = pyplot.subplots(len(strategies), len(budgets), figsize=size, sharex=True, sharey=True, squeeze=False)
-    for (strategy, budget, memory), group in groups.items():
-        curves = [[average_accuracy(r["accuracies"], k) for k in range(len(r["accuracies"]))] for r in group]
-        stats = [summary(values) for values in zip(*curves, strict=True)]
-        x, mean = range(1, len(stats) + 1), [s.mean for s in stats]
-        low, high = [s.low for s in stats], [s.high for s in stats]
-        if memory in BOUNDS:
-            for axis in axes.flat:
-                axis.plot(x, mean, "--", color="0.55", label=memory, linewidth=1)
-            continue
-        axis = axes[strategies.index(strategy)][budgets.index(budget)]
-        color = f"C{memories.index(memory)}"
-        axis.plot(x, mean, "o-", color=color, label=memory, markersize=3)
-        axis.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
-        nbytes = format_bytes(max(r["nbytes"] for r in group))
-        axis.set_title(f"{'GDumb' if strategy == 'gdumb' else 'replay'}, {budget_of(group[0])} ({nbytes})", fontsize=9)
-    for axis in axes[-1]:
-        axis.set_xlabel("experiences learned")
-    for row in axes:
-        row[0].set_ylabel("accuracy %")
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False, fontsize=9)
-    figure.suptitle(f"{Path(dataset).stem}: accuracy on the classes seen so far, 95 % intervals", fontsize=10)
-    figure.tight_layout(rect=(0, 0.06, 1, 1))
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    bounds = [group for group in groups.values() if is_bound(group[0])]
+    kept = {name: group for name, group in groups.items() if not is_bound(group[0])}
+    strategies, budgets = list(dict.fromkeys(s for s, _, _ in kept)), sorted({n for _, n, _ in kept})
+    memories = list(dict.fromkeys(m for _, _, m in kept))
+    shown = _best(kept, memories, MOST_CURVES - len(bounds))
+    title = f"{Path(dataset).stem}: accuracy on the classes seen so far, {len({r['seed'] for r in results})} seeds, 95 % intervals"
+    title += f"; {len(shown)} of {len(memories)} memories" if len(shown) < len(memories) else ""
+    lines = [
+        Curve(title_of(group[0]["strategy"]), _course(group), GRAY, line, "")
+        for group, line in zip(bounds, BOUND_LINES, strict=False)
+    ]
+    least = min(s.low if math.isfinite(s.low) else s.mean for group in groups.values() for s in _course(group).values())
+    size: dict[str, Any] = {"columns": len(budgets), "rows": len(strategies), "width": 3.7, "height": 2.7}
+    with save_figure(path, **size, sharex=True, sharey=True) as axes:
+        axes[0].figure.suptitle(title, fontsize=10)
+        axes[0].set_ylim(max(0, 10 * math.floor(least / 10)), 101)
+        for k, (axis, place) in enumerate(zip(axes, itertools.product(strategies, budgets), strict=True)):
+            here = {memory: kept[(*place, memory)] for memory in shown if (*place, memory) in kept}
+            _panel(axis, here, shown, lines)
+            axis.set_xlabel("experiences learned" if k >= len(axes) - len(budgets) else "")
+            axis.set_ylabel("" if k % len(budgets) else "accuracy %")
     return path
+
+
+def _panel(axis: Any, here: Mapping[str, list[dict[str, Any]]], shown: Sequence[str], lines: Sequence[Curve]) -> None:
+    """One strategy at one budget, the lines of strategies without a memory behind its curves."""
+    curves = [
+        Curve(memory_title(m, shown), _course(group), COLORS[k], "--" if _is_real(m) else "-", MARKERS[k])
+        for k, m in enumerate(shown)
+        if (group := here.get(m))
+    ]
+    first = next(iter(here.values()))[0]
+    nbytes = format_bytes(max(r["nbytes"] for group in here.values() for r in group))
+    axis.set_title(f"{title_of(first['strategy'])}, {budget_of(first)} ({nbytes} in all)", fontsize=9)
+    ends = {x for curve in [*lines, *curves] for x in curve.points}
+    axis.set_xlim(min(ends) - 0.1, max(ends) + 0.1)
+    axis.set_xticks(sorted(ends))
+    draw_curves(axis, [*lines, *curves])
+
+
+def _course(group: Sequence[dict[str, Any]]) -> dict[float, Summary]:
+    """Experiences learned -> mean accuracy on them over seeds."""
+    curves = [[average_accuracy(r["accuracies"], k) for k in range(len(r["accuracies"]))] for r in group]
+    return {k + 1: summary(values) for k, values in enumerate(zip(*curves, strict=True))}
+
+
+def _best(kept: Groups, memories: Sequence[str], most: int) -> list[str]:
+    """The memories that are most accurate at the end, over all strategies and budgets, in their own order."""
+    found = {
+        m: statistics.fmean(r["average_accuracy"] for n, g in kept.items() if n[2] == m for r in g) for m in memories
+    }
+    best = sorted(memories, key=lambda memory: -found[memory])[:most]
+    return [memory for memory in memories if memory in best]
+
+
+def _is_real(memory: str) -> bool:
+    return memory.partition("(")[0] in REAL
+
+
+def memory_title(memory: str, others: Sequence[str] = ()) -> str:
+    """A memory's name in a picture: without its options, unless another of ``others`` differs in them alone."""
+    name = memory.partition("(")[0]
+    if [other.partition("(")[0] for other in others].count(name) > 1:
+        return memory
+    return TITLES.get(name, name if name in REAL else name.upper())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ddreplay.evaluate import interval
@@ -17,6 +17,7 @@ __all__ = [
     "format_summary",
     "markdown_table",
     "paired",
+    "settings_note",
     "summary",
     "text_table",
 ]
@@ -69,6 +70,16 @@ def paired(ours: Sequence[float], theirs: Sequence[float]) -> Summary:
     if len(ours) != len(theirs):
         raise ValueError(f"pairs need as many values on both sides, got {len(ours)} and {len(theirs)}")
     return summary([float(a) - float(b) for a, b in zip(ours, theirs, strict=True)])
+
+
+def settings_note(condensers: Mapping[str, str]) -> list[str]:
+    """Lines that say with which settings every condenser ran, where those are more than what was typed.
+
+    >>> settings_note({"random": "random", "dm": "dm(steps=200)"})
+    ['settings, of small machines and not of the papers:', '  dm = dm(steps=200)']
+    """
+    told = [f"  {name} = {full}" for name, full in condensers.items() if full != name]
+    return ["settings, of small machines and not of the papers:", *told] if told else []
 
 
 def format_number(value: float | None, digits: int = 1) -> str:

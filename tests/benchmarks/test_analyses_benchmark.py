@@ -10,22 +10,61 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks import precision as bench
-from benchmarks.analyses import MEASURES, Watched, analyses
+from benchmarks.analyses import MEASURES, analyses, watched
+from benchmarks.analysis import Watched, WatchedTerm
+from benchmarks.image_gradients import WAYS as GRADIENT_WAYS
+from benchmarks.image_gradients import cosine, relative_error
 from benchmarks.precision import WAYS, precision, running
 from ddreplay import ClassPool, ConvNet, methods
+from ddreplay.condense.optimizer import SGD
 from ddreplay.parameterize import Pixels
+from ddreplay.storage.codecs import float32
 
 
-def test_watching_changes_nothing_and_sees_every_network(toy_pool: Callable[..., ClassPool]) -> None:
-    seen: list[nn.Module] = []
-    method = methods.dc(ConvNet(width=4), rounds=2, loops=(2, 1), batch_real=4, parameterize=Pixels())
-    watched = replace(method, networks=Watched(method.networks, seen.append))
-    assert torch.equal(method(toy_pool(), 1).images().x, watched(toy_pool(), 1).images().x)
-    assert len(seen) == 4
-    assert len({id(net) for net in seen}) == 2
+def test_watching_changes_nothing_and_sees_every_network_and_step(toy_pool: Callable[..., ClassPool]) -> None:
+    networks: list[nn.Module] = []
+    kernels: list[Tensor] = []
+    for method in (
+        methods.dc(ConvNet(width=4), rounds=2, loops=(2, 1), batch_real=4, parameterize=Pixels()),
+        methods.dsac(ConvNet(width=4), rounds=2, loops=(2, 1), batch_real=4),
+    ):
+        networks.clear()
+        kernels.clear()
+        watching = {
+            "networks": Watched(method.networks, networks.append),
+            "objective": WatchedTerm(method.objective, kernels.append),
+        }
+        seen = replace(method, **watching)(toy_pool(), 2)
+        assert torch.equal(method(toy_pool(), 2).images().x, seen.images().x)
+        assert len(networks) == len(kernels) == 4
+        assert len({id(net) for net in networks}) == 2
+        assert {kernel.shape for kernel in kernels} == {(6, 6)}
+
+
+def test_the_kernel_that_is_watched_is_that_of_the_step(toy_pool: Callable[..., ClassPool]) -> None:
+    """Plain gradient descent moves every image by the gradient whose Gram matrix is the kernel."""
+    kernels: list[Tensor] = []
+    method = methods.dc(ConvNet(width=4), rounds=1, loops=(2, 1), batch_real=4, parameterize=Pixels())
+    how: dict[str, Any] = {"optimizer": SGD(lr=0.5, momentum=0.0), "codec": float32()}
+    how |= {"objective": WatchedTerm(method.objective, kernels.append)}
+    start, end = (replace(method, steps=steps, **how)(toy_pool(), 2).images().x for steps in (1, 2))
+    moved = ((start - end) / 0.5).flatten(1)
+    torch.testing.assert_close(kernels[-1], moved @ moved.T, rtol=1e-3, atol=1e-6)
+
+
+def test_methods_that_match_no_gradients_have_no_velocity(toy_pool: Callable[..., ClassPool]) -> None:
+    pool = toy_pool()
+    for method in (methods.dm(ConvNet(width=4), steps=2), methods.selections.random()):
+        assert watched(method, pool) == (method, None)
+    made, seen = watched(methods.dcc(ConvNet(width=4), rounds=1, loops=(3, 1), batch_real=4), pool)
+    assert seen is not None
+    made(pool, 1)
+    assert len(seen.images.velocities) == len(seen.weights.velocities) == 2
+    assert seen.images.velocities != seen.weights.velocities
+    assert all(0 <= v <= 1 for v in seen.images.velocities)
 
 
 def test_analyses_of_a_small_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,6 +79,9 @@ def test_analyses_of_a_small_run(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert 0 <= r["consistency"] <= 100
         assert r["alignment"] >= 0 >= r["uniformity"]
         assert set(MEASURES) <= set(r)
+    (turned,) = [r for r in results if "image_kernel_velocities" in r]
+    assert turned["method"] == "dc(rounds=1, loops=(3, 1))"
+    assert len(turned["image_kernel_velocities"]) == len(turned["weight_kernel_velocities"]) == 2
     assert [list(r["architectures"]) for r in results if "architectures" in r] == [["mlp"]] * 2
     pictures = {path.name for path in tmp_path.glob("*.png")}
     assert pictures == {"cka_random.png", "cka_dc.png", "analyses_digits_tsne.png", "analyses_digits_velocity.png"}
@@ -67,8 +109,33 @@ def test_precision_of_a_small_run(method: str, tmp_path: Path, capsys: pytest.Ca
     assert [(r["way"], r["seed"]) for r in results] == [(way, seed) for seed in (0, 1) for way in ways]
     rows = capsys.readouterr().out
     assert all(way in rows for way in ways)
-    with pytest.raises(ValueError, match="ways among"):
+    with pytest.raises(ValueError, match="method must be among dm, dsac, got 'mtt'"):
         precision(method="mtt")
+
+
+def test_the_errors_of_image_gradients(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    how: dict[str, Any] = {"width": 4, "images_per_class": 2, "train_per_class": 70, "test_per_class": 2}
+    precision(gradients=("dc", "dsac", "dm"), ages=(0, 1), seeds=2, **how, out=tmp_path)
+    results = json.loads((tmp_path / "precision_digits_gradients.json").read_text())["results"]
+    assert len(results) == 3 * len(GRADIENT_WAYS) * 2 * 2
+    for r in results:
+        assert r["cosine"] > 0.5
+        if r["way"] == "float32, plain loop":
+            assert r["relative_error"] < 0.02
+        if r["way"] == "bfloat16, plain loop":
+            assert r["relative_error"] > 0.001
+    said = capsys.readouterr().out
+    assert "error %, 1 epochs trained" in said
+    with pytest.raises(ValueError, match="gradients must be among"):
+        precision(gradients=("mtt",))
+    with pytest.raises(ValueError, match="lower batch_real"):
+        precision(gradients=("dc",), **{**how, "train_per_class": 10})
+
+
+def test_errors_of_a_gradient_by_hand() -> None:
+    wanted, found = torch.tensor([3.0, 4.0], dtype=torch.float64), torch.tensor([3.0, 0.0])
+    assert relative_error(found, wanted) == pytest.approx(4 / 5)
+    assert cosine(found, wanted) == pytest.approx(3 / 5)
 
 
 def test_the_table_of_precision_compares_with_the_first_way() -> None:

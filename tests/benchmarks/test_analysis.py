@@ -329,6 +329,6 @@ def test_cross_architecture_evaluates_every_network_once_and_draws_the_table() -
 
 
 def test_the_package_imports_light() -> None:
-    code = "import sys, ddreplay.analysis; print([m for m in ('sklearn', 'matplotlib') if m in sys.modules])"
+    code = "import sys, benchmarks.analysis; print([m for m in ('sklearn', 'matplotlib') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

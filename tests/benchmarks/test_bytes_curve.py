@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from benchmarks import bytes_curve as bench
-from benchmarks.bytes_curve import SCALES, Scale, bytes_curve, crossings, memory_in_bytes, table
+from benchmarks.bytes_curve import SCALES, Scale, bytes_curve, memory_in_bytes
+from benchmarks.report.byte_curves import crossings, curves, higher, table
 from ddreplay.condense.image_count import Fixed
 from ddreplay.datasets import load
 
@@ -24,23 +25,22 @@ def test_every_memory_stays_within_its_budget() -> None:
     data = load("digits")
     pool = data.pool("train", device="cpu").select([0, 1, 2])
     test = data.pool("test", device="cpu").select([0, 1, 2])
-    for name in (*bench.REAL, *bench.SYNTHETIC):
+    for name in (*bench.MEMORIES, "random(codec=webp)", "m3d(codec=jpeg, steps=1, networks=banked(size=1))"):
         condenser = memory_in_bytes(name, TINY, data, Fixed(3))
         cell = bench.run_cell(condenser, pool, test, TINY, data, name, 300, 0)
         assert 0 < cell["nbytes"] <= 900
         assert 0 <= cell["accuracy"] <= 100
         assert cell["images"] == 3
-    with pytest.raises(ValueError, match="among"):
-        memory_in_bytes("nothing", TINY, data, Fixed(1))
+    with pytest.raises(ValueError, match="must be one of"):
+        memory_in_bytes("nothing", TINY, data)
+    with pytest.raises(ValueError, match=r"memories need a codec: write 'm3d' like m3d\(codec=avif\)"):
+        memory_in_bytes("m3d", TINY, data)
 
 
 def test_a_budget_below_one_image_is_a_gap() -> None:
     data = load("digits")
     pool = data.pool("train", device="cpu").select([0, 1])
-    condenser = memory_in_bytes("random uint8", TINY, data, Fixed(1))
-    from ddreplay.condense.image_count import Validated
-
-    condenser = memory_in_bytes("random uint8", TINY, data, Validated())
+    condenser = memory_in_bytes("random uint8", TINY, data)
     cell = bench.run_cell(condenser, pool, pool, TINY, data, "random uint8", 40, 0)
     assert cell["accuracy"] is None
     assert table([cell, result("random jpeg", 40, 50.0)]).count("-") > 1
@@ -52,8 +52,16 @@ def test_where_the_best_curves_cross() -> None:
     results += [result("dm through avif", b, a) for b, a in ((100, 40.0), (200, 50.0), (400, 55.0))]
     lines = crossings(results)
     assert [line.split(": ")[-1] for line in lines[:3]] == ["+10.0", "+5.0", "-5.0"]
-    assert lines[3:] == ["the best curves cross near 283 B a class"]
+    assert lines[3:] == ["the best curves cross near 283 B per class"]
     assert crossings(results[:3]) == []
+
+
+def test_of_two_runs_the_higher_mean_is_kept_for_every_memory_and_budget() -> None:
+    first = [result("random jpeg", 100, a, seed) for seed, a in enumerate((30.0, 34.0))]
+    first += [result("random jpeg", 200, 50.0), result("dm through jpeg", 100, 60.0)]
+    second = [result("random jpeg", 100, 33.0), result("random jpeg", 200, 40.0), result("random jpeg", 400, None)]
+    found = curves(higher(first, second))
+    assert found == {"random jpeg": {100: [33.0], 200: [50.0]}, "dm through jpeg": {100: [60.0]}}
 
 
 def test_numbers_of_images_can_be_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

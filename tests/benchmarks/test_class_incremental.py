@@ -115,6 +115,6 @@ def test_a_small_run_writes_its_record_and_picture(tmp_path: Path, capsys: pytes
 def test_wrong_arguments_stop_before_the_work(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="strategies"):
         class_incremental(strategies=("lwf",), out=tmp_path)
-    with pytest.raises(ValueError, match="must be one of"):
+    with pytest.raises(ValueError, match="method must be one of"):
         class_incremental(memories=("magic",), out=tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks import gdumb
-from benchmarks.gdumb import SCALES, Cell, Stream, class_order, condenser, run_cell, table
+from benchmarks.gdumb import SCALES, Cell, Stream, class_order, make_condenser, run_cell, table
 from benchmarks.report.records import read
 from ddreplay import ClassPool, CondensedSet
 from ddreplay.methods import selections
@@ -53,7 +53,7 @@ def test_a_memory_sees_the_classes_of_its_step_alone(monkeypatch: pytest.MonkeyP
         seen.append(pool.class_ids.tolist())
         return real(pool, images_per_class, seed=seed)
 
-    monkeypatch.setattr(gdumb, "condenser", lambda *_: (spy, 1))
+    monkeypatch.setattr(gdumb, "make_condenser", lambda *_: (spy, 1))
     found = run_cell(stream(), Cell("random", 0))
     assert seen == [sorted(step) for step in class_order(10, 5, None, 0)]
     assert found["images"] == [2, 4, 6, 8, 10]
@@ -76,11 +76,11 @@ def test_a_network_is_tested_on_seen_classes_with_all_outputs_open(monkeypatch: 
 
 
 def test_tiles_cost_what_whole_images_cost_and_four_times_the_images_four_times_as_much() -> None:
-    options = {
-        name: ("networks=banked(size=1)", "steps=1", *more)
-        for name, more in {"dm": (), "dm, tiles": ("parameterize=partitioned(2)",)}.items()
+    memories = {
+        "dm": "dm(networks=banked(size=1), steps=1)",
+        "dm, tiles": "dm(networks=banked(size=1), steps=1, parameterize=partitioned(2))",
     }
-    found = {name: run_cell(stream(options=options), Cell(name, 0)) for name in ("dm", "dm, tiles", "random x4")}
+    found = {name: run_cell(stream(memories=memories), Cell(name, 0)) for name in ("dm", "dm, tiles", "random x4")}
     assert found["dm"]["nbytes"] == found["dm, tiles"]["nbytes"]
     assert found["dm, tiles"]["images"][-1] == found["random x4"]["images"][-1] == 4 * found["dm"]["images"][-1]
     pixels = 64 * 10
@@ -91,12 +91,12 @@ def test_tiles_cost_what_whole_images_cost_and_four_times_the_images_four_times_
 @pytest.mark.parametrize("memory", gdumb.MEMORIES)
 def test_every_memory_of_every_scale_can_be_made(scale: str, memory: str) -> None:
     where = replace(stream(), scale=SCALES[scale])
-    assert callable(condenser(memory, where, where.data())[0])
+    assert callable(make_condenser(memory, where, where.data())[0])
 
 
 def test_an_unknown_memory_is_refused() -> None:
-    with pytest.raises(ValueError, match="memories must be"):
-        condenser("nothing", stream(), stream().data())
+    with pytest.raises(ValueError, match="method must be one of"):
+        make_condenser("nothing", stream(), stream().data())
 
 
 def test_the_command_writes_a_record_and_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,7 +106,8 @@ def test_the_command_writes_a_record_and_a_table(tmp_path: Path, capsys: pytest.
     record = read(tmp_path / "gdumb_digits_5_small.json")
     assert [r["seed"] for r in record.results] == [0, 1]
     assert record.protocol["evaluation"].endswith("1 epochs, batches of 32")
+    assert record.protocol["condensers"] == {"random": "random"}
     printed = capsys.readouterr().out
-    assert table(record.results, 5, paper=False) in printed
+    assert table(record.results, 5, paper=False, protocol=record.protocol["evaluation"]) in printed
     assert "24.8" in table(record.results, 5, paper=True)
     assert "24.8" not in printed

@@ -112,9 +112,11 @@ def test_fine_grained_goes_on_where_it_was(data: Path, tmp_path: Path, capsys: p
     assert str(tmp_path) not in str(second)
     assert "dcc - dc" in capsys.readouterr().out
     with pytest.raises(ValueError, match="other settings"):
-        fine_grained(**tiny(data, rounds=2), out=out)
+        fine_grained(**tiny(data, rounds=2), groups=(0,), out=out)
     with pytest.raises(ValueError, match="methods must be among"):
         fine_grained(**tiny(data), methods=("mtt",), out=out)
+    with pytest.raises(ValueError, match="group 2 of 3 classes is not there: six has 6 classes"):
+        fine_grained(**tiny(data), groups=(2,), out=out)
 
 
 def settings(data: Path, **more: Any) -> Settings:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,10 @@ from avalanche.training.plugins import EvaluationPlugin
 from sklearn.datasets import load_digits
 from toy_streams import Images
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from ddreplay import ConvNet, dm
 from ddreplay.avalanche import CondensedBuffer, RingBuffer
 from ddreplay.networks import Banked
-from strategies import experience_replay, finetuning, gdumb, joint
+from strategies import STRATEGIES, experience_replay, finetuning, gdumb, joint
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +79,34 @@ def test_joint_trains_on_everything_seen_so_far(digits: Any) -> None:
         memory.resize(strategy, 10)
 
 
-@pytest.mark.parametrize(
-    "path", sorted(Path(__file__).parents[1].joinpath("strategies").glob("[a-z]*.py")), ids=lambda p: p.stem
-)
+FILES = sorted(Path(__file__).parents[2].joinpath("strategies").glob("[a-z]*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_strategy_is_one_short_file_with_one_function_of_its_name(path: Path) -> None:
     functions = [node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
     assert functions == [path.stem]
     assert len(path.read_text().splitlines()) <= 80
+
+
+def test_the_table_holds_every_strategy_by_name_and_title() -> None:
+    assert {strategy.function.__name__ for strategy in STRATEGIES.values()} == {path.stem for path in FILES}
+    assert len({strategy.title for strategy in STRATEGIES.values()}) == len(STRATEGIES)
+    assert [name for name, strategy in STRATEGIES.items() if not strategy.has_memory] == ["finetuning", "joint"]
+
+
+def test_a_strategy_of_the_table_takes_the_settings_it_knows() -> None:
+    settings = {"lr": 0.5, "epochs": 3, "steps": 7, "batch_size_mem": 4}
+    ring = RingBuffer(images_per_class=1, total_num_classes=10, mean=[0.3], std=[0.37], device="cpu")
+    replay, bound = (STRATEGIES[name].build(network(), ring, **settings) for name in ("er", "finetuning"))
+    assert (replay.plugins[0].storage_policy, replay.plugins[0].batch_size_mem) == (ring, 4)
+    assert [s.optimizer.param_groups[0]["lr"] for s in (replay, bound)] == [0.5, 0.5]
+    assert [s.train_epochs for s in (replay, bound)] == [3, 3]
+
+
+@pytest.mark.parametrize(("steps", "epochs"), [(1, 1), (7, 2), (11, 3)])
+def test_gdumb_trains_about_so_many_steps(digits: Any, steps: int, epochs: int) -> None:
+    ring = RingBuffer(images_per_class=5, total_num_classes=10, mean=[0.3], std=[0.37], device="cpu")
+    strategy = gdumb(network(), ring, steps=steps, batch_size=3)  # ten images: four batches
+    strategy.train(digits.train_stream[0])
+    assert strategy.clock.train_exp_epochs == epochs

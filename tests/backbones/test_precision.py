@@ -9,7 +9,6 @@ import torch
 
 from ddreplay import ClassPool, ConvNet, dm, dsa
 from ddreplay.backbones import Bfloat16, Probe, ResNet18
-from ddreplay.cli import make_net
 from ddreplay.objectives import GramMatching
 
 SHAPE = (3, 16, 16)
@@ -56,14 +55,9 @@ def test_methods_run_in_it(method: str, toy_pool: Callable[..., ClassPool]) -> N
         "dsa": dsa(net, rounds=1, loops=(2, 1), batch_real=8),
         "gram": dm(net, steps=3).plus(GramMatching(("norms",)), 10.0),
     }[method]
-    moved, start = made(toy_pool(), 1).images().x, dm(net, steps=0)(toy_pool(), 1).images().x
+    moved, start = made(toy_pool(), 1).images().x, dm(net, steps=1, lr=1e-12)(toy_pool(), 1).images().x
     assert moved.isfinite().all()
     assert not torch.equal(moved, start)
-
-
-def test_the_command_line_knows_it() -> None:
-    assert make_net("bfloat16(convnet(width=8))") == Bfloat16(ConvNet(width=8))
-    assert repr(make_net("bfloat16(convnet)")) == repr(Bfloat16(ConvNet()))
 
 
 def test_other_networks_get_a_clear_error() -> None:

@@ -1,0 +1,131 @@
+"""What benchmarks on one data set share: its pools, a protocol, and a set that is condensed and tested."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddreplay import ClassPool, CondensedSet, Condenser, names
+from ddreplay.datasets import ImageData, load
+from ddreplay.evaluate import Protocol, evaluate
+
+__all__ = ["Data", "Tested", "condense_and_test", "first_rows", "read", "reduced", "training"]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Images to condense and images to test on.
+
+    held_out: whether the latter are training images that condensing does not see.
+    """
+
+    images: ImageData
+    pool: ClassPool
+    test: ClassPool
+    held_out: bool = False
+
+    def described(self) -> dict[str, Any]:
+        """For a record's protocol."""
+        return {
+            "dataset": self.images.name,
+            "normalization": self.images.normalization,
+            "train": f"{len(self.pool)} images",
+            "test": f"{len(self.test)} {'held-out training' if self.held_out else 'test'} images",
+        }
+
+
+def read(
+    dataset: str,
+    *,
+    root: Path | None = None,
+    download: bool = False,
+    validation: bool = False,
+    train_per_class: int | None = None,
+    test_per_class: int | None = None,
+    device: str = "auto",
+) -> Data:
+    """A data set by its name, the first so many images of every class if that is wanted.
+
+    Args:
+        validation: hold training images out, and test on those.
+    """
+    images = load(dataset, root=root, download=download)
+    images = reduced(images.for_tuning() if validation else images, train_per_class, test_per_class)
+    return Data(images, images.pool("train", device=device), images.pool("test", device=device), validation)
+
+
+def training(protocol: str, images: ImageData, epochs: int | None) -> Protocol:
+    """A protocol by its name, with the operations that suit the images, and another number of epochs where one is given."""
+    found = names.protocol(protocol).on(images.augmentation)
+    return found if epochs is None else found.scaled(epochs)
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A set, the accuracies in percent of networks trained on it, and what both took in seconds."""
+
+    condensed: CondensedSet
+    accuracies: tuple[float, ...]
+    condense_seconds: float
+    train_seconds: float
+
+    @property
+    def accuracy(self) -> float:
+        """Their mean."""
+        return statistics.fmean(self.accuracies)
+
+    def result(self) -> dict[str, Any]:
+        """For a record."""
+        return {
+            "accuracies": list(self.accuracies),
+            "accuracy": self.accuracy,
+            "nbytes": self.condensed.nbytes,
+            "stored_images": self.condensed.stored_images,
+            "images": len(self.condensed),
+            "condense_seconds": round(self.condense_seconds, 2),
+            "train_seconds": round(self.train_seconds, 2),
+        }
+
+
+def condense_and_test(
+    condenser: Condenser,
+    data: Data,
+    images_per_class: int,
+    *,
+    seed: int,
+    net: str,
+    protocol: Protocol,
+    networks: int,
+    first_network: int,
+    compile: bool = False,
+) -> Tested:
+    """Condense a set with one seed, and train and test networks on it, the first with the seed ``first_network``."""
+    started = time.perf_counter()
+    condensed = condenser(data.pool, images_per_class, seed=seed)
+    seconds = time.perf_counter() - started
+    how: dict[str, Any] = {"protocol": protocol, "seeds": networks, "seed": first_network, "compile": compile}
+    found = evaluate(condensed, data.test, names.network(net), **how)
+    return Tested(condensed, found.accuracies, seconds, found.seconds)
+
+
+def reduced(data: ImageData, train_per_class: int | None, test_per_class: int | None) -> ImageData:
+    """The first so many images of every class alone; ``None``: all."""
+    train, test = first_rows(data.train_labels, train_per_class), first_rows(data.test_labels, test_per_class)
+    return replace(
+        data,
+        train_images=data.train_images[train],
+        train_labels=data.train_labels[train],
+        test_images=data.test_images[test],
+        test_labels=data.test_labels[test],
+    )
+
+
+def first_rows(labels: Tensor, per_class: int | None) -> Tensor:
+    """Where the first ``per_class`` images of every class are."""
+    return torch.cat([(labels == c).nonzero()[:per_class, 0] for c in labels.unique()])
