@@ -23,7 +23,7 @@ from ddreplay.randomness import Random
 from ddreplay.storage.condensed_set import CondensedSet
 from ddreplay.training import learn
 
-__all__ = ["PROTOCOLS", "Evaluation", "Protocol", "accuracy", "evaluate", "interval", "train"]
+__all__ = ["PROTOCOLS", "Evaluation", "Protocol", "accuracy", "evaluate", "interval", "matching_classes", "train"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,14 @@ class Protocol:
     milestones: tuple[float, ...] = ()
     mix: float = 0.0
     together: bool = False
+
+    def __post_init__(self) -> None:
+        if self.epochs < 0:
+            raise ValueError(f"epochs of protocol {self.name} must be at least 0, got {self.epochs}")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size of protocol {self.name} must be at least 1, got {self.batch_size}")
+        if self.lr != "learned" and not self.lr > 0:
+            raise ValueError(f"lr of protocol {self.name} must be above 0 or 'learned', got {self.lr!r}")
 
     def of(self, condensed: CondensedSet) -> Protocol:
         """The same with the step size that came with a set, where it asks for that.
@@ -227,27 +235,32 @@ def evaluate(
 ) -> Evaluation:
     """Train ``seeds`` fresh networks on a set and test each on a pool of real images.
 
-    The network's outputs are the classes of the set; every class of the test pool must be among them. The test images are used
-    for nothing but the final count. A set made on whitened images is trained on, and tested, whitened.
+    The network's outputs are the classes of the set; every class of the test pool must be among them: by name where both have names,
+    else by id (`matching_classes`). The test images are used for nothing but the final count. A set made on whitened images is trained
+    on, and tested, whitened.
 
     Args:
         protocol: a name of `PROTOCOLS` or your own `Protocol`.
-        seed: of the first network; network k starts from its own seed derived from this one.
+        seeds: how many networks.
+        seed: every network's own seed is derived from this one.
         compile: train and test through ``torch.compile``: worth its tens of seconds from some minutes of training on.
         on_epoch: called with (number of the network, epoch).
     Raises:
         ValueError: when the pool has classes that the set lacks, another image shape or another normalisation; when the protocol
-            wants a learned step size and the set has none.
+            wants a learned step size and the set has none; when there is no network to train.
     """
+    if seeds < 1:
+        raise ValueError(f"seeds must be at least 1 network, got {seeds}")
     protocol = (PROTOCOLS[protocol] if isinstance(protocol, str) else protocol).of(condensed)
     started = time.perf_counter()
+    matched = matching_classes(condensed, test)
     _check_fit(condensed, test)
     ids, space = condensed.class_ids, condensed.space
     batch = condensed.in_space()
     test = test if space is None else space.pool(test)
     y = condensed.soft_labels
     y = torch.searchsorted(torch.tensor(sorted(ids)), batch.y.cpu()) if y is None else y
-    columns = [sorted(ids).index(c) for c in test.class_ids.tolist()]
+    columns = [sorted(ids).index(c) for c in matched]
     factory, seeds_of = as_factory(net or ConvNet()), Random(seed)
     hits = []
     for k in range(seeds):
@@ -272,10 +285,40 @@ def _numbered(on_epoch: Callable[[int, int], None], k: int) -> Callable[[int], N
     return lambda epoch: on_epoch(k, epoch)
 
 
-def _check_fit(condensed: CondensedSet, test: ClassPool) -> None:
-    missing = set(test.class_ids.tolist()) - set(condensed.class_ids)
+def matching_classes(condensed: CondensedSet, test: ClassPool) -> list[int]:
+    """The class id in the set of every class of a pool.
+
+    Where both sides have names (one class at least is not called by its id), classes of one name are the same; of several of that
+    name, the one of the same id. Otherwise classes of one id are the same.
+
+    Raises:
+        ValueError: naming the classes of the pool that the set lacks.
+    """
+    known, asked = _named(condensed.class_ids, condensed.class_names), _named(test.class_ids.tolist(), test.class_names)
+    by_name = all(any(name != str(c) for c, name in side.items()) for side in (known, asked))
+    found: dict[int, int] = {}
+    for class_id, name in asked.items():
+        alike = [c for c in known if (known[c] == name if by_name else c == class_id)]
+        if alike:
+            found[class_id] = class_id if class_id in alike else alike[0]
+    missing = [f"{name} ({c})" if name != str(c) else name for c, name in asked.items() if c not in found]
     if missing:
-        raise ValueError(f"the test pool has classes {sorted(missing)} that the set lacks; use test.select(...)")
+        raise ValueError(
+            f"the test data have classes that the set lacks: {', '.join(missing)}; the set has {', '.join(known.values())}; "
+            "leave them out (test.select), or condense them too"
+        )
+    if len(set(found.values())) < len(found):
+        raise ValueError(
+            f"several classes of the test data have one name, {', '.join(asked.values())}; give them their own"
+        )
+    return list(found.values())
+
+
+def _named(ids: Sequence[int], names: Sequence[str]) -> dict[int, str]:
+    return dict(zip(ids, names, strict=True))
+
+
+def _check_fit(condensed: CondensedSet, test: ClassPool) -> None:
     shape: Shape = condensed.shape
     if shape != test.shape:
         raise ValueError(f"the set holds images of shape {shape}, the test pool {test.shape}")

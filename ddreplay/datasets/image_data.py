@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from ddreplay.augment.siamese import DIGITS, NATURAL
+from ddreplay.augment import NATURAL
 from ddreplay.data.pool import ClassPool
 from ddreplay.randomness import Random
 
@@ -31,6 +31,7 @@ class Splits(NamedTuple):
     test: Images
     class_names: tuple[str, ...]
     val: Images | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class ImageData:
         mean, std: normalisation of pixels in [0, 1], one number per channel.
         normalization: which constants ``mean`` and ``std`` are.
         val_images, val_labels: the official validation split, where the files hold one.
+        augmentation: the DSA operations that keep what these images are: without mirroring where they are digits or signs.
+        notes: what the reader held out, and what it left out, in words.
     """
 
     train_images: UInt8[Tensor, "train c h w"]
@@ -56,6 +59,8 @@ class ImageData:
     normalization: str
     val_images: UInt8[Tensor, "val c h w"] | None = None
     val_labels: Int64[Tensor, " val"] | None = None
+    augmentation: str = NATURAL
+    notes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -68,11 +73,6 @@ class ImageData:
         """How many classes there are."""
         return len(self.class_names)
 
-    @property
-    def augmentation(self) -> str:
-        """DSA's operations for these images: without mirroring where they are digits (digits, mnist, svhn)."""
-        return DIGITS if self.name in ("digits", "mnist", "svhn") else NATURAL
-
     def pool(self, split: Literal["train", "test"] = "train", *, device: torch.device | str = "auto") -> ClassPool:
         """One split as a pool indexed by class; both splits are normalised with the same constants."""
         if split not in ("train", "test"):
@@ -80,9 +80,9 @@ class ImageData:
         images, labels = (
             (self.train_images, self.train_labels) if split == "train" else (self.test_images, self.test_labels)
         )
-        return ClassPool(
-            images, labels, mean=self.mean, std=self.std, class_names=dict(enumerate(self.class_names)), device=device
-        )
+        names = dict(enumerate(self.class_names))
+        how = {"mean": self.mean, "std": self.std, "augmentation": self.augmentation}
+        return ClassPool(images, labels, class_names=names, device=device, **how)
 
     def for_tuning(self, *, fraction: float = 0.1, seed: int = 0) -> ImageData:
         """The data to choose hyper-parameters on: the test split is gone.
