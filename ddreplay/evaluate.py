@@ -21,7 +21,7 @@ from ddreplay.data.pool import Batch, ClassPool
 from ddreplay.data.space import Shape
 from ddreplay.randomness import Random
 from ddreplay.storage.condensed_set import CondensedSet
-from ddreplay.training import learn
+from ddreplay.training import LabelledImages, Shuffled, by_optimizer, train_network
 
 __all__ = ["PROTOCOLS", "Evaluation", "Protocol", "accuracy", "evaluate", "interval", "matching_classes", "train"]
 
@@ -92,6 +92,25 @@ class Protocol:
             return Identity()
         names = [name for name in self.augment.split("_") if not (self.mix and name == "cutout")]
         return Composed("_".join(names)) if self.together else Siamese("_".join(names))
+
+    def optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
+        """SGD over a network's weights, as the first epoch has it.
+
+        Raises:
+            ValueError: when the step size is one that comes with a set (see `of`).
+        """
+        if self.lr == "learned":
+            raise ValueError(f"protocol {self.name} wants a learned step size: train(..., protocol.of(condensed), ...)")
+        return torch.optim.SGD(net.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+
+    def anneal(self, optimizer: torch.optim.Optimizer, epoch: int) -> None:
+        """What the learning rate does after epoch number ``epoch``, counted from 0."""
+        drops = [round(share * self.epochs) for share in self.milestones]
+        if epoch + 1 in drops or (not drops and epoch == self.epochs // 2 + 1):
+            for group in optimizer.param_groups:
+                group["lr"] *= self.drop
+            if not drops:
+                optimizer.state.clear()  # the released code makes a new optimiser, whose momentum starts from zero
 
 
 PROTOCOLS = {
@@ -168,35 +187,40 @@ def train(
     *,
     compile: bool = False,
     on_epoch: Callable[[int], None] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> nn.Module:
-    """Train a network on images and labels (int64 [n], or soft [n, classes]) under a protocol; returns it."""
-    forward = compiled() if compile else plain
-    augment, shape = protocol.augmentation(), (x.shape[1], x.shape[2], x.shape[3])
-    if protocol.lr == "learned":
-        raise ValueError(f"protocol {protocol.name} wants a learned step size: train(..., protocol.of(condensed), ...)")
-    optimizer, mix = _optimizer(net, protocol, protocol.lr), CutMix(p=protocol.mix)
-    drops = [round(share * protocol.epochs) for share in protocol.milestones]
-    net.train()
+    """Train a network on images and labels under a protocol; returns it.
+
+    Args:
+        y: int64 [n], or soft [n, classes].
+        compile: run the network through ``torch.compile``.
+        on_epoch: called after every epoch with its number, from 0.
+        stop: asked before every step; true ends the training there.
+    Raises:
+        ValueError: when the protocol wants a learned step size and nobody gave it one (`Protocol.of`).
+    """
+    optimizer = protocol.optimizer(net)
+
+    def after(epoch: int) -> None:
+        protocol.anneal(optimizer, epoch)
+        if on_epoch is not None:
+            on_epoch(epoch)
+
     with random.scope():
-        for epoch in range(protocol.epochs + (not drops)):
-            order = torch.randperm(len(x), generator=random.device, device=x.device)
-            for rows in order.split(protocol.batch_size):
-                batch = Batch(augment.draw(shape, random, n=len(rows))(x[rows]), y[rows])
-                if protocol.mix:
-                    classes = y.shape[1] if y.dim() == 2 else int(y.max()) + 1
-                    batch = mix.draw(shape, random, n=len(rows)).mix(batch, classes)
-                learn(net, optimizer, batch, forward)
-            for group in optimizer.param_groups if epoch + 1 in drops else []:
-                group["lr"] *= protocol.drop
-            if not drops and epoch == protocol.epochs // 2 + 1:
-                optimizer = _optimizer(net, protocol, protocol.lr * protocol.drop)
-            if on_epoch is not None:
-                on_epoch(epoch)
+        train_network(
+            net,
+            LabelledImages.of_batch(Batch(x, y)),
+            Shuffled(protocol.batch_size),
+            by_optimizer(optimizer),
+            random,
+            epochs=protocol.epochs if protocol.milestones else protocol.epochs + 1,
+            augment=protocol.augmentation(),
+            mix=CutMix(p=protocol.mix) if protocol.mix else None,
+            compile=compile,
+            on_epoch=after,
+            stop=stop,
+        )
     return net
-
-
-def _optimizer(net: nn.Module, protocol: Protocol, lr: float) -> torch.optim.Optimizer:
-    return torch.optim.SGD(net.parameters(), lr=lr, momentum=protocol.momentum, weight_decay=protocol.weight_decay)
 
 
 @torch.no_grad()

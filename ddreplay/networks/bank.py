@@ -9,12 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ddreplay.backbones import Net
-from ddreplay.backbones.compiling import compiled, plain
-from ddreplay.data.pool import Batch
 from ddreplay.networks.source import Networks, Setting
 from ddreplay.objectives.term import Look, Statistic
 from ddreplay.randomness import Random
-from ddreplay.training import learn
+from ddreplay.training import LabelledImages, WithReplacement, by_optimizer, learnable, train_network
 
 __all__ = [
     "Bank",
@@ -122,16 +120,12 @@ class Bank:
 
 
 def _train(net: nn.Module, setting: Setting, steps: int, random: Random) -> None:
-    pool, labels = setting.pool, setting.pool.all_labels()
-    forward = compiled() if setting.compile else plain
-    net.requires_grad_(True)
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
-    for _ in range(steps):
-        rows = torch.randint(len(pool), (64,), generator=random.device, device=pool.device)
-        x = setting.augment.draw(pool.shape, random, n=len(rows))(pool.rows(rows))
-        learn(net, optimizer, Batch(x, labels[rows]), forward)
-    optimizer.zero_grad(set_to_none=True)
-    net.requires_grad_(setting.objective.weight_gradients)
+    descend = by_optimizer(torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9))
+    images, order = LabelledImages.of_pool(setting.pool), WithReplacement(steps, 64)
+    with learnable(net):
+        train_network(
+            net, images, order, descend, random, augment=setting.augment, compile=setting.compile, stop=setting.stop
+        )
 
 
 def _nbytes(value: Any) -> int:

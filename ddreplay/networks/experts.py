@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from ddreplay.augment.siamese import Augment, Identity
 from ddreplay.backbones import Net
-from ddreplay.data.pool import Batch, ClassPool
+from ddreplay.data.pool import ClassPool
 from ddreplay.networks.source import Networks, Setting
 from ddreplay.objectives.term import Look, Statistic
 from ddreplay.randomness import Random
-from ddreplay.training import learn
+from ddreplay.training import LabelledImages, Shuffled, by_optimizer, learnable, train_network
 
 __all__ = [
     "ExpertSegments",
@@ -117,17 +117,19 @@ class _ExpertNetworks:
     def _train(self, expert: int) -> list[Weights]:
         source, pool = self.source, self.setting.pool
         random = Random(_seed(source.seed, expert), pool.device)
-        net = self.setting.network(source.net, random).requires_grad_(True)
-        optimizer = torch.optim.SGD(net.parameters(), lr=source.lr, momentum=source.momentum)
+        net = self.setting.network(source.net, random)
         trajectory = [_weights(net)]
-        labels = pool.all_labels()
-        with torch.enable_grad(), random.scope():
-            for _ in range(source.latest_start - 1 + source.segment):
-                order = torch.randperm(len(pool), generator=random.device, device=pool.device)
-                for rows in order.split(source.batch_size):
-                    x = source.augment.draw(pool.shape, random, n=len(rows))(pool.rows(rows))
-                    learn(net, optimizer, Batch(x, labels[rows]))
-                trajectory.append(_weights(net))
+        with random.scope(), learnable(net):
+            train_network(
+                net,
+                LabelledImages.of_pool(pool),
+                Shuffled(source.batch_size),
+                by_optimizer(torch.optim.SGD(net.parameters(), lr=source.lr, momentum=source.momentum)),
+                random,
+                epochs=source.latest_start - 1 + source.segment,
+                augment=source.augment,
+                on_epoch=lambda _: trajectory.append(_weights(net)),
+            )
         return trajectory
 
     def _name(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
@@ -10,12 +11,10 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from ddreplay.backbones import Net
-from ddreplay.backbones.compiling import compiled, plain
-from ddreplay.data.pool import Batch
 from ddreplay.networks.source import Networks, Setting
 from ddreplay.objectives.term import Look, Statistic
 from ddreplay.randomness import Random
-from ddreplay.training import learn
+from ddreplay.training import LabelledImages, WithReplacement, by_optimizer, learnable, train_network
 
 __all__ = [
     "ModelQueue",
@@ -185,28 +184,32 @@ class QueuedNetworks:
 
     def _pretrain(self, steps: int) -> dict[str, Any]:
         queued = Queued(self.setting.network(self.source.net), self.source, self.source.lr)
-        self._train(queued, steps)
+        self._train(queued, steps, self.setting.stop)
         return queued.net.state_dict()
 
-    def _train(self, queued: Queued, steps: int) -> None:
+    def _train(self, queued: Queued, steps: int, stop: Callable[[], bool] | None = None) -> None:
         pool, random = self.setting.pool, self.setting.random
-        net, rows = queued.net.train().requires_grad_(True), queued.rows
+        images = LabelledImages(pool.rows, self.labels, pool.classes)
+        images = images if queued.rows is None else images.among(queued.rows)
+        order = WithReplacement(steps, self.source.batch_size)
         hits = torch.zeros_like(queued.hits)
-        forward = compiled() if self.setting.compile else plain
-        with random.scope():
-            for _ in range(steps):
-                size = (self.source.batch_size,)
-                drawn = torch.randint(
-                    len(pool) if rows is None else len(rows), size, generator=random.device, device=pool.device
-                )
-                drawn = drawn if rows is None else rows[drawn]
-                truth = self.labels[drawn]
-                logits = learn(net, queued.optimizer, Batch(pool.rows(drawn), truth), forward)
-                hits += (logits.argmax(1) == truth).sum()
-        queued.optimizer.zero_grad(set_to_none=True)
+
+        def count(logits: Tensor, truth: Tensor) -> None:
+            hits.add_((logits.argmax(1) == truth).sum())
+
+        with random.scope(), learnable(queued.net):
+            steps = train_network(
+                queued.net,
+                images,
+                order,
+                by_optimizer(queued.optimizer),
+                random,
+                compile=self.setting.compile,
+                on_step=count,
+                stop=stop,
+            )
         queued.hits = queued.hits + hits
         queued.seen, queued.steps = queued.seen + steps * self.source.batch_size, queued.steps + steps
-        net.requires_grad_(self.setting.objective.weight_gradients)
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -11,12 +11,11 @@ from torch import nn
 from ddreplay.augment.mixing import Mix
 from ddreplay.augment.siamese import Augment, Identity
 from ddreplay.backbones import Net, has_batchnorm, settle_batchnorm
-from ddreplay.data.pool import Batch
 from ddreplay.networks.source import Networks, Setting
 from ddreplay.networks.trained_on_synthetic import BATCHNORM_IMAGES
 from ddreplay.objectives.term import Look, Statistic
 from ddreplay.randomness import Random
-from ddreplay.training import learn
+from ddreplay.training import LabelledImages, Shuffled, by_optimizer, learnable, train_network
 
 __all__ = [
     "TrainedOnReal",
@@ -73,7 +72,7 @@ class _RealNetworks:
         self.source, self.setting = source, setting
         self.round, self.step = 0, 0
         self.trainee: _Trainee | None = None
-        self.labels = setting.pool.all_labels()
+        self.images = LabelledImages.of_pool(setting.pool)
 
     def show(self) -> tuple[Look, Statistic]:
         trainee = self.trainee = self.trainee or self._begin(self.setting.random)
@@ -97,18 +96,10 @@ class _RealNetworks:
         return _Trainee(net, optimizer)
 
     def _train(self, trainee: _Trainee) -> None:
-        source, pool, random = self.source, self.setting.pool, self.setting.random
-        net = trainee.net.train().requires_grad_(True)
-        order = torch.randperm(len(pool), generator=random.device, device=pool.device)[: source.images]
-        with random.scope():
-            for rows in order.split(source.batch_size):
-                x = source.augment.draw(pool.shape, random, n=len(rows))(pool.rows(rows))
-                batch = Batch(x, self.labels[rows])
-                if source.mix is not None:
-                    batch = source.mix.draw(pool.shape, random, n=len(rows)).mix(batch, pool.classes)
-                learn(net, trainee.optimizer, batch)
-        trainee.optimizer.zero_grad(set_to_none=True)
-        net.requires_grad_(self.setting.objective.weight_gradients)
+        source, random = self.source, self.setting.random
+        order, descend = Shuffled(source.batch_size, source.images), by_optimizer(trainee.optimizer)
+        with random.scope(), learnable(trainee.net):
+            train_network(trainee.net, self.images, order, descend, random, augment=source.augment, mix=source.mix)
 
     def state_dict(self) -> dict[str, Any]:
         trainee = self.trainee

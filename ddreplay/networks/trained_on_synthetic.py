@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ddreplay.augment.siamese import Augment, Identity
 from ddreplay.backbones import Net, has_batchnorm, settle_batchnorm
-from ddreplay.backbones.compiling import compiled, plain
 from ddreplay.data.pool import Batch
 from ddreplay.networks.source import Networks, Setting
 from ddreplay.objectives.term import Look, Statistic
 from ddreplay.randomness import Random
+from ddreplay.training import LabelledImages, Shuffled, learnable, plain_sgd, train_network
 
 __all__ = [
     "Loops",
@@ -112,11 +110,9 @@ class _TrainedNetworks:
         if self.step == self.steps:
             self.round, self.step, self.net = self.round + 1, 0, None
         elif self.net is not None:
-            self.net.train()
-            syn, source = self.setting.syn(), self.source
+            source = self.source
             how: dict[str, Any] = {name: getattr(source, name) for name in ("lr", "batch_size", "augment", "compile")}
-            for _ in range(self.epochs):
-                train_epoch(self.net, syn, self.setting.random, **how)
+            train_epoch(self.net, self.setting.syn(), self.setting.random, epochs=self.epochs, **how)
 
     def state_dict(self) -> dict[str, Any]:
         net = None if self.net is None else self.net.state_dict()
@@ -137,16 +133,10 @@ def train_epoch(
     lr: float,
     batch_size: int,
     augment: Augment = Identity(),
+    epochs: int = 1,
     compile: bool = False,
 ) -> None:
-    """One pass of plain SGD, without momentum, over a labelled set in random order; the network is changed in place."""
-    forward = compiled() if compile else plain
-    shape = (batch.x.shape[1], batch.x.shape[2], batch.x.shape[3])
-    order = torch.randperm(len(batch.x), generator=random.device, device=batch.x.device)
-    weights = list(net.parameters())
-    for rows in order.split(batch_size):
-        x = augment.draw(shape, random, n=len(rows))(batch.x[rows])
-        gradient = torch.autograd.grad(F.cross_entropy(forward(net, x), batch.y[rows]), weights, allow_unused=True)
-        moved = [(weight, g) for weight, g in zip(weights, gradient, strict=True) if g is not None]
-        with torch.no_grad():
-            torch._foreach_add_([weight for weight, _ in moved], [g for _, g in moved], alpha=-lr)
+    """One pass of plain SGD, or ``epochs`` of them, over a labelled set in random order; the network is changed in place."""
+    images, order = LabelledImages.of_batch(batch), Shuffled(batch_size)
+    with learnable(net):
+        train_network(net, images, order, plain_sgd(net, lr), random, epochs=epochs, augment=augment, compile=compile)
