@@ -20,6 +20,7 @@ from ddreplay.condense.condenser import OnStep
 from ddreplay.condense.image_count import ChooseCount, Validated
 from ddreplay.condense.optimizer import SGD
 from ddreplay.condense.provenance import describe, provenance
+from ddreplay.data.chunks import forward_chunk
 from ddreplay.data.pool import Batch, ClassPool
 from ddreplay.networks import NetworkSource, Setting
 from ddreplay.networks.bank import Bank, Banked
@@ -38,9 +39,6 @@ from ddreplay.storage.part import Part
 __all__ = ["Distiller"]
 
 _SIZES = 2**60  # added to the seed where the objective's own parameters are drawn
-
-
-CACHE_PIXELS = 32768  # in one forward on a CPU (32 images of 32x32): maps that stay in the cache beat one large batch
 
 
 @dataclass(frozen=True)
@@ -174,7 +172,7 @@ class _Run:
         self.random = Random(seed, pool.device)
         self.form: Form = method.parameterize(pool, images_per_class, self.random).to(pool.device)
         self.objective = copy.deepcopy(method.objective)
-        self.chunk = cache_chunk(pool.shape) if pool.device.type == "cpu" else None
+        self.chunk = forward_chunk(pool.shape, pool.device)
         self.drawer = method.draw.start(pool)
         setting = Setting(
             pool=pool,
@@ -273,8 +271,3 @@ class _Run:
         self.networks.load_state_dict(state["networks"])
         self.drawer.load_state_dict(state["draw"])
         self.random.load_state_dict(state["random"])
-
-
-def cache_chunk(shape: tuple[int, int, int]) -> int:
-    """Images of this shape in one forward on a CPU: 8 to 128, measured on 8x8 to 32x32 images and widths 32 to 128."""
-    return min(128, max(8, CACHE_PIXELS // (shape[1] * shape[2])))

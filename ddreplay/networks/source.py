@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from ddreplay.augment.siamese import Augment
-from ddreplay.backbones import Net, Probe, as_factory, has_batchnorm
+from ddreplay.backbones import Net, Probe, as_factory
+from ddreplay.data.chunks import DrawnImages
 from ddreplay.data.pool import Batch, ClassPool
 from ddreplay.networks.real_batches import Drawer, Uniform
 from ddreplay.objectives.term import Look, Side, Statistic, Term
@@ -23,9 +24,9 @@ __all__ = ["NetworkSource", "Networks", "Setting"]
 class Setting:
     """What a source works with during one condensation.
 
-    batch_real: real images per class in one statistic. syn: the synthetic images as they are now, decoded, without a graph.
+    batch_real: real images per class in one statistic. syn: gives the synthetic images as they are now, decoded, without a graph.
     images_per_class: the budget.
-    chunk: images in one forward where no gradient is needed (`ddreplay.objectives.term.Side`).
+    chunk: images in one forward where no gradient is needed, by `ddreplay.data.chunks.forward_chunk`; ``None``: all at once.
     drawer: draws the real images of a statistic; ``None``: uniformly.
     compile: run networks through ``torch.compile`` where that can be done.
     """
@@ -56,13 +57,13 @@ class Setting:
         return Look(net=net, probe=probe, transform=transform, augment=self.augment, random=random, **more)
 
     def statistic(self, look: Look, images: int | None = None, random: Random | None = None) -> Statistic:
-        """The objective's statistic of a real batch, seen through this look."""
+        """The objective's statistic of a real batch, seen through this look; its images are fetched and pass piece by piece."""
         n, source = images or self.batch_real, random or self.random
         drawer = self.drawer or Uniform().start(self.pool)
-        real = drawer(look, n, source, anew=random is not None)
-        chunk = None if has_batchnorm(look.net) else self.chunk
+        rows = drawer(look, n, source, anew=random is not None)
+        real = DrawnImages(self.pool, rows.flatten())
         with torch.no_grad():
-            return self.objective.summarise(Side(look, real.x, range(self.pool.classes), chunk=chunk))
+            return self.objective.summarise(Side(look, real, range(self.pool.classes), chunk=self.chunk))
 
 
 @runtime_checkable
