@@ -59,7 +59,8 @@ class MixTransform:
         """
         x, y = batch
         blocks = classes if blocks is None else blocks
-        return Batch(self.images(x, blocks), self.labels(y, classes, x.dtype, blocks=blocks))
+        labels = self.labels(y, classes, x.dtype, blocks=blocks)
+        return Batch(self.images(x, blocks), labels)
 
     def images(self, x: Float[Tensor, "n c h w"], blocks: int) -> Float[Tensor, "n c h w"]:
         """Mixed images alone; ``blocks``: classes in the class-major batch of a siamese draw."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -24,6 +24,7 @@ SHARE = 0.25
 """Of the free memory, for those: what deeper networks and second derivatives take more fits into the rest."""
 
 
+@runtime_checkable
 class Images(Protocol):
     """Images [n, c, h, w] that can be taken piece by piece; a tensor is one."""
 
