@@ -10,8 +10,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ddreplay.backbones import ConvNet, Net, Probe, as_factory
+from ddreplay.data.chunks import forward_chunk
 from ddreplay.data.clustering import representatives
-from ddreplay.data.pool import Batch, ClassPool
+from ddreplay.data.pool import ClassPool
 from ddreplay.objectives.term import Look
 from ddreplay.randomness import Random
 
@@ -23,15 +24,13 @@ __all__ = [
     "Uniform",
 ]
 
-_CHUNK = 64  # images in one forward on a CPU
-
 
 @runtime_checkable
 class Drawer(Protocol):
     """Draws real images during one condensation. All that lives between draws is in its state."""
 
-    def __call__(self, look: Look, n: int, random: Random, *, anew: bool = False) -> Batch:
-        """``n`` images of every class, class-major, for this look; ``anew``: owing nothing to earlier draws."""
+    def __call__(self, look: Look, n: int, random: Random, *, anew: bool = False) -> Int64[Tensor, "classes n"]:
+        """Rows of the pool, ``n`` of every class, for this look; ``anew``: owing nothing to earlier draws."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -58,8 +57,8 @@ class _UniformDrawer:
     def __init__(self, pool: ClassPool) -> None:
         self.pool = pool
 
-    def __call__(self, look: Look, n: int, random: Random, *, anew: bool = False) -> Batch:
-        return self.pool.draw(n, random)
+    def __call__(self, look: Look, n: int, random: Random, *, anew: bool = False) -> Int64[Tensor, "classes n"]:
+        return self.pool.draw_rows(n, random)
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -113,17 +112,14 @@ class _RepresentativeDrawer:
         self.draws = 0
         self.rows: Int64[Tensor, "classes n"] | None = None
 
-    def __call__(self, look: Look, n: int, random: Random, *, anew: bool = False) -> Batch:
+    def __call__(self, look: Look, n: int, random: Random, *, anew: bool = False) -> Int64[Tensor, "classes n"]:
         n = min(n, max(self.pool.counts))
         if anew:
-            return self._batch(self._cluster(look, n, random))
+            return self._cluster(look, n, random)
         if self.rows is None or self.rows.shape[1] != n or self.draws % self.how.interval == 0:
             self.rows = self._cluster(look, n, random)
         self.draws += 1
-        return self._batch(self.rows)
-
-    def _batch(self, rows: Int64[Tensor, "classes n"]) -> Batch:
-        return Batch(self.pool.rows(rows.flatten()), self.pool.positions(rows.shape[1]))
+        return self.rows
 
     def _cluster(self, look: Look, n: int, random: Random) -> Int64[Tensor, "classes n"]:
         found = []
@@ -174,5 +170,5 @@ def _rows_by_class(pool: ClassPool, candidates: int | None, random: Random) -> l
 
 @torch.no_grad()
 def _embed(probe: Probe, pool: ClassPool, rows: Int64[Tensor, " n"]) -> Float[Tensor, "n d"]:
-    chunk = _CHUNK if pool.device.type == "cpu" else len(rows)
-    return torch.cat([probe(pool.rows(part)).embedding for part in rows.split(chunk)])
+    pieces = rows.split(forward_chunk(pool.shape, pool.device))
+    return torch.cat([probe(pool.rows(part)).embedding for part in pieces])

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from ddreplay.augment.siamese import Augment
-from ddreplay.backbones import ConvNet, Net, Probe, as_factory, has_batchnorm
+from ddreplay.backbones import ConvNet, Net, Probe, as_factory
+from ddreplay.data.chunks import DrawnImages
 from ddreplay.data.pool import Batch, ClassPool
 from ddreplay.networks.real_batches import Drawer, Uniform
 from ddreplay.objectives.term import Look, Side, Statistic, Term
@@ -38,12 +39,13 @@ def with_net(part: Part, net: Net) -> Part:
 class Setting:
     """What a source works with during one condensation.
 
-    batch_real: real images per class in one statistic. syn: the synthetic images as they are now, decoded, without a graph.
+    batch_real: real images per class in one statistic. syn: gives the synthetic images as they are now, decoded, without a graph.
     images_per_class: the budget.
-    chunk: images in one forward where no gradient is needed (`ddreplay.objectives.term.Side`).
+    chunk: images in one forward where no gradient is needed, by `ddreplay.data.chunks.forward_chunk`; ``None``: all at once.
     drawer: draws the real images of a statistic; ``None``: uniformly.
     compile: run networks through ``torch.compile`` where that can be done.
     positions: the classes that are compared, of all in the pool, which networks know and are trained on; ``None``: all of them.
+    real: the images of those classes, from which the drawer draws; ``None``: the pool.
     stop: whether time is up, for what trains networks; ``None``: it never is.
     on_network: is told how many networks of how many are made.
     """
@@ -59,6 +61,7 @@ class Setting:
     drawer: Drawer | None = None
     compile: bool = False
     positions: tuple[int, ...] | None = None
+    real: ClassPool | None = None
     stop: Callable[[], bool] | None = None
     on_network: Callable[[int, int], None] | None = None
 
@@ -80,13 +83,14 @@ class Setting:
         return Look(net=net, probe=probe, transform=transform, augment=self.augment, random=random, **more)
 
     def statistic(self, look: Look, images: int | None = None, random: Random | None = None) -> Statistic:
-        """The objective's statistic of a real batch, seen through this look."""
+        """The objective's statistic of a real batch, seen through this look; its images are fetched and pass piece by piece."""
         n, source = images or self.batch_real, random or self.random
-        drawer = self.drawer or Uniform().start(self.pool)
-        real = drawer(look, n, source, anew=random is not None)
-        chunk = None if has_batchnorm(look.net) else self.chunk
+        pool = self.pool if self.real is None else self.real
+        drawer = self.drawer or Uniform().start(pool)
+        rows = drawer(look, n, source, anew=random is not None)
+        real = DrawnImages(pool, rows.flatten())
         with torch.no_grad():
-            return self.objective.summarise(Side(look, real.x, self.compared, chunk=chunk))
+            return self.objective.summarise(Side(look, real, self.compared, chunk=self.chunk))
 
     @property
     def compared(self) -> tuple[int, ...]:
