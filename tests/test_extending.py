@@ -17,7 +17,7 @@ from ddreplay.storage import Decoder
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
 COMMON, *EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.S)
-TITLES = [title for title in re.findall(r"^## (.*)$", PAGE, re.M)]
+TITLES = re.findall(r"^## (.*)$", PAGE, re.M)
 
 
 @pytest.mark.parametrize("example", range(len(EXAMPLES)), ids=TITLES)

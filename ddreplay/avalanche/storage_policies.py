@@ -141,7 +141,7 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         self.seconds: list[float] = []
         self._staged: list[Samples] = []
         self._keys: dict[Group, int] = {}
-        self._task_aware = task_labels != "never"
+        self._task_aware, self._tensor_labels = task_labels != "never", False
         self._sample_shape: tuple[int, ...] = (1, 1, 1)
         self._renew()
 
@@ -196,7 +196,7 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
             memory.resize(share)
         # all tasks are condensed: from here on nothing can fail, so that an update is whole or has not been
         self.memories, self._sample_shape = memories, tuple(samples.x.shape[1:])
-        self._staged, self._task_aware = [], samples.task_aware
+        self._staged, self._task_aware, self._tensor_labels = [], samples.task_aware, samples.tensor_labels
         self._name(groups)
         self._renew()
 
@@ -242,7 +242,10 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
             images.append(x[rows].reshape(-1, *self._sample_shape))
             labels += y[rows].tolist()
             tasks += [task] * int(rows.sum())
-        return memory_dataset(torch.cat(images), labels, tasks if self._task_aware else None, self.replay_transform)
+        how = {"tensor_labels": self._tensor_labels}
+        return memory_dataset(
+            torch.cat(images), labels, tasks if self._task_aware else None, self.replay_transform, **how
+        )
 
     def resize(self, strategy: Any, new_size: int) -> None:
         """Change ``max_size``; classes above their new share keep their first images, classes below it stay as they are."""
@@ -298,9 +301,13 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
             "budget": asdict(self.budget),
             "memories": {task: memory.state_dict() for task, memory in self.memories.items()},
             "groups": [[task, class_id, key] for (task, class_id), key in self._keys.items()],
-            "staged": [{"x": s.x, "y": s.y, "task": s.task, "task_aware": s.task_aware} for s in self._staged],
+            "staged": [
+                {"x": s.x, "y": s.y, "task": s.task, "task_aware": s.task_aware, "tensor_labels": s.tensor_labels}
+                for s in self._staged
+            ],
             "task_aware": self._task_aware,
             "given_size": self._given_size,
+            "tensor_labels": self._tensor_labels,
             "sample_shape": list(self._sample_shape),
             "seconds": list(self.seconds),
         }
@@ -318,6 +325,7 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         self.budget, self.memories, self._keys, self._staged = budget, memories, keys, staged
         self._sample_shape, self.seconds, self._task_aware, self._given_size = shape, seconds, task_aware, size
         self.total_num_groups = self.total_num_classes = budget.classes
+        self._tensor_labels = bool(state["tensor_labels"])
         self._renew()
 
 

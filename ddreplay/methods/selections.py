@@ -43,19 +43,21 @@ class Candidates:
     """What a rule chooses from.
 
     pool: the images. known: all classes that a network is trained to tell apart; the pool's, and others where it has one alone.
+    stop: whether time is up, for that training.
     """
 
     pool: ClassPool
     known: ClassPool
+    stop: Callable[[], bool] | None = None
 
     @classmethod
-    def of(cls, pool: ClassPool, beside: ClassPool | None = None) -> Candidates:
+    def of(cls, pool: ClassPool, beside: ClassPool | None = None, stop: Callable[[], bool] | None = None) -> Candidates:
         """The images of a pool; ``beside``: other known classes, which count where it has one class alone."""
-        if pool.classes > 1 or beside is None:
-            return cls(pool, pool)
         own = pool.class_ids.tolist()
-        others = [k for k, c in enumerate(beside.class_ids.tolist()) if c not in own]
-        return cls(pool, concatenate([pool, beside.select(others)]) if others else pool)
+        others = [] if beside is None else [k for k, c in enumerate(beside.class_ids.tolist()) if c not in own]
+        if pool.classes > 1 or beside is None or not others:
+            return cls(pool, pool, stop)
+        return cls(pool, concatenate([pool, beside.select(others)]), stop)
 
     def labels(self) -> Int64[Tensor, " n"]:
         """The output column of every image's class."""
@@ -98,7 +100,7 @@ class Selection:
         """Real images of every class within a budget, or all where there are fewer.
 
         Args:
-            seconds: after so long no further number of images is tried.
+            seconds: after so long no further number of images is tried, and networks that rank images are not trained on.
             on_progress: is told of every number of images tried.
             beside: other classes that are known; looked at where the pool has one class alone, which then is told apart from them.
         Raises:
@@ -108,7 +110,7 @@ class Selection:
         codec = self.codec or default_codec(budget, pool.shape[0])
         more: dict[str, Any] = {}
         if budget.in_bytes:
-            found = _InBytes(self, codec, budget.of_each(pool.classes), seed, beside)
+            found = _InBytes(self, codec, budget.of_each(pool.classes), seed, beside, deadline.over)
             asked = CountQuestion(
                 pool, codec, found.budget, found.trial, seed, deadline=deadline.part(0.5), on_progress=on_progress
             )
@@ -116,8 +118,11 @@ class Selection:
             part, more = found.take(pool, count), {"max_bytes": budget.total(pool.classes)}
         else:
             count = int(budget.share(pool.classes))
-            chosen = self.rule(Candidates.of(pool, beside), count, Random(seed, pool.device))
+            given = Candidates.of(pool, beside, deadline.over)
+            chosen = self.rule(given, count, Random(seed, pool.device))
             part = _part(pool, chosen, codec)
+        if deadline.over():
+            deadline.cut.append("training of the networks that rank images")
         if deadline.cut:
             more["cut"] = list(deadline.cut)
         return CondensedSet((part,), provenance(self, pool, count, seed, deadline.started, **more))
@@ -135,15 +140,24 @@ def _part(pool: ClassPool, chosen: list[Tensor], codec: Codec) -> Part:
 class _InBytes:
     """A selection under a budget in bytes; a pool is ranked once for all numbers of images up to twice the first one asked for."""
 
-    def __init__(self, selection: Selection, codec: Codec, budget: Budget, seed: int, beside: ClassPool | None) -> None:
+    def __init__(
+        self,
+        selection: Selection,
+        codec: Codec,
+        budget: Budget,
+        seed: int,
+        beside: ClassPool | None,
+        stop: Callable[[], bool],
+    ) -> None:
         self.selection, self.codec, self.budget, self.seed, self.beside = selection, codec, budget, seed, beside
+        self.stop = stop
         self.ranked: dict[ClassPool, tuple[int, list[Tensor]]] = {}
 
     def take(self, pool: ClassPool, n: int) -> Part:
         """At most ``n`` images of every class, at the highest quality that fits; fewer where ``n`` do not."""
         if pool not in self.ranked or self.ranked[pool][0] < n:
             rule, random = self.selection.rule, Random(self.seed, pool.device)
-            self.ranked[pool] = 2 * n, rule(Candidates.of(pool, self.beside), 2 * n, random)
+            self.ranked[pool] = 2 * n, rule(Candidates.of(pool, self.beside, self.stop), 2 * n, random)
         part = _part(pool, [rows[:n] for rows in self.ranked[pool][1]], float32())
         pixels = [to_pixels(x, pool.mean, pool.std) for x in part.images]
         try:
@@ -393,7 +407,7 @@ def trained(
     if epochs:
         data = known.all()
         hook = None if on_epoch is None else lambda _: on_epoch(model)
-        train(model, data.x, data.y, PROTOCOLS["dc2021"].scaled(epochs - 1), random, on_epoch=hook)
+        train(model, data.x, data.y, PROTOCOLS["dc2021"].scaled(epochs - 1), random, on_epoch=hook, stop=given.stop)
     return model.eval()
 
 
