@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -35,6 +36,24 @@ Group = tuple[int, int]
 
 
 """(task label, class id)"""
+
+
+class Size(int):
+    """A number of images which, where Avalanche's own plugins assert that it is their ``mem_size``, says what to write instead.
+
+    Their assertion has no message; everywhere else this is an int like any other.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        same = int(self) == other
+        if not same and sys._getframe(1).f_globals.get("__name__", "").startswith("avalanche.training.plugins."):
+            raise ValueError(
+                f"mem_size must be the size of the memory, {int(self)}, got {other}; write ReplayPlugin(mem_size=memory.max_size, "
+                "storage_policy=memory), or CondensedReplayPlugin(memory), which takes it from the memory"
+            )
+        return same
+
+    __hash__ = int.__hash__
 
 
 class ClassGroup(ExemplarsBuffer):  # type: ignore[misc]
@@ -215,7 +234,7 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
     def _renew(self) -> None:
         self._flat: Any = None
         held, groups = sum(len(memory) for memory in self.memories.values()), len(self._keys)
-        self.max_size = held if self.budget.in_bytes else self._size(groups)
+        self.max_size = Size(held if self.budget.in_bytes else self._size(groups))
         quota = 0
         if groups:
             quota = held // groups if self.budget.in_bytes else int(self.budget.share(groups))

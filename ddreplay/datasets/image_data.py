@@ -7,14 +7,15 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from ddreplay.augment import NATURAL
 from ddreplay.data.pool import ClassPool
 from ddreplay.randomness import Random
 
-__all__ = ["ImageData", "Images", "Splits", "from_arrays", "validation_split"]
+__all__ = ["ImageData", "Images", "LabelledImages", "Splits", "from_arrays", "validation_split"]
 
 
 class Images(NamedTuple):
@@ -32,6 +33,19 @@ class Splits(NamedTuple):
     class_names: tuple[str, ...]
     val: Images | None = None
     notes: tuple[str, ...] = ()
+
+
+class LabelledImages(Dataset[tuple[Tensor, int]]):
+    """Items (image, label) in memory. targets: all labels, as data sets of torchvision have them."""
+
+    def __init__(self, x: Float[Tensor, "n c h w"], targets: list[int]) -> None:
+        self.x, self.targets = x, targets
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.x[index], self.targets[index]
 
 
 @dataclass(frozen=True)
@@ -83,6 +97,11 @@ class ImageData:
         names = dict(enumerate(self.class_names))
         how = {"mean": self.mean, "std": self.std, "augmentation": self.augmentation}
         return ClassPool(images, labels, class_names=names, device=device, **how)
+
+    def dataset(self, split: Literal["train", "test"] = "train") -> LabelledImages:
+        """One split as a map-style data set of (normalised float image, int label), which Avalanche and data loaders take."""
+        batch = self.pool(split, device="cpu").all()
+        return LabelledImages(batch.x, self.pool(split, device="cpu").relabel(batch.y).tolist())
 
     def for_tuning(self, *, fraction: float = 0.1, seed: int = 0) -> ImageData:
         """The data to choose hyper-parameters on: the test split is gone.

@@ -159,3 +159,68 @@ def test_staged_parts_give_what_the_whole_experience_gives() -> None:
     at_once = condensed()
     at_once.post_adapt(None, after(plain(whole)))
     assert torch.equal(parts.condensed.images().x, at_once.condensed.images().x)
+
+
+def test_the_stock_plugin_says_which_size_to_give() -> None:
+    from avalanche.training.plugins import ReplayPlugin
+
+    memory = ring(total_num_classes=10)
+    with pytest.raises(ValueError, match=r"mem_size=memory\.max_size"):
+        ReplayPlugin(mem_size=200, storage_policy=memory)
+    assert ReplayPlugin(mem_size=memory.max_size, storage_policy=memory).storage_policy is memory
+    assert memory.max_size == 20 != 21
+
+
+def test_a_named_condenser_and_a_ring_buffer_spend_bytes_alike() -> None:
+    x = torch.nn.functional.interpolate(
+        torch.rand(80, 3, 4, 4, generator=torch.Generator().manual_seed(0)), size=(32, 32)
+    )
+    data = [(image, k % 2) for k, image in enumerate(x)]
+    space: dict[str, Any] = {"mean": (0.0,), "std": (1.0,), "device": "cpu"}
+    for memory in (
+        CondensedBuffer(bytes_per_class=1000, condenser=QUICK, **space),
+        RingBuffer(bytes_per_class=1000, **space),
+    ):
+        memory.update_from_dataset(data)
+        assert {part.codec.name for part in memory.condensed.parts} == {"avif"}
+        assert len(memory.buffer) > 20
+        assert memory.nbytes <= 2000
+
+
+def test_a_ring_buffer_is_a_class() -> None:
+    assert isinstance(ring(), RingBuffer)
+    assert not isinstance(condensed(), RingBuffer)
+    with pytest.raises(TypeError, match="CondensedBuffer"):
+        ring(condenser=QUICK)
+
+
+def test_it_says_what_it_does_and_how_far_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    told: list[Any] = []
+    memory = condensed(on_progress=told.append)
+    with caplog.at_level("INFO", "ddreplay"):
+        memory.post_adapt(None, after(plain(noisy([0, 1]))))
+    assert "condensing 2 classes" in caplog.text
+    assert "2 images a class" in caplog.text
+    assert [(p.phase, p.done, p.total) for p in told if p.phase == "steps"] == [("steps", 1, 2), ("steps", 2, 2)]
+
+
+def test_an_update_of_two_tasks_is_whole_or_has_not_been(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = ring()
+    first, second = labelled(noisy([0]), 0), labelled(noisy([1]), 1)
+    calls: list[int] = []
+    original = memory.condenser
+
+    def fails_at_the_second(*given: Any, **how: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise OSError("no")
+        return original(*given, **how)
+
+    memory.condenser = fails_at_the_second
+    with pytest.raises(OSError, match="no"):
+        memory.post_adapt(None, after(first.concat(second)))
+    assert memory.memories == {}
+    assert (memory.staged, len(memory.buffer)) == (0, 0)
+    memory.condenser = original
+    memory.post_adapt(None, after(first.concat(second)))
+    assert sorted(memory.memories) == [0, 1]
