@@ -46,7 +46,7 @@ class Size(int):
 
     def __eq__(self, other: object) -> bool:
         same = int(self) == other
-        if not same and sys._getframe(1).f_globals.get("__name__", "").startswith("avalanche.training.plugins."):
+        if not same and _asked_by("avalanche.training.plugins."):
             raise ValueError(
                 f"mem_size must be the size of the memory, {int(self)}, got {other}; write ReplayPlugin(mem_size=memory.max_size, "
                 "storage_policy=memory), or CondensedReplayPlugin(memory), which takes it from the memory"
@@ -54,6 +54,18 @@ class Size(int):
         return same
 
     __hash__ = int.__hash__
+
+
+def _asked_by(module: str) -> bool:
+    """Whether one of the nearest callers is code of this module (a checker of types may stand between)."""
+    frame = sys._getframe(1)
+    for _ in range(4):
+        if frame is None:
+            return False
+        if frame.f_globals.get("__name__", "").startswith(module):
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
 
 
 class ClassGroup(ExemplarsBuffer):  # type: ignore[misc]
