@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-import sys
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal
@@ -46,7 +47,7 @@ class Size(int):
 
     def __eq__(self, other: object) -> bool:
         same = int(self) == other
-        if not same and _asked_by("avalanche.training.plugins."):
+        if not same and _replay_plugin_begins():
             raise ValueError(
                 f"mem_size must be the size of the memory, {int(self)}, got {other}; write ReplayPlugin(mem_size=memory.max_size, "
                 "storage_policy=memory), or CondensedReplayPlugin(memory), which takes it from the memory"
@@ -56,16 +57,13 @@ class Size(int):
     __hash__ = int.__hash__
 
 
-def _asked_by(module: str) -> bool:
-    """Whether one of the nearest callers is code of this module (a checker of types may stand between)."""
-    frame = sys._getframe(1)
-    for _ in range(4):
-        if frame is None:
-            return False
-        if frame.f_globals.get("__name__", "").startswith(module):
-            return True
-        frame = frame.f_back  # type: ignore[assignment]
-    return False
+def _replay_plugin_begins() -> bool:
+    """Whether the question comes from the constructor of Avalanche's replay plugin (checkers of types may stand between)."""
+    nearest = itertools.islice(traceback.walk_stack(None), 16)
+    return any(
+        frame.f_code.co_name == "__init__" and frame.f_globals.get("__name__") == "avalanche.training.plugins.replay"
+        for frame, _ in nearest
+    )
 
 
 class ClassGroup(ExemplarsBuffer):  # type: ignore[misc]
