@@ -25,6 +25,8 @@ class Bfloat16:
     What it is worth depends on the processor: one with bfloat16 matrix instructions (AMX, a GPU) gains, another loses.
     benchmarks/records/precision*.json has times and accuracies beside each other.
 
+    Args:
+        net: makes the network.
     Example:
         >>> from ddreplay import ConvNet
         >>> Bfloat16(ConvNet(width=8))((1, 8, 8), 3).embed(torch.zeros(2, 1, 8, 8)).dtype

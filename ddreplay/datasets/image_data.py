@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -95,7 +95,7 @@ class ImageData:
             (self.train_images, self.train_labels) if split == "train" else (self.test_images, self.test_labels)
         )
         names = dict(enumerate(self.class_names))
-        how = {"mean": self.mean, "std": self.std, "augmentation": self.augmentation}
+        how: dict[str, Any] = {"mean": self.mean, "std": self.std, "augmentation": self.augmentation}
         return ClassPool(images, labels, class_names=names, device=device, **how)
 
     def dataset(self, split: Literal["train", "test"] = "train") -> LabelledImages:

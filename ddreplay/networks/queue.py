@@ -29,7 +29,11 @@ class Pretrained:
     So that copies of one network differ, each gets its own learning rate, within ``vary_lr`` of the nominal one, and goes on
     training on its own random subset of classes.
 
-    networks: how many are trained. steps: for how long. class_share: of the classes in a subset, rounded, at least one.
+    Args:
+        networks: how many are trained.
+        steps: of their training.
+        vary_lr: how far a copy's learning rate lies from the nominal one at most, as a share of it.
+        class_share: of the classes in a copy's subset, rounded, at least one.
     Reference: Zhao et al., "Improved Distribution Matching for Dataset Condensation", CVPR 2023, supplement, Sec. 3 (the size of a
     subset is not given there).
     """
@@ -58,6 +62,7 @@ class ModelQueue:
     augmented. A network knows its running accuracy on the batches it was trained on (`Look.accuracy`).
 
     Args:
+        start_with, size, push_interval, train_steps, fetch: as above, in networks and steps.
         net: makes a randomly initialised network; ``None``: the network of the method that it is part of.
         lr, momentum, weight_decay, batch_size: of the training.
         meter_interval: image steps after which running accuracies start anew, as the released code does at every evaluation of

@@ -29,7 +29,8 @@ class TrainedOnReal:
     Args:
         net: makes a randomly initialised network; ``None``: the network of the method that it is part of.
         steps: image steps that a network sees; then a new one begins.
-        images: real images that it is trained on after each of them, in batches of ``batch_size``, drawn from the pool.
+        images: real images that it is trained on after each of them, drawn from the pool.
+        batch_size: images in a batch of that training.
         lr, momentum, weight_decay: of that training; the momentum lives as long as the network.
         augment, mix: what training images undergo: one draw a batch with magnitudes for each image, then mixing.
     Raises:

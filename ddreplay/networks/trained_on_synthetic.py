@@ -29,8 +29,9 @@ BATCHNORM_IMAGES = 16  # per class, for running statistics; released code of DC
 class Loops:
     """How often a network is shown, and how long it is trained in between, by the budget.
 
-    table: rows of (images per class, image steps a network sees, epochs on the synthetic set after each of them). A budget
-    between two rows takes the larger one's, above the last row the last one's.
+    Args:
+        table: rows of (images per class, image steps a network sees, epochs on the synthetic set after each of them). A budget
+            between two rows takes the larger one's, above the last row the last one's.
     """
 
     table: tuple[tuple[int, int, int], ...]
@@ -56,6 +57,10 @@ class Rounds:
 
     rounds: int
     loops: Loops
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise ValueError(f"rounds must be at least 1, got {self.rounds}")
 
     def __call__(self, images_per_class: int) -> int:
         return self.rounds * self.loops(images_per_class)[0]

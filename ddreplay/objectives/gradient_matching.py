@@ -74,6 +74,10 @@ class WarmUp:
 
     Gradients are matched class by class while the network's number is below ``rounds`` and its step below ``steps``, and collectively
     otherwise. ``None`` in one of them lets the other decide alone; both ``None`` means no warm-up.
+
+    Args:
+        rounds: networks that are shown before classes are matched together; ``None``: that is left to ``steps``.
+        steps: steps of every network before classes are matched together; ``None``: that is left to ``rounds``.
     Departures: Algorithm 1 compares with ``>``, so that a warm-up of n steps lasts n + 1; this follows the released code.
     Reference: Lee et al., "Dataset Condensation with Contrastive Signals", ICML 2022, Algorithm 1.
     """
