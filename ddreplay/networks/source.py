@@ -72,7 +72,8 @@ class Setting:
         """
         with (random or self.random).scope():
             module = as_factory(ConvNet() if net is None else net)(self.pool.shape, max(2, self.pool.classes))
-        return module.to(self.pool.device).train().requires_grad_(self.objective.weight_gradients)
+        module = module.to(self.pool.device, non_blocking=True)  # without waiting for what the device does
+        return module.train().requires_grad_(self.objective.weight_gradients)
 
     def look(self, net: nn.Module, random: Random | None = None, **more: Any) -> Look:
         """One augmentation draw for this network."""

@@ -241,13 +241,14 @@ class GradientMatching(Term):
             x = mixed(x, mixing, side.classes, source.device)
         partition = self._partition(side.look, side.classes)
         order, sizes = [k for group in partition for k in group], [len(group) * side.per_class for group in partition]
+        dealt = None if order == sorted(order) else torch.tensor(order).to(y.device, non_blocking=True)
         if isinstance(x, Tensor):
-            if order != sorted(order):
-                x, y = (side.by_class(values)[order].flatten(0, 1) for values in (x, y))
+            if dealt is not None:
+                x, y = (side.by_class(values)[dealt].flatten(0, 1) for values in (x, y))
             return [Part(*part) for part in zip(x.split(sizes), y.split(sizes), strict=True)]
         places = torch.arange(len(x), device=y.device)
-        if order != sorted(order):
-            places = side.by_class(places)[order].flatten(0, 1)
+        if dealt is not None:
+            places = side.by_class(places)[dealt].flatten(0, 1)
         return [Part(Chosen(x, index), y[index]) for index in places.split(sizes)]
 
     def _partition(self, look: Look, classes: int) -> list[list[int]]:

@@ -142,10 +142,10 @@ class Side:
     def labels(self) -> Int64[Tensor, " n"]:
         """Class positions, int64 [n]."""
         first, device = self.positions[0], self.source.device
-        if self.positions == tuple(range(first, first + self.classes)):  # a list would be copied to the device
+        if self.positions == tuple(range(first, first + self.classes)):
             positions = torch.arange(first, first + self.classes, device=device)
         else:
-            positions = torch.tensor(self.positions, device=device)
+            positions = torch.tensor(self.positions).to(device, non_blocking=True)
         return positions.repeat_interleave(self.per_class)
 
     @property
