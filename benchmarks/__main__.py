@@ -42,6 +42,7 @@ COMMANDS: dict[str, Command] = {
     "speed": Command("benchmarks.speed:speed", "seconds and peak memory of the condensers, part by part"),
     "precision": Command("benchmarks.precision:precision", "bfloat16, compiling, channels-last: seconds and accuracy"),
     "analyses": Command("benchmarks.analyses:analyses", "what condensed sets look like from inside networks (figures)"),
+    "figures": Command("benchmarks.figures:figures", "the pictures of README and docs, from the records"),
     "bytes": Command("benchmarks.bytes_curve:bytes_curve", "accuracy against bytes a class, real and condensed images"),
 }
 

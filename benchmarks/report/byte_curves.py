@@ -111,7 +111,7 @@ def draw(results: Results, path: Path, title: str, names: Mapping[str, str] | No
     with save_figure(path, width=7.2, height=4.2) as (axis,):
         axis.set_xscale("log", base=2)
         axis.set_xlim(budgets[0] / 1.25, budgets[-1] * 1.25)
-        axis.set_xticks(budgets, [format_bytes(b) for b in budgets])
+        axis.set_xticks(budgets, [f"{b / 1000:g} kB" if b >= 1000 else f"{b} B" for b in budgets])
         axis.minorticks_off()
         axis.set_xlabel("bytes per class, everything counted")
         axis.set_ylabel("accuracy %")

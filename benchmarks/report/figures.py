@@ -122,24 +122,15 @@ def _name_ends(axis: Any, curves: Sequence[Curve], fontsize: float) -> None:
     for curve in curves:
         if curve not in right:
             x = max(curve.points)
-            place = {"xytext": (7, 0), "textcoords": "offset points", "va": "center"}
+            place = {"xytext": (7, 0), "textcoords": "offset points", "va": "center", "linespacing": 1.1}
             axis.annotate(curve.name, (x, curve.points[x].mean), color=curve.color, fontsize=fontsize, **place)
     to_axes = axis.transData + axis.transAxes.inverted()
     heights = [float(to_axes.transform((end, curve.points[end].mean))[1]) for curve in right]
     gap = 1.25 * fontsize / 72 * axis.figure.dpi / axis.bbox.height
     for curve, height, place in zip(right, heights, spread_apart(heights, gap), strict=True):
-        axis.annotate(
-            curve.name,
-            (1.0, height),
-            xycoords="axes fraction",
-            xytext=(1.04, place),
-            textcoords="axes fraction",
-            color=curve.color,
-            fontsize=fontsize,
-            va="center",
-            annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": curve.color, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 0},
-        )
+        line = {"color": curve.color, "linewidth": 0.6, "clip_on": False, "transform": axis.transAxes}
+        axis.plot([1.0, 1.03], [height, place], scalex=False, scaley=False, **line)
+        axis.text(1.04, place, curve.name, color=curve.color, fontsize=fontsize, va="center", transform=axis.transAxes)
 
 
 def spread_apart(places: Sequence[float], gap: float) -> list[float]:

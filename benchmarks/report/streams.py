@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,12 @@ from benchmarks.report.tables import (
     text_table,
 )
 from benchmarks.streams import average_accuracy
+from ddreplay.names import KINDS
 from strategies import STRATEGIES
 
 __all__ = ["budget_of", "draw", "grouped", "is_bound", "memory_title", "table", "title_of"]
 
-REAL = ("ring", "random", "herding", "k_center", "k_means", "forgetting", "el2n", "grand")
+REAL = ("ring", *KINDS["selection"])
 TITLES = {"ring": "ring buffer", "default": "condensed"}
 MEASURES = ("average_accuracy", "forgetting", "backward_transfer", "condense_seconds", "train_seconds")
 HEADER = (
@@ -39,7 +41,8 @@ def budget_of(result: Mapping[str, Any]) -> str:
     """A result's budget in words; empty for strategies without a memory."""
     if result["bytes_per_class"] is not None:
         return f"{format_bytes(result['bytes_per_class'])} per class"
-    return "" if result["images_per_class"] is None else f"{result['images_per_class']} per class"
+    images = result["images_per_class"]
+    return "" if images is None else f"{images} image{'s' * (images > 1)} per class"
 
 
 def is_bound(result: Mapping[str, Any]) -> bool:
@@ -121,7 +124,8 @@ def draw(results: Sequence[dict[str, Any]], path: Path, dataset: str) -> Path | 
     strategies, budgets = list(dict.fromkeys(s for s, _, _ in kept)), sorted({n for _, n, _ in kept})
     memories = list(dict.fromkeys(m for _, _, m in kept))
     shown = _best(kept, memories, MOST_CURVES - len(bounds))
-    title = f"{Path(dataset).stem}: accuracy on the classes seen so far, {len({r['seed'] for r in results})} seeds, 95 % intervals"
+    seeds = len({r["seed"] for r in results})
+    title = f"{Path(dataset).stem}: accuracy on the classes seen so far, {f'{seeds} seeds, 95 % intervals' if seeds > 1 else '1 seed'}"
     title += f"; {len(shown)} of {len(memories)} memories" if len(shown) < len(memories) else ""
     lines = [
         Curve(title_of(group[0]["strategy"]), _course(group), GRAY, line, "")
@@ -130,7 +134,7 @@ def draw(results: Sequence[dict[str, Any]], path: Path, dataset: str) -> Path | 
     least = min(s.low if math.isfinite(s.low) else s.mean for group in groups.values() for s in _course(group).values())
     size: dict[str, Any] = {"columns": len(budgets), "rows": len(strategies), "width": 3.7, "height": 2.7}
     with save_figure(path, **size, sharex=True, sharey=True) as axes:
-        axes[0].figure.suptitle(title, fontsize=10)
+        axes[0].figure.suptitle("\n".join(textwrap.wrap(title, 52 * len(budgets))), fontsize=10)
         axes[0].set_ylim(max(0, 10 * math.floor(least / 10)), 101)
         for k, (axis, place) in enumerate(zip(axes, itertools.product(strategies, budgets), strict=True)):
             here = {memory: kept[(*place, memory)] for memory in shown if (*place, memory) in kept}
@@ -149,7 +153,7 @@ def _panel(axis: Any, here: Mapping[str, list[dict[str, Any]]], shown: Sequence[
     ]
     first = next(iter(here.values()))[0]
     nbytes = format_bytes(max(r["nbytes"] for group in here.values() for r in group))
-    axis.set_title(f"{title_of(first['strategy'])}, {budget_of(first)} ({nbytes} in all)", fontsize=9)
+    axis.set_title(f"{title_of(first['strategy'])}, {budget_of(first)} ({nbytes})", fontsize=9)
     ends = {x for curve in [*lines, *curves] for x in curve.points}
     axis.set_xlim(min(ends) - 0.1, max(ends) + 0.1)
     axis.set_xticks(sorted(ends))
@@ -163,11 +167,15 @@ def _course(group: Sequence[dict[str, Any]]) -> dict[float, Summary]:
 
 
 def _best(kept: Groups, memories: Sequence[str], most: int) -> list[str]:
-    """The memories that are most accurate at the end, over all strategies and budgets, in their own order."""
+    """The memories that are most accurate at the end, over all strategies and budgets, in their own order; one of real images at least."""
     found = {
         m: statistics.fmean(r["average_accuracy"] for n, g in kept.items() if n[2] == m for r in g) for m in memories
     }
-    best = sorted(memories, key=lambda memory: -found[memory])[:most]
+    ranked = sorted(memories, key=lambda memory: -found[memory])
+    best = ranked[:most]
+    rivals = [memory for memory in ranked if _is_real(memory)]
+    if rivals and rivals[0] not in best:
+        best[-1] = rivals[0]
     return [memory for memory in memories if memory in best]
 
 
