@@ -88,7 +88,9 @@ class _Generators(TorchFunctionMode):
         kwargs = kwargs or {}
         generator, device = kwargs.get("generator"), torch.device(kwargs.get("device") or _HERE)
         if generator is not None and generator.device != device:
-            raise RuntimeError(f"{function.__name__}: expected a generator for {device}, got one for {generator.device}")
+            raise RuntimeError(
+                f"{function.__name__}: expected a generator for {device}, got one for {generator.device}"
+            )
         return function(*args, **kwargs)
 
 

@@ -7,7 +7,7 @@ The only part of the package that imports Avalanche.
 """
 
 from ddreplay.avalanche.plugins import AugmentPlugin, CondensedReplayPlugin, MemoryOnlyPlugin
-from ddreplay.avalanche.storage_policies import ClassGroup, CondensedBuffer, RingBuffer, default_condenser
+from ddreplay.avalanche.storage_policies import ClassGroup, CondensedBuffer, RingBuffer
 from ddreplay.avalanche.use_in import use_in
 
 __all__ = [
@@ -17,6 +17,5 @@ __all__ = [
     "CondensedReplayPlugin",
     "MemoryOnlyPlugin",
     "RingBuffer",
-    "default_condenser",
     "use_in",
 ]

@@ -12,23 +12,19 @@ from typing import Any, Literal
 
 import torch
 from avalanche.training.storage_policy import BalancedExemplarsBuffer, ExemplarsBuffer
-from torch import Tensor
+from torch import Tensor, nn
 
-from ddreplay.augment.siamese import NATURAL
 from ddreplay.avalanche.datasets import Samples, Transform, join, memory_dataset, read
-from ddreplay.backbones import Net
 from ddreplay.condense.condenser import Condenser, OnProgress, stored_by
-from ddreplay.condense.distiller import Distiller
-from ddreplay.condense.image_count import ByCodec
 from ddreplay.data.pool import ClassPool
 from ddreplay.memory import CondensedMemory
-from ddreplay.methods import dm, selections
-from ddreplay.networks import Banked
+from ddreplay.methods import selections
+from ddreplay.methods.practical import Practical
 from ddreplay.storage.budget import Budget
-from ddreplay.storage.codecs import Codec, avif
+from ddreplay.storage.codecs import Codec
 from ddreplay.storage.condensed_set import CondensedSet
 
-__all__ = ["ClassGroup", "CondensedBuffer", "RingBuffer", "default_condenser"]
+__all__ = ["ClassGroup", "CondensedBuffer", "RingBuffer"]
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +102,7 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         adaptive_size: ``max_size`` is shared, rounded down, by the classes seen so far. When new ones come, old ones keep their
             first images, since the real data are gone.
         total_num_classes: how many groups the stream has; each gets ``max_size // total_num_classes``.
-        condenser: any of ``ddreplay.methods`` or ``ddreplay.selections``; ``None``: see `default_condenser`.
+        condenser: any of ``ddreplay.methods`` or ``ddreplay.selections``; ``None``: `ddreplay.methods.Practical`.
         images_per_class: stored images of every group. With ``total_num_classes`` it sets ``max_size``, with ``max_size`` it sets
             ``total_num_classes``; alone, ``max_size`` grows with the classes seen.
         bytes_per_class, max_bytes: a budget in bytes instead: of every group, or in all, shared by the groups seen so far (with
@@ -160,9 +156,7 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         super().__init__(max_size or 0, adaptive_size=True)  # the rules of sizes are those of `Budget`
         self.adaptive_size, self._given_size = adaptive_size, max_size
         self.total_num_groups = self.total_num_classes = self.budget.classes
-        self.condenser = (
-            default_condenser(self.budget.in_bytes, codec=codec) if condenser is None else stored_by(condenser, codec)
-        )
+        self.condenser: Condenser = stored_by(Practical() if condenser is None else condenser, codec)
         self.seed, self.mean, self.std = seed, mean, std
         self.task_labels, self.device, self.replay_transform = task_labels, device, replay_transform
         self.condense_every, self.on_progress = condense_every, on_progress
@@ -189,6 +183,8 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
             log.warning("an experience without samples leaves the memory as it is")
             return
         samples = read(new_data, self.task_labels)
+        if isinstance(self.condenser, Practical) and isinstance(getattr(strategy, "model", None), nn.Module):
+            self.condenser = self.condenser.knowing(strategy.model)
         seen = set(self._keys).union(samples.groups(), *(part.groups() for part in self._staged))
         self.budget.share(len(seen))
         self._staged.append(samples)
@@ -219,7 +215,7 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
                 _as_images(samples.x[rows]), samples.y[rows], mean=self.mean, std=self.std, device=self.device
             )
             memory = memories.setdefault(task, self._memory(task, share))
-            memory.budget = share
+            memory.budget, memory.condenser = share, self.condenser
             memory.update(pool)
         for memory in memories.values():
             memory.resize(share)
@@ -383,25 +379,6 @@ class RingBuffer(CondensedBuffer):
             raise TypeError("a RingBuffer holds real images; give a condenser to CondensedBuffer")
         condenser = stored_by(selections.random(), codec)
         super().__init__(max_size, adaptive_size, total_num_classes, condenser=condenser, **more)
-
-
-def default_condenser(
-    in_bytes: bool, net: Net | None = None, *, codec: Codec | str | None = None, strategy: str = NATURAL
-) -> Distiller:
-    """What a `CondensedBuffer` condenses with where none is given.
-
-    Distribution matching with a bank. Where bytes count: a small bank of networks trained on real images, whole images through
-    AVIF, as many as fit at a low quality, which trials on held-out images of CIFAR-10 preferred (docs/results.md).
-
-    Args:
-        net: looks at the images; ``None``: the ConvNet of the papers.
-        codec: instead of AVIF or, for a number of images, uint8. Where it makes no pictures, trials choose how many images.
-        strategy: DSA operations.
-    """
-    if not in_bytes:
-        return stored_by(dm(net, networks=Banked(size=40), steps=1000, strategy=strategy), codec)
-    method = dm(net, networks=Banked(size=10, trained=100), steps=100, lr=0.4, per_image=True, strategy=strategy)
-    return stored_by(replace(method, codec=avif(), choose=ByCodec()), codec)
 
 
 def _budget(
