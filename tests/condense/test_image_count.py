@@ -12,7 +12,8 @@ import torch
 from ddreplay import Budget, ClassPool, CondensedMemory, CondensedSet, Condenser, ConvNet, Distiller, dm
 from ddreplay.condense.image_count import AtQuality, ByCodec, CountQuestion, Fixed, Validated, candidates
 from ddreplay.methods import selections
-from ddreplay.methods.selections import RandomRule, Selection
+from ddreplay.methods.selection_rules import RandomRule
+from ddreplay.methods.selections import Selection
 from ddreplay.methods.whitened import Whitened
 from ddreplay.networks import Banked
 from ddreplay.parameterize.basis import Basis

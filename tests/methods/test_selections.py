@@ -9,7 +9,7 @@ import torch
 
 from ddreplay import ClassPool, ConvNet
 from ddreplay.methods import selections
-from ddreplay.methods.selections import Candidates, error_norms, farthest_first, forgetting_counts, herd
+from ddreplay.methods.selection_rules import Candidates, error_norms, farthest_first, forgetting_counts, herd
 from ddreplay.randomness import Random
 
 NET = ConvNet(width=4)
