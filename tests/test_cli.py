@@ -52,7 +52,9 @@ def photos(folder: Path, classes: tuple[str, ...] = ("cat", "dog"), count: int =
 
 def test_condense_show_and_evaluate_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new folder" / "set.safetensors"
-    made = run(capsys, "condense", "digits", *QUICK, "--option", "steps=2", "networks=banked(size=2)", "--out", str(out))
+    made = run(
+        capsys, "condense", "digits", *QUICK, "--option", "steps=2", "networks=banked(size=2)", "--out", str(out)
+    )
     assert (made["classes"], made["stored_images"], made["file_bytes"]) == (10, 10, out.stat().st_size)
     assert made["data"].startswith("1258 images to condense, 1 x 8 x 8, 10 classes (0, 1,")
     shown = run(capsys, "show", str(out), "--json")
@@ -61,7 +63,9 @@ def test_condense_show_and_evaluate_digits(tmp_path: Path, capsys: pytest.Captur
     assert shown["header_nbytes"] + shown["nbytes"] == made["file_bytes"]
     with Image.open(out.with_suffix(".png")) as picture:
         assert picture.format == "PNG"
-    tested = run(capsys, "evaluate", str(out), "--test", "digits", "--epochs", "2", "--seeds", "2", *QUICK[2:4], "--json")
+    tested = run(
+        capsys, "evaluate", str(out), "--test", "digits", "--epochs", "2", "--seeds", "2", *QUICK[2:4], "--json"
+    )
     assert len(tested["accuracies"]) == 2
     assert tested["protocol"]["name"] == "dm2023, 2 epochs, color_crop_cutout_scale_rotate"
     assert tested["nbytes"] == made["nbytes"]
@@ -83,9 +87,15 @@ def test_who_names_no_method_gets_the_practical_default(tmp_path: Path, capsys: 
     [
         (["condense", "no-such-data"], "neither a known name"),
         (["condense", "digits", "--method", "magic"], "method must be one of"),
-        (["condense", "digits", "--method", "dm", "--option", "speed=9"], "an option of dm must be one of net, networks"),
+        (
+            ["condense", "digits", "--method", "dm", "--option", "speed=9"],
+            "an option of dm must be one of net, networks",
+        ),
         (["condense", "digits", "--method", "dm", "--option", "steps"], "NAME=VALUE"),
-        (["condense", "digits", "--method", "dm", "--option", "steps=ten"], "steps of dm must be a whole number, got 'ten'"),
+        (
+            ["condense", "digits", "--method", "dm", "--option", "steps=ten"],
+            "steps of dm must be a whole number, got 'ten'",
+        ),
         (["condense", "digits", "--method", "dm", "--option", "lr=abc"], "lr of dm must be a number, got 'abc'"),
         (["condense", "digits", "--method", "dm", "--option", "steps=0"], "steps of dm must be at least 1, got 0"),
         (["condense", "digits", "--method", "dm", "--option", "steps=-1"], "steps of dm must be at least 1, got -1"),
@@ -106,13 +116,20 @@ def test_who_names_no_method_gets_the_practical_default(tmp_path: Path, capsys: 
         (["show", "no-such-file"], "No such file"),
         (["evaluate", "no-such-file", "--test", "digits"], "No such file"),
         (["evaluate", "any", "--test", "digits", "--seeds", "0"], "seeds must be at least 1 network, got 0"),
-        (["evaluate", "any", "--test", "digits", "--epochs", "-1"], "epochs of protocol dm2023, -1 epochs must be at least 0"),
+        (
+            ["evaluate", "any", "--test", "digits", "--epochs", "-1"],
+            "epochs of protocol dm2023, -1 epochs must be at least 0",
+        ),
         (["evaluate", "any", "--test", "digits", "--protocol", "dm2024"], "did you mean dm2023?"),
         (["methods", "bankd"], "did you mean banked?"),
     ],
 )
 def test_misuse_is_one_line_and_code_2(
-    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert words in refused(capsys, *arguments)
@@ -125,9 +142,21 @@ def test_cuda_is_refused_where_there_is_none(capsys: pytest.CaptureFixture[str],
     assert "needs CUDA, which torch does not find here; use device='cpu' or 'auto'" in said
 
 
-def test_a_network_without_norms_is_refused_where_norms_are_matched(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_network_without_norms_is_refused_where_norms_are_matched(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     folder = photos(tmp_path / "photos")
-    common = ["condense", str(folder), "--size", "32", "--images-per-class", "1", "--out", str(tmp_path / "set"), "--json"]
+    common = [
+        "condense",
+        str(folder),
+        "--size",
+        "32",
+        "--images-per-class",
+        "1",
+        "--out",
+        str(tmp_path / "set"),
+        "--json",
+    ]
     said = refused(capsys, *common, "--method", "ddm(alexnet(), steps=1)")
     assert "taps names 'norms', which the network does not have" in said
 
@@ -158,7 +187,16 @@ def test_a_run_goes_on_from_its_checkpoint_and_says_when_it_is_finished(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     state = tmp_path / "state"
-    common = ["condense", "digits", *QUICK, "--option", "steps=3", "networks=banked(size=1)", "--checkpoint", str(state)]
+    common = [
+        "condense",
+        "digits",
+        *QUICK,
+        "--option",
+        "steps=3",
+        "networks=banked(size=1)",
+        "--checkpoint",
+        str(state),
+    ]
     main([*common, "--out", str(tmp_path / "a"), "--seconds", "1000", "--checkpoint-every", "1"])
     assert "finished" not in capsys.readouterr().err
     main([*common, "--out", str(tmp_path / "b")])
@@ -203,7 +241,10 @@ def test_a_papers_settings_say_how_long_they_take(
     monkeypatch.setattr("ddreplay.cli.Bars.__call__", lambda *_: order.append("step"))
     main(["condense", "digits", *QUICK[:-1], "--option", "steps=2", "--out", str(tmp_path / "set")])
     said = capsys.readouterr().err
-    assert "dm takes about 11 hours here; less: --seconds 600 stops in time, --option steps=300 \"networks=banked(size=20)\"" in said
+    assert (
+        'dm takes about 11 hours here; less: --seconds 600 stops in time, --option steps=300 "networks=banked(size=20)"'
+        in said
+    )
     assert order == ["time", "step", "step"]
 
 
@@ -212,24 +253,70 @@ def test_photos_of_different_sizes(tmp_path: Path, capsys: pytest.CaptureFixture
     (folder / "cat" / "list.txt").write_text("no image")
     assert "give size=64 (--size 64)" in refused(capsys, "condense", str(folder), "--out", out)
     common = ["--images-per-class", "1", "--out", out]
-    main(["condense", str(folder), "--method", "random", *common, "--size", "16", "--test-fraction", "0.5", "--augment", "color_crop"])
+    main(
+        [
+            "condense",
+            str(folder),
+            "--method",
+            "random",
+            *common,
+            "--size",
+            "16",
+            "--test-fraction",
+            "0.5",
+            "--augment",
+            "color_crop",
+        ]
+    )
     said = capsys.readouterr()
     for stream in (said.out, said.err):
-        assert "6 images to condense, 3 x 16 x 16, 2 classes (cat, dog); 6 images, 50% of every class drawn with seed 0" in stream
+        assert (
+            "6 images to condense, 3 x 16 x 16, 2 classes (cat, dog); 6 images, 50% of every class drawn with seed 0"
+            in stream
+        )
         assert "1 of other kinds were left out (1 x .txt)" in stream
     # the same size, split and operations as the set was made with
     tested = run(capsys, "evaluate", out, "--test", str(folder), *QUICK[2:4], "--epochs", "1", "--seeds", "1", "--json")
     assert tested["protocol"]["augment"] == "color_crop"
-    other = run(capsys, "evaluate", out, "--test", str(folder), *QUICK[2:4], "--epochs", "1", "--seeds", "1", "--augment", "crop", "--json")
+    other = run(
+        capsys,
+        "evaluate",
+        out,
+        "--test",
+        str(folder),
+        *QUICK[2:4],
+        "--epochs",
+        "1",
+        "--seeds",
+        "1",
+        "--augment",
+        "crop",
+        "--json",
+    )
     assert other["protocol"]["augment"] == "crop"
 
 
 def test_another_class_is_refused_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dogs, others = photos(tmp_path / "a", ("Samoyed", "beagle")), photos(tmp_path / "b", ("Samoyed", "dingo"))
     out = str(tmp_path / "set")
-    run(capsys, "condense", str(dogs), "--method", "random", "--size", "16", "--images-per-class", "1", "--out", out, "--json")
+    run(
+        capsys,
+        "condense",
+        str(dogs),
+        "--method",
+        "random",
+        "--size",
+        "16",
+        "--images-per-class",
+        "1",
+        "--out",
+        out,
+        "--json",
+    )
     how = ["--epochs", "1", "--seeds", "1", *QUICK[2:4], "--json"]
-    assert "the set lacks: dingo (1); the set has Samoyed, beagle" in refused(capsys, "evaluate", out, "--test", str(others), *how)
+    assert "the set lacks: dingo (1); the set has Samoyed, beagle" in refused(
+        capsys, "evaluate", out, "--test", str(others), *how
+    )
 
 
 def test_methods_are_listed_and_explained(capsys: pytest.CaptureFixture[str]) -> None:
@@ -265,12 +352,16 @@ def test_it_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"ddreplay {ddreplay.__version__}\n"
 
 
-def test_a_set_of_another_normalisation_is_tested_in_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_set_of_another_normalisation_is_tested_in_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from ddreplay.datasets import load
 
     digits = load("digits")
     pool = ClassPool(digits.train_images, digits.train_labels, mean=(0.9,), std=(0.1,), device="cpu")
     path = selections.random()(pool, 1).save(tmp_path / "s")
     assert CondensedSet.load(path).parts[0].mean[0] == pytest.approx(0.9)
-    found = run(capsys, "evaluate", str(path), "--test", "digits", "--epochs", "1", "--seeds", "1", *QUICK[2:4], "--json")
+    found = run(
+        capsys, "evaluate", str(path), "--test", "digits", "--epochs", "1", "--seeds", "1", *QUICK[2:4], "--json"
+    )
     assert 0 <= found["mean"] <= 100

@@ -175,12 +175,20 @@ def random(*, codec: Codec | None = None) -> Selection:
     return Selection(RandomRule(), codec, "random")
 
 
+def _check_training(epochs: int, networks: int = 1) -> None:
+    if epochs < 0 or networks < 1:
+        raise ValueError(f"epochs must be at least 0 and networks at least 1, got {epochs} and {networks}")
+
+
 @dataclass(frozen=True)
 class HerdingRule:
     """See `herding`."""
 
     net: Net
     epochs: int
+
+    def __post_init__(self) -> None:
+        _check_training(self.epochs)
 
     def __call__(self, given: Candidates, images_per_class: int, random: Random) -> list[Tensor]:
         features = embed(given, self.net, self.epochs, random)
@@ -221,6 +229,9 @@ class KCenterRule:
     net: Net
     epochs: int
 
+    def __post_init__(self) -> None:
+        _check_training(self.epochs)
+
     def __call__(self, given: Candidates, images_per_class: int, random: Random) -> list[Tensor]:
         features = embed(given, self.net, self.epochs, random)
         return [farthest_first(f, min(images_per_class, len(f))) for f in features.split(list(given.pool.counts))]
@@ -256,6 +267,9 @@ class KMeansRule:
     net: Net
     epochs: int
 
+    def __post_init__(self) -> None:
+        _check_training(self.epochs)
+
     def __call__(self, given: Candidates, images_per_class: int, random: Random) -> list[Tensor]:
         features = embed(given, self.net, self.epochs, random).split(list(given.pool.counts))
         return [representatives(f, min(images_per_class, len(f)), random, distinct=True) for f in features]
@@ -287,6 +301,9 @@ class ScoreRule:
     keep: Keep
     epochs: int
     networks: int
+
+    def __post_init__(self) -> None:
+        _check_training(self.epochs, self.networks)
 
     def __call__(self, given: Candidates, images_per_class: int, random: Random) -> list[Tensor]:
         if self.keep not in ("hardest", "easiest"):
