@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
-import torch
 from torch import nn
 
 from ddreplay.backbones import NetFactory, find_classifier
@@ -34,8 +32,6 @@ class Snapshots:
     Args:
         nets: The networks. Each takes images of the pool's shape and ends in a linear layer; architectures may differ.
         images: The number of real images per class in an entry's statistic; ``None``: all of them.
-    Attributes:
-        weights: A digest of all weights, by which a checkpoint knows its networks.
     Raises:
         TypeError: when ``nets`` is a network, or holds something else.
         ValueError: when there is none. When condensing begins: for a network that does not take the pool's images, runs no linear
@@ -50,7 +46,6 @@ class Snapshots:
     nets: Sequence[nn.Module]
     _: KW_ONLY
     images: int | None = 512
-    weights: str = field(init=False, repr=False)
 
     refresh: ClassVar[None] = None
 
@@ -64,7 +59,6 @@ class Snapshots:
         if self.images is not None and self.images < 1:
             raise ValueError(f"images must be at least 1 per class, or None for all of them, got {self.images}")
         object.__setattr__(self, "nets", tuple(copy.deepcopy(net) for net in self.nets))
-        object.__setattr__(self, "weights", _digest(self.nets))
 
     @property
     def net(self) -> NetFactory:
@@ -123,12 +117,3 @@ def _check_fit(k: int, net: nn.Module, setting: Setting) -> None:
             f"nets[{k}], a {kind}, has {outputs} outputs, and the objective reads them as the {known} classes that are known; use an "
             "objective of embeddings, such as MeanEmbedding, or Banked(net)"
         )
-
-
-def _digest(nets: Sequence[nn.Module]) -> str:
-    found = hashlib.sha256()
-    for net in nets:
-        for name, value in net.state_dict().items():
-            found.update(name.encode())
-            found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()[:16]
