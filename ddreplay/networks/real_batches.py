@@ -47,7 +47,7 @@ class Draw(Protocol):
 
 @dataclass(frozen=True)
 class Uniform:
-    """Uniformly, without replacement, anew at every step."""
+    """Draws images of every class uniformly, without replacement, anew at every step."""
 
     def start(self, pool: ClassPool) -> Drawer:
         return _UniformDrawer(pool)
@@ -76,9 +76,11 @@ class Representative:
     its own network.
 
     Args:
-        interval: draws between two clusterings. Paper and released code: 10.
-        iterations: of k-means.
-        candidates: cluster a random draw of this many images of every class; ``None``: all of them, as published.
+        interval: The number of draws from one clustering to the next. Paper and released code: 10.
+        iterations: The number of k-means iterations.
+        candidates: The number of images per class that are clustered, drawn at random; ``None``: all of them, as published.
+    Raises:
+        ValueError: for a count out of range.
     Reference: Liu et al., "DREAM: Efficient Dataset Distillation by Representative Matching", ICCV 2023.
     Example:
         >>> from dataclasses import replace
@@ -105,7 +107,7 @@ class Representative:
 
 
 class _RepresentativeDrawer:
-    """rows: of the pool, chosen at the last clustering. draws: since the start."""
+    """rows: The rows of the pool that the last clustering chose. draws: The number of draws since the start."""
 
     def __init__(self, how: Representative, pool: ClassPool) -> None:
         self.how, self.pool = how, pool
@@ -140,8 +142,9 @@ class RepresentativeImages:
     """Where condensed images start, as ``init=``: the images nearest to k-means centroids in a new network's embedding (DREAM).
 
     Args:
-        net: the network; ``None``: the ConvNet of the papers.
-        iterations, candidates: as in `Representative`.
+        net: Makes a randomly initialised network; ``None``: the ConvNet of the papers.
+        iterations: The number of k-means iterations.
+        candidates: The number of images per class that are clustered, drawn at random; ``None``: all of them, as published.
     Reference: Liu et al., "DREAM: Efficient Dataset Distillation by Representative Matching", ICCV 2023.
     """
 

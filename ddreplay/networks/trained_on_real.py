@@ -27,12 +27,15 @@ class TrainedOnReal:
     """A network is shown several times and trained on real images in between (IDC, DREAM).
 
     Args:
-        net: makes a randomly initialised network; ``None``: the network of the method that it is part of.
-        steps: image steps that a network sees; then a new one begins.
-        images: real images that it is trained on after each of them, drawn from the pool.
-        batch_size: images in a batch of that training.
-        lr, momentum, weight_decay: of that training; the momentum lives as long as the network.
-        augment, mix: what training images undergo: one draw a batch with magnitudes for each image, then mixing.
+        net: Makes a randomly initialised network; ``None``: the network of the method that this is part of.
+        steps: The number of image steps that a network sees; then a new one begins.
+        images: The number of real images that it is trained on after each of them, drawn from the pool without replacement.
+        batch_size: The number of images in a training batch.
+        lr: The step size of that training by SGD.
+        momentum: The momentum of that training; it lives as long as the network.
+        weight_decay: The weight decay of that training.
+        augment: What training images undergo: one draw per batch, magnitudes for each image.
+        mix: What a training batch undergoes after that; ``None``: it is not mixed.
     Raises:
         ValueError: for counts out of range.
     Reference: Kim et al., "Dataset Condensation via Efficient Synthetic-Data Parameterization", ICML 2022, Sec. 4.2.

@@ -22,7 +22,7 @@ __all__ = [
     "train_epoch",
 ]
 
-BATCHNORM_IMAGES = 16  # per class, for running statistics; released code of DC
+BATCHNORM_IMAGES = 16  # real images per class, for running statistics; released code of DC
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,10 @@ class Loops:
     """How often a network is shown, and how long it is trained in between, by the budget.
 
     Args:
-        table: rows of (images per class, image steps a network sees, epochs on the synthetic set after each of them). A budget
-            between two rows takes the larger one's, above the last row the last one's.
+        table: Rows of (images per class, image steps that a network sees, epochs on the synthetic set after each of them). A budget
+            between two rows takes the larger one's, a budget above the last row takes the last one's.
+    Raises:
+        ValueError: for an empty table, or counts out of range.
     """
 
     table: tuple[tuple[int, int, int], ...]
@@ -53,14 +55,15 @@ class Loops:
 
 @dataclass(frozen=True)
 class Rounds:
-    """Image updates in all, as a number of networks: ``rounds`` networks, each seen as often as ``loops`` says."""
+    """The number of image updates in all, by the number of images per class.
+
+    Args:
+        rounds: The number of networks.
+        loops: Says how often each of them is seen.
+    """
 
     rounds: int
     loops: Loops
-
-    def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise ValueError(f"rounds must be at least 1, got {self.rounds}")
 
     def __call__(self, images_per_class: int) -> int:
         return self.rounds * self.loops(images_per_class)[0]
@@ -71,11 +74,16 @@ class TrainedOnSynthetic:
     """A network is shown several times and trained on the synthetic set in between (DC, DSA, DCC).
 
     Args:
-        net: makes a randomly initialised network; ``None``: the network of the method that it is part of.
-        loops: (image steps a network sees, epochs on the synthetic set after each but the last), or a table by budget.
-        lr, batch_size: of that training, plain SGD.
-        augment: what training images undergo, one operation a batch with magnitudes of their own (DSA).
-        compile: run that training through ``torch.compile``.
+        net: Makes a randomly initialised network; ``None``: the network of the method that this is part of.
+        loops: The image steps that a network sees and its epochs on the synthetic set after each of them but the last, or a table of
+            both by the number of images per class.
+        lr: The step size of that training by SGD, which has no momentum.
+        batch_size: The number of images in a training batch.
+        augment: What training images undergo: one draw per batch, magnitudes for each image (DSA).
+        compile: Whether that training runs through ``torch.compile``.
+    Raises:
+        ValueError: for counts out of range.
+    Reference: Zhao et al., "Dataset Condensation with Gradient Matching", ICLR 2021.
     """
 
     net: Net | None = None
@@ -141,7 +149,16 @@ def train_epoch(
     epochs: int = 1,
     compile: bool = False,
 ) -> None:
-    """One pass of plain SGD, or ``epochs`` of them, over a labelled set in random order; the network is changed in place."""
+    """One pass of plain SGD, or ``epochs`` of them, over a labelled set in random order; the network is changed in place.
+
+    Args:
+        batch: The set; labels are int64 [n], or soft [n, classes].
+        lr: The step size.
+        batch_size: The number of images in a training batch.
+        augment: What training images undergo: one draw per batch, magnitudes for each image.
+        epochs: The number of passes.
+        compile: Whether the network runs through ``torch.compile``.
+    """
     images, order = LabelledImages.of_batch(batch), Shuffled(batch_size)
     with learnable(net):
         train_network(net, images, order, plain_sgd(net, lr), random, epochs=epochs, augment=augment, compile=compile)
