@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -66,8 +67,9 @@ class LabelledImages:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @cached_property
     def columns(self) -> int:
-        """How many columns mixed labels have."""
+        """How many columns mixed labels have; where the labels say it, they are read once."""
         if self.classes is not None:
             return self.classes
         return self.labels.shape[1] if self.labels.dim() == 2 else int(self.labels.max()) + 1
@@ -198,7 +200,7 @@ def _seen(images: LabelledImages, rows: Tensor, augment: Augment, mix: Mix | Non
     x = images.at(rows)
     shape, n = (x.shape[1], x.shape[2], x.shape[3]), len(rows)
     batch = Batch(augment.draw(shape, random, n=n)(x), images.labels[rows])
-    return batch if mix is None else mix.draw(shape, random, n=n).mix(batch, images.columns())
+    return batch if mix is None else mix.draw(shape, random, n=n).mix(batch, images.columns)
 
 
 def _step(net: nn.Module, batch: Batch, descend: Descend, forward: Forward) -> Tensor:

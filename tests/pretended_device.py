@@ -153,11 +153,11 @@ def _wait(function: Any, args: Any, kwargs: dict[str, Any], away: list[Away]) ->
 
 
 def _place() -> str:
-    """The innermost function of the library on the stack."""
+    """The innermost function on the stack that is of the library, or of a test."""
     frame = sys._getframe()
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
-        if name.startswith("ddreplay."):
+        if name.startswith(("ddreplay.", "test_")):
             return f"{name.removeprefix('ddreplay.')}.{frame.f_code.co_qualname.split('.<locals>')[0]}"
         frame = frame.f_back  # type: ignore[assignment]
     return "somewhere else"
