@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ddreplay import Budget, ClassPool, CondensedSet, Condenser, Distiller, names
+from ddreplay.methods import Practical
 
 __all__ = ["SMALL", "Shared", "condenser", "memory_condenser", "spelled"]
 
@@ -108,7 +109,7 @@ def memory_condenser(
 ) -> Condenser:
     """A condenser by name, with `SMALL` settings where it leaves any open: ``dm(steps=1000)``.
 
-    ``default``: what `CondensedBuffer` condenses with for a budget in bytes.
+    ``default``: what condenses where nobody names a method (`ddreplay.methods.Practical`).
 
     Args:
         augment: the DSA operations that suit the data.
@@ -117,11 +118,8 @@ def memory_condenser(
         ValueError: when the name or an option is unknown.
     """
     if text == "default":
-        from ddreplay.avalanche import default_condenser  # needs Avalanche, which not every benchmark does
-
         stored = None if codec is None else names.codec(codec)
-        made = default_condenser(True, names.network(net), codec=stored, strategy=augment)
-        return replace(made, compile=compile)
+        return Practical(names.network(net), stored, augment, compile)
     options = [] if codec is None else [f"codec={codec}"]
     return condenser(spelled(text), net, augment, options, compile=compile)
 

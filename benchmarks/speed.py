@@ -22,7 +22,7 @@ from benchmarks.report.tables import format_bytes, text_table
 from ddreplay import names
 from ddreplay.augment.siamese import Identity
 from ddreplay.backbones import Probe, as_factory
-from ddreplay.condense.run import cache_chunk
+from ddreplay.data.chunks import forward_chunk
 from ddreplay.data.pool import Batch, pick_device
 from ddreplay.networks.trained_on_synthetic import train_epoch
 from ddreplay.objectives import Look, Side
@@ -136,7 +136,7 @@ def ours(row: Row, problem: Problem, kept: dict[str, Any] | None = None) -> tupl
         net, Probe(net, term.taps, compile=row.compile), problem.transform, row.augment, random, accuracy=row.accuracy
     )
     shape = problem.real.shape[2:]
-    chunk = cache_chunk((shape[0], shape[1], shape[2])) if problem.real.device.type == "cpu" else None
+    chunk = forward_chunk((shape[0], shape[1], shape[2]), problem.real.device)
     classes = range(len(problem.real))
     kept = {} if kept is None or not row.banked else kept
     if "statistic" not in kept:

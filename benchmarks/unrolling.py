@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import time
-import weakref
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.checks import at_least
+from benchmarks.live_bytes import LiveBytes
 from benchmarks.report.records import begin, write
 from benchmarks.report.tables import format_bytes, text_table
 from ddreplay.augment.siamese import Identity
@@ -20,42 +17,9 @@ from ddreplay.names import network
 from ddreplay.objectives.unrolling import Inner, InnerStep, Memory, unroll
 from ddreplay.randomness import Random
 
-__all__ = ["LiveBytes", "peak_of_unrolling", "unrolling"]
+__all__ = ["peak_of_unrolling", "unrolling"]
 
 WAYS: tuple[Memory, ...] = ("graph", "constant", "first-order")
-
-
-class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of tensors that operations inside make and that are still alive.
-
-    now: at the moment. peak: at most so far.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.now = self.peak = 0
-        self._seen: set[int] = set()
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = function(*args, **(kwargs or {}))
-        for tensor in out if isinstance(out, tuple | list) else [out]:
-            if isinstance(tensor, Tensor):
-                self._note(tensor.untyped_storage())
-        return out
-
-    def _note(self, storage: Any) -> None:
-        key = storage._cdata
-        if key in self._seen:
-            return
-        self._seen.add(key)
-        size = storage.nbytes()
-        self.now += size
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._gone, key, size)
-
-    def _gone(self, key: int, size: int) -> None:
-        self._seen.discard(key)
-        self.now -= size
 
 
 def peak_of_unrolling(

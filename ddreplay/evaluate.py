@@ -21,9 +21,9 @@ from ddreplay.data.pool import Batch, ClassPool
 from ddreplay.data.space import Shape
 from ddreplay.randomness import Random
 from ddreplay.storage.condensed_set import CondensedSet
-from ddreplay.training import learn
+from ddreplay.training import LabelledImages, Shuffled, by_optimizer, train_network
 
-__all__ = ["PROTOCOLS", "Evaluation", "Protocol", "accuracy", "evaluate", "interval", "train"]
+__all__ = ["PROTOCOLS", "Evaluation", "Protocol", "accuracy", "evaluate", "interval", "matching_classes", "train"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,14 @@ class Protocol:
     milestones: tuple[float, ...] = ()
     mix: float = 0.0
     together: bool = False
+
+    def __post_init__(self) -> None:
+        if self.epochs < 0:
+            raise ValueError(f"epochs of protocol {self.name} must be at least 0, got {self.epochs}")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size of protocol {self.name} must be at least 1, got {self.batch_size}")
+        if self.lr != "learned" and not self.lr > 0:
+            raise ValueError(f"lr of protocol {self.name} must be above 0 or 'learned', got {self.lr!r}")
 
     def of(self, condensed: CondensedSet) -> Protocol:
         """The same with the step size that came with a set, where it asks for that.
@@ -84,6 +92,25 @@ class Protocol:
             return Identity()
         names = [name for name in self.augment.split("_") if not (self.mix and name == "cutout")]
         return Composed("_".join(names)) if self.together else Siamese("_".join(names))
+
+    def optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
+        """SGD over a network's weights, as the first epoch has it.
+
+        Raises:
+            ValueError: when the step size is one that comes with a set (see `of`).
+        """
+        if self.lr == "learned":
+            raise ValueError(f"protocol {self.name} wants a learned step size: train(..., protocol.of(condensed), ...)")
+        return torch.optim.SGD(net.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+
+    def anneal(self, optimizer: torch.optim.Optimizer, epoch: int) -> None:
+        """What the learning rate does after epoch number ``epoch``, counted from 0."""
+        drops = [round(share * self.epochs) for share in self.milestones]
+        if epoch + 1 in drops or (not drops and epoch == self.epochs // 2 + 1):
+            for group in optimizer.param_groups:
+                group["lr"] *= self.drop
+            if not drops:
+                optimizer.state.clear()  # the released code makes a new optimiser, whose momentum starts from zero
 
 
 PROTOCOLS = {
@@ -160,35 +187,40 @@ def train(
     *,
     compile: bool = False,
     on_epoch: Callable[[int], None] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> nn.Module:
-    """Train a network on images and labels (int64 [n], or soft [n, classes]) under a protocol; returns it."""
-    forward = compiled() if compile else plain
-    augment, shape = protocol.augmentation(), (x.shape[1], x.shape[2], x.shape[3])
-    if protocol.lr == "learned":
-        raise ValueError(f"protocol {protocol.name} wants a learned step size: train(..., protocol.of(condensed), ...)")
-    optimizer, mix = _optimizer(net, protocol, protocol.lr), CutMix(p=protocol.mix)
-    drops = [round(share * protocol.epochs) for share in protocol.milestones]
-    net.train()
+    """Train a network on images and labels under a protocol; returns it.
+
+    Args:
+        y: int64 [n], or soft [n, classes].
+        compile: run the network through ``torch.compile``.
+        on_epoch: called after every epoch with its number, from 0.
+        stop: asked before every step; true ends the training there.
+    Raises:
+        ValueError: when the protocol wants a learned step size and nobody gave it one (`Protocol.of`).
+    """
+    optimizer = protocol.optimizer(net)
+
+    def after(epoch: int) -> None:
+        protocol.anneal(optimizer, epoch)
+        if on_epoch is not None:
+            on_epoch(epoch)
+
     with random.scope():
-        for epoch in range(protocol.epochs + (not drops)):
-            order = torch.randperm(len(x), generator=random.device, device=x.device)
-            for rows in order.split(protocol.batch_size):
-                batch = Batch(augment.draw(shape, random, n=len(rows))(x[rows]), y[rows])
-                if protocol.mix:
-                    classes = y.shape[1] if y.dim() == 2 else int(y.max()) + 1
-                    batch = mix.draw(shape, random, n=len(rows)).mix(batch, classes)
-                learn(net, optimizer, batch, forward)
-            for group in optimizer.param_groups if epoch + 1 in drops else []:
-                group["lr"] *= protocol.drop
-            if not drops and epoch == protocol.epochs // 2 + 1:
-                optimizer = _optimizer(net, protocol, protocol.lr * protocol.drop)
-            if on_epoch is not None:
-                on_epoch(epoch)
+        train_network(
+            net,
+            LabelledImages.of_batch(Batch(x, y)),
+            Shuffled(protocol.batch_size),
+            by_optimizer(optimizer),
+            random,
+            epochs=protocol.epochs if protocol.milestones else protocol.epochs + 1,
+            augment=protocol.augmentation(),
+            mix=CutMix(p=protocol.mix) if protocol.mix else None,
+            compile=compile,
+            on_epoch=after,
+            stop=stop,
+        )
     return net
-
-
-def _optimizer(net: nn.Module, protocol: Protocol, lr: float) -> torch.optim.Optimizer:
-    return torch.optim.SGD(net.parameters(), lr=lr, momentum=protocol.momentum, weight_decay=protocol.weight_decay)
 
 
 @torch.no_grad()
@@ -227,27 +259,32 @@ def evaluate(
 ) -> Evaluation:
     """Train ``seeds`` fresh networks on a set and test each on a pool of real images.
 
-    The network's outputs are the classes of the set; every class of the test pool must be among them. The test images are used
-    for nothing but the final count. A set made on whitened images is trained on, and tested, whitened.
+    The network's outputs are the classes of the set; every class of the test pool must be among them: by name where both have names,
+    else by id (`matching_classes`). The test images are used for nothing but the final count. A set made on whitened images is trained
+    on, and tested, whitened.
 
     Args:
         protocol: a name of `PROTOCOLS` or your own `Protocol`.
-        seed: of the first network; network k starts from its own seed derived from this one.
+        seeds: how many networks.
+        seed: every network's own seed is derived from this one.
         compile: train and test through ``torch.compile``: worth its tens of seconds from some minutes of training on.
         on_epoch: called with (number of the network, epoch).
     Raises:
         ValueError: when the pool has classes that the set lacks, another image shape or another normalisation; when the protocol
-            wants a learned step size and the set has none.
+            wants a learned step size and the set has none; when there is no network to train.
     """
+    if seeds < 1:
+        raise ValueError(f"seeds must be at least 1 network, got {seeds}")
     protocol = (PROTOCOLS[protocol] if isinstance(protocol, str) else protocol).of(condensed)
     started = time.perf_counter()
+    matched = matching_classes(condensed, test)
     _check_fit(condensed, test)
     ids, space = condensed.class_ids, condensed.space
     batch = condensed.in_space()
     test = test if space is None else space.pool(test)
     y = condensed.soft_labels
     y = torch.searchsorted(torch.tensor(sorted(ids)), batch.y.cpu()) if y is None else y
-    columns = [sorted(ids).index(c) for c in test.class_ids.tolist()]
+    columns = [sorted(ids).index(c) for c in matched]
     factory, seeds_of = as_factory(net or ConvNet()), Random(seed)
     hits = []
     for k in range(seeds):
@@ -272,10 +309,40 @@ def _numbered(on_epoch: Callable[[int, int], None], k: int) -> Callable[[int], N
     return lambda epoch: on_epoch(k, epoch)
 
 
-def _check_fit(condensed: CondensedSet, test: ClassPool) -> None:
-    missing = set(test.class_ids.tolist()) - set(condensed.class_ids)
+def matching_classes(condensed: CondensedSet, test: ClassPool) -> list[int]:
+    """The class id in the set of every class of a pool.
+
+    Where both sides have names (one class at least is not called by its id), classes of one name are the same; of several of that
+    name, the one of the same id. Otherwise classes of one id are the same.
+
+    Raises:
+        ValueError: naming the classes of the pool that the set lacks.
+    """
+    known, asked = _named(condensed.class_ids, condensed.class_names), _named(test.class_ids.tolist(), test.class_names)
+    by_name = all(any(name != str(c) for c, name in side.items()) for side in (known, asked))
+    found: dict[int, int] = {}
+    for class_id, name in asked.items():
+        alike = [c for c in known if (known[c] == name if by_name else c == class_id)]
+        if alike:
+            found[class_id] = class_id if class_id in alike else alike[0]
+    missing = [f"{name} ({c})" if name != str(c) else name for c, name in asked.items() if c not in found]
     if missing:
-        raise ValueError(f"the test pool has classes {sorted(missing)} that the set lacks; use test.select(...)")
+        raise ValueError(
+            f"the test data have classes that the set lacks: {', '.join(missing)}; the set has {', '.join(known.values())}; "
+            "leave them out (test.select), or condense them too"
+        )
+    if len(set(found.values())) < len(found):
+        raise ValueError(
+            f"several classes of the test data have one name, {', '.join(asked.values())}; give them their own"
+        )
+    return list(found.values())
+
+
+def _named(ids: Sequence[int], names: Sequence[str]) -> dict[int, str]:
+    return dict(zip(ids, names, strict=True))
+
+
+def _check_fit(condensed: CondensedSet, test: ClassPool) -> None:
     shape: Shape = condensed.shape
     if shape != test.shape:
         raise ValueError(f"the set holds images of shape {shape}, the test pool {test.shape}")

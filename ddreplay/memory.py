@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ddreplay.condense.condenser import Condenser, OnProgress, taken
 from ddreplay.data.pool import Batch, ClassPool, concatenate
+from ddreplay.methods.practical import Practical
 from ddreplay.randomness import Random
 from ddreplay.storage.budget import Budget
 from ddreplay.storage.condensed_set import CondensedSet
@@ -27,7 +28,7 @@ class CondensedMemory:
     Only the pool given to `update` and the memory itself are ever looked at: no past real data, no future classes.
 
     Args:
-        condenser: a distiller or a coreset.
+        condenser: a distiller or a selection; ``None``: the practical default (`ddreplay.methods.Practical`).
         budget: what may be stored: a `Budget`, or an int, so many stored images of every class; or instead one of
         images_per_class: stored images of every class;
         bytes_per_class: bytes of everything stored, divided by the number of classes, never exceeded;
@@ -41,7 +42,7 @@ class CondensedMemory:
 
     def __init__(
         self,
-        condenser: Condenser,
+        condenser: Condenser | None = None,
         budget: Budget | int | None = None,
         *,
         images_per_class: int | None = None,
@@ -53,7 +54,8 @@ class CondensedMemory:
         self.budget = Budget.of(
             budget, images_per_class=images_per_class, bytes_per_class=bytes_per_class, max_bytes=max_bytes
         )
-        self.condenser, self.seed, self.on_progress = condenser, seed, on_progress
+        self.condenser: Condenser = Practical() if condenser is None else condenser
+        self.seed, self.on_progress = seed, on_progress
         self.condensed = CondensedSet(())
         self.seconds: list[float] = []
         self._seeds = Random(seed)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import ast
 import difflib
 import inspect
-import re
-import types
+import shutil
+import textwrap
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass, replace
-from typing import Any, Literal, NamedTuple, Union, cast
+from typing import Any, NamedTuple, cast
 
 from ddreplay import methods
 from ddreplay.augment import Composed, CutMix, Identity, MixUp, Siamese
@@ -20,6 +20,7 @@ from ddreplay.condense.distiller import Distiller
 from ddreplay.condense.image_count import AtQuality, ByCodec, Fixed, Validated
 from ddreplay.condense.optimizer import SGD
 from ddreplay.evaluate import PROTOCOLS, Protocol
+from ddreplay.expressions import call_of, fits, literal, meanings, read_option, tree, words
 from ddreplay.methods import Whitened, selections
 from ddreplay.networks import (
     Banked,
@@ -48,7 +49,9 @@ from ddreplay.parameterize import Basis, Coded, Frequency, Partitioned, Pixels
 from ddreplay.storage import codecs
 from ddreplay.storage.codecs import Codec
 
-__all__ = ["KINDS", "Option", "codec", "condenser", "listing", "network", "options", "parse", "protocol", "written"]
+__all__ = [
+    "KINDS", "REQUIRED", "Option", "codec", "condenser", "explain", "listing", "network", "options", "parse", "protocol", "written",
+]  # fmt: skip
 
 Table = Mapping[str, Callable[..., Any]]
 
@@ -147,7 +150,10 @@ REQUIRED = inspect.Parameter.empty
 
 
 class Option(NamedTuple):
-    """One argument of a method or part: its default (`REQUIRED` where there is none), type and meaning."""
+    """One argument of a method or part.
+
+    default: `REQUIRED` where there is none. hint: its type. meaning: what the docstring says of it.
+    """
 
     default: Any
     hint: Any
@@ -172,8 +178,8 @@ def condenser(
         >>> condenser("dm", net="convnet(width=8)", options=["steps=3"]).steps
         3
     """
-    given = dict(_read_option(option) for option in options)
-    return _condenser(_tree(expression, "method"), _network(net), given, augment)
+    given = dict(read_option(option) for option in options)
+    return _condenser(tree(expression, "method"), network(net) if isinstance(net, str) else net, given, augment)
 
 
 def network(text: str) -> NetFactory:
@@ -205,7 +211,7 @@ def parse(text: str, kind: str) -> Any:
     Raises:
         ValueError: for an expression of something else.
     """
-    name, positional, keywords = _call_of(_tree(text, kind), kind)
+    name, positional, keywords = call_of(tree(text, kind), kind)
     return _make(_lookup(name, (kind,), kind), positional, keywords)
 
 
@@ -226,32 +232,53 @@ def listing() -> dict[str, dict[str, str]]:
     return {kind: {name: _first_line(make) for name, make in table.items()} for kind, table in KINDS.items()}
 
 
+def explain(name: str, width: int | None = None) -> str:
+    """A method or part for people: what it is, its options with their defaults, and what they mean.
+
+    Args:
+        width: of a line in characters; ``None``: as wide as the terminal.
+    Raises:
+        ValueError: for an unknown name.
+    """
+    make, width = _lookup(name), width or min(140, shutil.get_terminal_size((100, 24)).columns)
+    lines = [f"{_name_of(make)}: {_first_line(make)}", ""]
+    for argument, option in _options(make).items():
+        head = argument if option.default is REQUIRED else f"{argument}={written(option.default)}"
+        kind = _KIND_OF.get(argument, argument)
+        choices = f" One of: {', '.join(KINDS[kind])}." if kind in KINDS else ""
+        text = textwrap.wrap(option.meaning + choices, max(20, width - 6))
+        lines += [f"  {head}", *(f"      {line}" for line in text)]
+    if make in KINDS["method"].values() and make is not Whitened:
+        more = f"Of every method besides: {', '.join(m for m in _MORE if m not in _options(make))}, and plus=term or plus=(term, weight)."
+        lines += ["", *textwrap.wrap(more, width)]
+    return "\n".join(lines)
+
+
 def written(value: Any) -> str:
     """A value as people type it: the inverse of `parse`, with arguments that differ from their defaults.
 
     >>> written(Partitioned(3)), written(Banked(ConvNet(), 40)), written((1, "set"))
-    ('partitioned(factor=3)', 'banked(net=convnet)', "(1, 'set')")
+    ('partitioned(factor=3)', 'banked(net=convnet)', '(1, set)')
     """
     if isinstance(value, (tuple, list)):
         return f"({', '.join(map(written, value))}{',' if len(value) == 1 else ''})"
-    name = next((n for table in KINDS.values() for n, make in table.items() if make is type(value)), None)
-    if name is None or not is_dataclass(value) or isinstance(value, type):
-        return repr(value)
+    if isinstance(value, str):
+        return value if value.isidentifier() else repr(value)
+    if not any(type(value) in table.values() for table in KINDS.values()):
+        return " ".join(repr(value).split())
+    if not is_dataclass(value):
+        return _name_of(type(value))
     changed = [(f.name, getattr(value, f.name)) for f in fields(value) if getattr(value, f.name) != _default(f)]
     arguments = ", ".join(f"{key}={written(given)}" for key, given in changed)
-    return f"{name}({arguments})" if arguments else name
+    return f"{_name_of(type(value))}({arguments})" if arguments else _name_of(type(value))
 
 
 def _default(field: Any) -> Any:
     return field.default if field.default_factory is MISSING else field.default_factory()
 
 
-def _network(net: str | Net) -> Net:
-    return network(net) if isinstance(net, str) else net
-
-
 def _condenser(node: ast.expr, net: Net, given: Mapping[str, ast.expr], augment: str | None) -> Condenser:
-    name, positional, keywords = _call_of(node, "method")
+    name, positional, keywords = call_of(node, "method")
     make = _lookup(name, ("method", "selection"), "method")
     known = _options(make)
     if make is Whitened:
@@ -284,8 +311,6 @@ def _exchange(made: Any, name: str, more: Mapping[str, ast.expr], net: Net) -> C
         else:
             _check(value, hints[argument], argument, name)
             made = replace(made, **{argument: with_net(value, net)})
-    if isinstance(made, Distiller) and (made.steps if isinstance(made.steps, int) else made.steps(1)) < 1:
-        raise ValueError(f"the number of image updates of {name} must be at least 1; raise steps, rounds or iterations")
     return cast(Condenser, made)
 
 
@@ -300,63 +325,20 @@ def _plus(made: Any, name: str, value: Any) -> Distiller:
     return made.plus(term, weight)
 
 
-def _tree(text: str, argument: str) -> ast.expr:
-    try:
-        return ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ValueError(_unreadable(argument, text, getattr(error, "msg", "it is too long"))) from None
-
-
-def _unreadable(argument: str, text: str, why: str) -> str:
-    return f"{argument} {text!r} cannot be read ({why}); write it like name or name(argument=value)"
-
-
-def _read_option(option: str) -> tuple[str, ast.expr]:
-    name, equals, text = (part.strip() for part in option.partition("="))
-    if not equals or not name.isidentifier() or not text:
-        raise ValueError(
-            f'an option must be NAME=VALUE, such as steps=500 or "networks=banked(size=40)", got {option!r}'
-        )
-    try:
-        node = ast.parse(text, mode="eval").body
-    except (SyntaxError, ValueError):
-        return name, ast.Constant(text)  # words that are no expression, such as a path
-    return name, node if isinstance(node, _READABLE) else ast.Constant(text)
-
-
-_READABLE = (ast.Constant, ast.UnaryOp, ast.Tuple, ast.List, ast.Name, ast.Call)
-
-
-def _call_of(node: ast.expr, argument: str) -> tuple[str, list[ast.expr], dict[str, ast.expr]]:
-    """name or name(values, argument=values) -> its three parts."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return node.value, [], {}
-    if isinstance(node, ast.Name):
-        return node.id, [], {}
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and all(k.arg for k in node.keywords):
-        return node.func.id, node.args, {k.arg: k.value for k in node.keywords if k.arg}
-    raise ValueError(_unreadable(argument, ast.unparse(node), "it is no name and no call of one"))
-
-
 def _lookup(name: str, kinds: Sequence[str] = tuple(KINDS), argument: str = "name") -> Callable[..., Any]:
     """By snake_case or by the name of the class."""
     known = {n: make for kind in kinds for n, make in KINDS[kind].items()}
     found = known.get(name) or next((make for make in known.values() if make.__name__ == name), None)
     if found is None:
-        listed = (
-            known
-            if len(kinds) < len(KINDS)
-            else [*KINDS["method"], *KINDS["selection"], "or a part (ddreplay methods)"]
-        )
-        raise ValueError(_unknown(argument, name, known, listed))
+        short = [*KINDS["method"], *KINDS["selection"], "or a part of them (ddreplay methods lists all)"]
+        raise ValueError(_unknown(argument, name, known, short if len(kinds) == len(KINDS) else known))
     return found
 
 
 def _unknown(argument: str, name: str, known: Iterable[str], listed: Iterable[str] = ()) -> str:
     close = difflib.get_close_matches(name.lower(), list(known), 1)
-    return f"{argument} must be one of {', '.join(listed or known)}, got {name!r}" + (
-        f"; did you mean {close[0]}?" if close else ""
-    )
+    meant = f"; did you mean {close[0]}?" if close else ""
+    return f"{argument} must be one of {', '.join(listed or known)}, got {name!r}{meant}"
 
 
 def _make(
@@ -380,11 +362,8 @@ def _make(
     values = {argument: _value(node, argument) for argument, node in nodes.items()}
     for argument, value in values.items():
         _check(value, known[argument].hint, argument, name)
-    missing = [
-        argument
-        for argument, option in known.items()
-        if option.default is REQUIRED and argument not in {**values, **filled}
-    ]
+    required = [argument for argument, option in known.items() if option.default is REQUIRED]
+    missing = [argument for argument in required if argument not in {**values, **filled}]
     if missing:
         raise ValueError(f"{name} needs {', '.join(missing)}: write {name}({', '.join(f'{m}=...' for m in missing)})")
     return make(**values, **filled)
@@ -401,28 +380,17 @@ def _hint(argument: str, make: Callable[..., Any]) -> str:
 
 
 def _value(node: ast.expr, argument: str) -> Any:
+    """A literal, a word, or the object that a name or a call makes, of the kind that the argument takes."""
     kind = _KIND_OF.get(argument, argument)
-    if isinstance(node, ast.Constant) and isinstance(node.value, (str, int, float, type(None))):
-        return node.value
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
-        number = _value(node.operand, argument)
-        if isinstance(number, (int, float)):
-            return -number if isinstance(node.op, ast.USub) else number
     if isinstance(node, (ast.Tuple, ast.List)):
         return tuple(_value(part, argument) for part in node.elts)
     if isinstance(node, ast.Name):
-        if kind not in KINDS or not _knows(kind, node.id):
-            return node.id
-        return _make(_lookup(node.id, (kind,), argument), [], {})
+        known = kind in KINDS and any(node.id in (n, make.__name__) for n, make in KINDS[kind].items())
+        return _make(_lookup(node.id, (kind,), argument), [], {}) if known else node.id
     if isinstance(node, ast.Call):
-        name, positional, keywords = _call_of(node, argument)
-        kinds = (kind,) if kind in KINDS else tuple(KINDS)
-        return _make(_lookup(name, kinds, argument), positional, keywords)
-    raise ValueError(_unreadable(argument, ast.unparse(node), "only values, names and calls of them are read"))
-
-
-def _knows(kind: str, name: str) -> bool:
-    return name in KINDS[kind] or any(make.__name__ == name for make in KINDS[kind].values())
+        name, positional, keywords = call_of(node, argument)
+        return _make(_lookup(name, (kind,) if kind in KINDS else tuple(KINDS), argument), positional, keywords)
+    return literal(node, argument)
 
 
 def _name_of(make: Callable[..., Any]) -> str:
@@ -430,93 +398,29 @@ def _name_of(make: Callable[..., Any]) -> str:
 
 
 def _check(value: Any, hint: Any, argument: str, owner: str) -> None:
-    if not _fits(value, hint):
-        choices = KINDS.get(_KIND_OF.get(argument, argument), {})
-        words = [w for w in dict.fromkeys(_words(hint)) if w]
-        close = (
-            difflib.get_close_matches(value.lower(), [*choices, *(w.strip("'") for w in words)], 1)
-            if isinstance(value, str)
-            else []
-        )
-        rule = " or ".join([*words, *([f"one of {', '.join(choices)}"] if choices else [])])
-        raise ValueError(
-            f"{argument} of {owner} must be {rule}, got {written(value)}"
-            + (f"; did you mean {close[0]}?" if close else "")
-        )
+    if fits(value, hint):
+        return
+    choices = list(KINDS.get(_KIND_OF.get(argument, argument), {}))
+    known = [*dict.fromkeys(words(hint))]
+    close = difflib.get_close_matches(str(value).lower(), [*choices, *known], 1)
+    raise ValueError(
+        f"{argument} of {owner} must be {' or '.join([*known, *choices])}, got {_shown(value)}"
+        + (f"; did you mean {close[0]}?" if close else "")
+    )
 
 
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of an annotated type."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return True
-    if origin in (Union, types.UnionType):
-        return any(_fits(value, one) for one in arguments)
-    if origin is Literal:
-        return any(type(value) is type(one) and value == one for one in arguments)
-    if origin is tuple:
-        if not isinstance(value, tuple):
-            return False
-        repeated = len(arguments) == 2 and arguments[1] is Ellipsis
-        inner = arguments[:1] * len(value) if repeated else arguments
-        return len(inner) == len(value) and all(map(_fits, value, inner))
-    if origin is not None and inspect.isclass(origin) and issubclass(origin, Sequence):
-        return isinstance(value, tuple) and all(_fits(one, arguments[0]) for one in value)
-    if origin is not None and origin is Callable:
-        return callable(value)
-    if hint is type(None):
-        return value is None
-    if hint in (int, float):
-        return isinstance(value, (int, hint)) and not isinstance(value, bool)
-    return isinstance(value, hint) if inspect.isclass(hint) else callable(value)
-
-
-def _words(hint: Any) -> list[str]:
-    """An annotated type in words; objects with names go without, since these are listed."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (Union, types.UnionType):
-        return [word for one in arguments for word in _words(one)]
-    if origin is Literal:
-        return [repr(one) for one in arguments]
-    if origin is not None and inspect.isclass(origin) and issubclass(origin, Sequence):
-        inner = [word for one in arguments if one is not Ellipsis for word in _words(one)]
-        return [f"({', '.join(inner)}{', ...' if len(inner) == 1 else ''})"]
-    plain = {int: "a whole number", float: "a number", str: "a word", bool: "True or False", type(None): "None"}
-    return [plain[hint]] if hint in plain else []
+def _shown(value: Any) -> str:
+    return repr(value) if isinstance(value, str) else written(value)
 
 
 def _options(make: Callable[..., Any]) -> dict[str, Option]:
-    hints, said = typing.get_type_hints(make), _meanings(make)
+    hints, said = typing.get_type_hints(make), meanings(make, {**KINDS["method"], **KINDS["selection"]})
     return {
         p.name: Option(p.default, hints.get(p.name, Any), said.get(p.name, ""))
         for p in inspect.signature(make).parameters.values()
+        if p.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     }
 
 
 def _first_line(make: Callable[..., Any]) -> str:
     return (inspect.getdoc(make) or "").partition("\n")[0].replace("`", "")
-
-
-_SECTION = re.compile(r"^(Args|Raises|Returns|Departures|Reference|Example|Attributes):")
-_ENTRY = re.compile(r"^(?:``)?(\w+(?:, \w+)*)(?:``)?: ")
-
-
-def _meanings(make: Callable[..., Any]) -> dict[str, str]:
-    """What the docstring says of each argument; of one it leaves out, what the docstring of the method says that it refers to."""
-    doc = inspect.getdoc(make) or ""
-    found: dict[str, str] = {}
-    names: list[str] = []
-    inside = False
-    for line in doc.splitlines():
-        if _SECTION.match(line):
-            inside = line.startswith("Args:")
-        entry = _ENTRY.match(line.strip()) if inside and len(line) - len(line.lstrip()) == 4 else None
-        if entry:
-            names = entry[1].split(", ")
-            found.update(dict.fromkeys(names, line.strip()[entry.end() :]))
-        elif inside and line.startswith(" " * 5):
-            found.update({name: f"{found[name]} {line.strip()}" for name in names})
-    for other in re.findall(r"`(\w+)`", doc):
-        if other in KINDS["method"] and KINDS["method"][other] is not make:
-            found = {**_meanings(KINDS["method"][other]), **found}
-    return {name: text.replace("``", "").replace("`", "") for name, text in found.items()}

@@ -13,6 +13,11 @@ __all__ = ["Random"]
 _LARGEST_SEED = 2**62
 
 
+def generator_on(device: torch.device) -> torch.Generator:
+    """A generator whose draws are on this device."""
+    return torch.Generator(device=device)
+
+
 class Random:
     """A seeded source of draws that never touches the caller's global generators.
 
@@ -23,8 +28,7 @@ class Random:
 
     def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
         self.cpu = torch.Generator().manual_seed(int(seed) % _LARGEST_SEED)
-        device = torch.device(device)
-        self.device = torch.Generator(device=device).manual_seed(self.seed())
+        self.device = generator_on(torch.device(device)).manual_seed(self.seed())
 
     def seed(self) -> int:
         """A fresh seed, drawn from this source."""

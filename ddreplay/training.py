@@ -1,21 +1,209 @@
-"""One step of training a network on labelled images."""
+"""Training a network on labelled images: the one loop, and the small parts in which its users differ."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol, runtime_checkable
+
 import torch
 import torch.nn.functional as F
+from jaxtyping import Int64
 from torch import Tensor, nn
 
-from ddreplay.backbones.compiling import Forward, plain
-from ddreplay.data.pool import Batch
+from ddreplay.augment.mixing import Mix
+from ddreplay.augment.siamese import Augment, Identity
+from ddreplay.backbones.compiling import Forward, compiled, plain
+from ddreplay.data.pool import Batch, ClassPool
+from ddreplay.randomness import Random
 
-__all__ = ["learn"]
+__all__ = [
+    "Descend",
+    "LabelledImages",
+    "Order",
+    "Shuffled",
+    "WithReplacement",
+    "by_optimizer",
+    "learnable",
+    "plain_sgd",
+    "train_network",
+]
+
+Descend = Callable[[Tensor], None]
+"""Takes one step down the gradient of a loss."""
 
 
-def learn(net: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, forward: Forward = plain) -> Tensor:
-    """Descend the cross-entropy of one batch; labels are int64 [n] or soft [n, classes]. Returns the logits before the step."""
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images that are looked up by row, and the label of each.
+
+    Attributes:
+        at: from rows, int64 [n], to images in network space, float [n, c, h, w].
+        labels: one per row, int64 [rows] or soft [rows, classes].
+        classes: the columns of mixed labels; ``None``: as many as the labels say, which is asked only where labels are mixed.
+    """
+
+    at: Callable[[Tensor], Tensor]
+    labels: Tensor
+    classes: int | None = None
+
+    @classmethod
+    def of_pool(cls, pool: ClassPool) -> LabelledImages:
+        """All images of a pool, normalised when they are looked up; labels are class positions."""
+        return cls(pool.rows, pool.all_labels(), pool.classes)
+
+    @classmethod
+    def of_batch(cls, batch: Batch) -> LabelledImages:
+        """The images of a batch, whose labels may be soft."""
+        return cls(batch.x.__getitem__, batch.y)
+
+    def among(self, rows: Int64[Tensor, " n"]) -> LabelledImages:
+        """These rows alone, counted from 0."""
+        at = self.at
+        return LabelledImages(lambda index: at(rows[index]), self.labels[rows], self.classes)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def columns(self) -> int:
+        """How many columns mixed labels have; where the labels say it, they are read once."""
+        if self.classes is not None:
+            return self.classes
+        return self.labels.shape[1] if self.labels.dim() == 2 else int(self.labels.max()) + 1
+
+
+@runtime_checkable
+class Order(Protocol):
+    """Which rows make up the batches of one epoch."""
+
+    def __call__(self, n: int, random: Random) -> Iterable[Tensor]:
+        """The rows of one batch after the other, int64 [batch], out of 0 .. n - 1."""
+
+
+@dataclass(frozen=True)
+class WithReplacement:
+    """An epoch of ``steps`` batches; each of their ``batch_size`` images is drawn uniformly from all, with replacement."""
+
+    steps: int
+    batch_size: int
+
+    def __call__(self, n: int, random: Random) -> Iterator[Tensor]:
+        for _ in range(self.steps):
+            yield torch.randint(n, (self.batch_size,), generator=random.device, device=random.device.device)
+
+
+@dataclass(frozen=True)
+class Shuffled:
+    """An epoch of all images in random order, in batches of ``batch_size``; the last batch holds what is left.
+
+    images: how many of them an epoch takes, the first in its order; ``None``: all.
+    """
+
+    batch_size: int
+    images: int | None = None
+
+    def __call__(self, n: int, random: Random) -> Iterator[Tensor]:
+        order = torch.randperm(n, generator=random.device, device=random.device.device)[: self.images]
+        yield from order.split(self.batch_size) if len(order) else ()
+
+
+def by_optimizer(optimizer: torch.optim.Optimizer) -> Descend:
+    """A step of an optimiser."""
+
+    def descend(loss: Tensor) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    return descend
+
+
+def plain_sgd(net: nn.Module, lr: float) -> Descend:
+    """A step of ``lr`` times the gradient, without momentum; no gradient is kept, and a weight that the loss does not reach stays."""
+    weights = list(net.parameters())
+
+    def descend(loss: Tensor) -> None:
+        gradient = torch.autograd.grad(loss, weights, allow_unused=True)
+        moved = [(weight, g) for weight, g in zip(weights, gradient, strict=True) if g is not None]
+        with torch.no_grad():
+            torch._foreach_add_([weight for weight, _ in moved], [g for _, g in moved], alpha=-lr)
+
+    return descend
+
+
+@contextmanager
+def learnable(net: nn.Module) -> Iterator[None]:
+    """Within it every weight of a network takes part in training; after it, each is as it was, and gradients are freed."""
+    needed = [weight.requires_grad for weight in net.parameters()]
+    net.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for weight, before in zip(net.parameters(), needed, strict=True):
+            weight.requires_grad_(before).grad = None
+
+
+def train_network(
+    net: nn.Module,
+    images: LabelledImages,
+    order: Order,
+    descend: Descend,
+    random: Random,
+    *,
+    epochs: int = 1,
+    augment: Augment = Identity(),
+    mix: Mix | None = None,
+    compile: bool = False,
+    on_step: Callable[[Tensor, Tensor], None] | None = None,
+    on_epoch: Callable[[int], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> int:
+    """Train a network in place by the cross-entropy of labelled images; gives the number of steps taken.
+
+    Rows are drawn, their images augmented, then mixed; every draw comes from ``random``. What a network draws by itself (dropout)
+    comes from the global generators, so callers wrap this in ``random.scope()``. The network is left in train mode.
+
+    Args:
+        images: the images and their labels.
+        order: which of them make up the batches of an epoch.
+        descend: what one step does to the weights (`by_optimizer`, `plain_sgd`).
+        epochs: how often ``order`` is asked for its batches.
+        augment: what images undergo: one draw per batch, magnitudes for each image.
+        mix: what a batch undergoes after that; its labels become soft.
+        compile: run the network through ``torch.compile``, where that can be done.
+        on_step: called after every step with the batch's logits before the step, float [n, classes], and its labels.
+        on_epoch: called after every whole epoch with its number, from 0: the place for a learning-rate schedule.
+        stop: asked before every step; true ends the training there.
+    """
+    forward, steps = compiled() if compile else plain, 0
+    net.train()
+    with torch.enable_grad():
+        for epoch in range(epochs):
+            for rows in order(len(images), random):
+                if stop is not None and stop():
+                    return steps
+                batch = _seen(images, rows, augment, mix, random)
+                logits = _step(net, batch, descend, forward)
+                steps += 1
+                if on_step is not None:
+                    on_step(logits, batch.y)
+            if on_epoch is not None:
+                on_epoch(epoch)
+    return steps
+
+
+def _seen(images: LabelledImages, rows: Tensor, augment: Augment, mix: Mix | None, random: Random) -> Batch:
+    """A batch as the network sees it."""
+    x = images.at(rows)
+    shape, n = (x.shape[1], x.shape[2], x.shape[3]), len(rows)
+    batch = Batch(augment.draw(shape, random, n=n)(x), images.labels[rows])
+    return batch if mix is None else mix.draw(shape, random, n=n).mix(batch, images.columns)
+
+
+def _step(net: nn.Module, batch: Batch, descend: Descend, forward: Forward) -> Tensor:
     logits = forward(net, batch.x)
-    optimizer.zero_grad(set_to_none=True)
-    F.cross_entropy(logits, batch.y).backward()
-    optimizer.step()
+    descend(F.cross_entropy(logits, batch.y))
     return logits.detach()

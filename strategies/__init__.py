@@ -2,6 +2,11 @@
 
     finetuning           new data alone: the lower bound
     experience_replay    new data and a batch of memory in every step
+    er_ace               the same, new classes competing among themselves
+    lwf_replay           the same, held to the network from before the experience
+    derpp                the same, held to what the network said when images were stored
+    icarl_ncm            the same, classes named by the nearest mean of what is remembered
+    agem                 new data in steps that do not raise the loss on the memory
     gdumb                from scratch on the memory alone, after every experience
     joint                from scratch on everything seen so far: the upper bound
 
@@ -15,12 +20,19 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from strategies.agem import agem
+from strategies.derpp import derpp
+from strategies.er_ace import er_ace
 from strategies.experience_replay import experience_replay
 from strategies.finetuning import finetuning
 from strategies.gdumb import gdumb
+from strategies.icarl_ncm import icarl_ncm
 from strategies.joint import joint
+from strategies.lwf_replay import lwf_replay
 
-__all__ = ["STRATEGIES", "Strategy", "experience_replay", "finetuning", "gdumb", "joint"]
+__all__ = [
+    "STRATEGIES", "Strategy", "agem", "derpp", "er_ace", "experience_replay", "finetuning", "gdumb", "icarl_ncm", "joint", "lwf_replay",
+]  # fmt: skip
 
 
 class Strategy(NamedTuple):
@@ -44,6 +56,11 @@ class Strategy(NamedTuple):
 STRATEGIES: dict[str, Strategy] = {
     "gdumb": Strategy(gdumb, "GDumb"),
     "er": Strategy(experience_replay, "experience replay"),
+    "er_ace": Strategy(er_ace, "ER-ACE"),
+    "lwf_replay": Strategy(lwf_replay, "LwF + replay"),
+    "derpp": Strategy(derpp, "DER++"),
+    "icarl_ncm": Strategy(icarl_ncm, "replay, nearest mean"),
+    "agem": Strategy(agem, "A-GEM"),
     "finetuning": Strategy(finetuning, "finetuning"),
     "joint": Strategy(joint, "joint training"),
 }

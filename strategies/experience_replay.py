@@ -21,6 +21,8 @@ def experience_replay(
     epochs: int = 1,
     batch_size: int = 32,
     batch_size_mem: int | Literal["balanced"] | None = None,
+    crisp: float = 0.0,
+    finish_steps: int = 0,
     evaluator: Any = None,
     device: torch.device | str = "cpu",
 ) -> Any:
@@ -31,8 +33,11 @@ def experience_replay(
         epochs: for every experience.
         batch_size_mem: replayed images a step, at most what the memory holds; ``None``: as many as new ones; ``"balanced"``: as many
             of every old class as of a new one.
+        crisp: share of new images that do not pass the memory's codec, where that is lossy.
+        finish_steps: steps on the memory alone at the end of every experience, all classes alike.
         evaluator: Avalanche's ``EvaluationPlugin``; ``None`` measures nothing.
     """
+    replay = CondensedReplayPlugin(memory, batch_size_mem=batch_size_mem, crisp=crisp, finish_steps=finish_steps)
     return SupervisedTemplate(
         model=model,
         optimizer=torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay),
@@ -40,6 +45,6 @@ def experience_replay(
         train_epochs=epochs,
         eval_mb_size=256,
         device=torch.device(device),
-        plugins=[CondensedReplayPlugin(memory, batch_size_mem=batch_size_mem)],
+        plugins=[replay],
         evaluator=evaluator,
     )

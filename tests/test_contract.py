@@ -203,7 +203,9 @@ def test_a_budget_in_bytes_is_kept_to_the_byte(
     condenser: Condenser, toy_pool: MakePool, shape: tuple[int, int, int], tmp_path: Any
 ) -> None:
     pool = toy_pool(images_per_class=12, shape=shape)
-    budget = Budget.bytes(115_000) if isinstance(condenser, methods.Whitened) and shape[0] == 3 else bytes_for(condenser)
+    budget = (
+        Budget.bytes(115_000) if isinstance(condenser, methods.Whitened) and shape[0] == 3 else bytes_for(condenser)
+    )
     found = condenser(pool, budget, seed=1)
     assert found.nbytes <= budget.total(pool.classes)
     assert found.provenance["max_bytes"] == budget.total(pool.classes)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ddreplay import ClassPool, ConvNet, Protocol, evaluate
-from ddreplay.evaluate import PROTOCOLS, interval, train
+from ddreplay.evaluate import PROTOCOLS, interval, matching_classes, train
 from ddreplay.methods import selections
 from ddreplay.randomness import Random
 
@@ -99,6 +99,46 @@ def test_what_does_not_fit_is_refused(toy_pool: MakePool) -> None:
     other = ClassPool(x, pool.relabel(y), mean=(0.9,), std=(2.0,), device="cpu")
     with pytest.raises(ValueError, match="normalised"):
         evaluate(condensed, other)
+
+
+def named(pool: ClassPool, names: dict[int, str]) -> ClassPool:
+    """The classes of a pool in the order of these ids, under new ids and names."""
+    x, y = pool.all()
+    ids = torch.tensor(list(names))
+    return ClassPool(x, ids[y], mean=pool.mean, std=pool.std, class_names=names, device="cpu")
+
+
+def test_classes_are_matched_by_name_where_both_have_names(toy_pool: MakePool) -> None:
+    pool = toy_pool(images_per_class=20)
+    condensed = selections.random()(named(pool, {0: "cat", 1: "dog", 2: "fox"}), 5)
+    moved = named(pool, {7: "cat", 8: "dog", 9: "fox"})
+    assert matching_classes(condensed, moved) == [0, 1, 2]
+    found = evaluate(condensed, moved, ConvNet(width=8), protocol=QUICK, seeds=1)
+    assert found.mean > 90
+    assert set(found.per_class) == {7, 8, 9}
+    turned = named(pool, {0: "fox", 1: "cat", 2: "dog"})  # the images of cats are called foxes here
+    assert evaluate(condensed, turned, ConvNet(width=8), protocol=QUICK, seeds=1).mean < 10
+    numbers = named(pool, {0: "0", 1: "1", 2: "2"})
+    assert matching_classes(condensed, numbers) == [0, 1, 2]
+
+
+def test_classes_of_other_names_are_refused_by_name(toy_pool: MakePool) -> None:
+    pool = toy_pool().select([0, 1])
+    condensed = selections.random()(named(pool, {0: "Samoyed", 1: "beagle"}), 1)
+    with pytest.raises(ValueError, match=r"the set lacks: dingo \(1\); the set has Samoyed, beagle"):
+        evaluate(condensed, named(pool, {0: "Samoyed", 1: "dingo"}), protocol=QUICK, seeds=1)
+    with pytest.raises(ValueError, match="several classes of the test data have one name"):
+        evaluate(condensed, named(pool, {3: "beagle", 4: "beagle"}), protocol=QUICK, seeds=1)
+    folders = selections.random()(named(toy_pool(), {0: "1", 1: "10", 2: "2"}), 1)  # folders called by numbers
+    assert matching_classes(folders, named(pool, {0: "1", 1: "2"})) == [0, 2]
+
+
+def test_counts_below_one_are_refused(toy_pool: MakePool) -> None:
+    condensed = selections.random()(toy_pool(), 1)
+    with pytest.raises(ValueError, match="seeds must be at least 1 network, got 0"):
+        evaluate(condensed, toy_pool(), protocol=QUICK, seeds=0)
+    with pytest.raises(ValueError, match="epochs of protocol dm2023, -1 epochs must be at least 0, got -1"):
+        PROTOCOLS["dm2023"].scaled(-1)
 
 
 def test_the_interval_is_students() -> None:

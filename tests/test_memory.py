@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from ddreplay import ClassPool, CondensedMemory, CondensedSet, ConvNet, dm
+from ddreplay import Budget, ClassPool, CondensedMemory, CondensedSet, ConvNet, dm
 from ddreplay.methods import selections
 
 MakePool = Callable[..., ClassPool]
@@ -39,9 +39,9 @@ def test_earlier_classes_keep_their_bits(toy_pool: MakePool) -> None:
 def test_a_class_that_comes_back_is_condensed_from_new_images_and_memory(toy_pool: MakePool) -> None:
     seen: list[ClassPool] = []
 
-    def spy(pool: ClassPool, images_per_class: int, *, seed: int = 0) -> CondensedSet:
+    def spy(pool: ClassPool, budget: Budget | int, *, seed: int = 0) -> CondensedSet:
         seen.append(pool)
-        return selections.random()(pool, images_per_class, seed=seed)
+        return selections.random()(pool, budget, seed=seed)
 
     pool = toy_pool()
     memory = CondensedMemory(spy, images_per_class=2)
@@ -58,7 +58,7 @@ def test_resizing_keeps_the_first_images(toy_pool: MakePool) -> None:
     x = memory.batch().x
     memory.resize(1)
     torch.testing.assert_close(memory.batch().x, x[::3], atol=1e-6, rtol=0)
-    assert memory.images_per_class == 1
+    assert memory.budget == Budget.images(1)
     with pytest.raises(ValueError, match="at least 1"):
         memory.resize(0)
 
@@ -73,7 +73,7 @@ def test_it_goes_on_from_its_state(toy_pool: MakePool) -> None:
     resumed.load_state_dict(state)
     resumed.update(pool.select([2, 3]))
     assert torch.equal(resumed.batch().x, whole.batch().x)
-    assert resumed.images_per_class == 2
+    assert resumed.budget == Budget.images(2)
 
 
 def test_an_empty_memory_says_so() -> None:

@@ -64,13 +64,13 @@ def save_figure(
 class Curve:
     """A named line of means with their 95 % intervals.
 
-    points: x -> what was measured there. line: as matplotlib writes it (``-``, ``--``, ``:``). marker: empty for none.
+    points: x -> what was measured there. line: as matplotlib takes it (``-``, ``:``, a pattern of dashes). marker: empty for none.
     """
 
     name: str
     points: Mapping[float, Summary]
     color: str
-    line: str = "-"
+    line: Any = "-"
     marker: str = "o"
 
 
@@ -122,8 +122,13 @@ def _name_ends(axis: Any, curves: Sequence[Curve], fontsize: float) -> None:
     for curve in curves:
         if curve not in right:
             x = max(curve.points)
-            place = {"xytext": (7, 0), "textcoords": "offset points", "va": "center", "linespacing": 1.1}
-            axis.annotate(curve.name, (x, curve.points[x].mean), color=curve.color, fontsize=fontsize, **place)
+            offset: dict[str, Any] = {
+                "xytext": (7, 0),
+                "textcoords": "offset points",
+                "va": "center",
+                "linespacing": 1.1,
+            }
+            axis.annotate(curve.name, (x, curve.points[x].mean), color=curve.color, fontsize=fontsize, **offset)
     to_axes = axis.transData + axis.transAxes.inverted()
     heights = [float(to_axes.transform((end, curve.points[end].mean))[1]) for curve in right]
     gap = 1.25 * fontsize / 72 * axis.figure.dpi / axis.bbox.height

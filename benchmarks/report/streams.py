@@ -32,7 +32,7 @@ MEASURES = ("average_accuracy", "forgetting", "backward_transfer", "condense_sec
 HEADER = (
     "strategy", "memory", "per class", "accuracy %", "forgetting", "backward", "images", "bytes", "condense s", "train s", "ratio",
 )  # fmt: skip
-BOUND_LINES = (":", "-.", (0, (6, 1.5)), (0, (1, 3)))
+BOUND_LINES: tuple[Any, ...] = (":", "-.", (0, (6, 1.5)), (0, (1, 3)))
 
 Groups = dict[tuple[str, int, str], list[dict[str, Any]]]
 
@@ -137,7 +137,7 @@ def draw(results: Sequence[dict[str, Any]], path: Path, dataset: str) -> Path | 
         axes[0].figure.suptitle("\n".join(textwrap.wrap(title, 52 * len(budgets))), fontsize=10)
         axes[0].set_ylim(max(0, 10 * math.floor(least / 10)), 101)
         for k, (axis, place) in enumerate(zip(axes, itertools.product(strategies, budgets), strict=True)):
-            here = {memory: kept[(*place, memory)] for memory in shown if (*place, memory) in kept}
+            here = {memory: kept[key] for memory in shown if (key := (*place, memory)) in kept}
             _panel(axis, here, shown, lines)
             axis.set_xlabel("experiences learned" if k >= len(axes) - len(budgets) else "")
             axis.set_ylabel("" if k % len(budgets) else "accuracy %")

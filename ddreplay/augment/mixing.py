@@ -58,22 +58,32 @@ class MixTransform:
                 or its soft labels another number of columns.
         """
         x, y = batch
-        if y.dim() == 2 and y.shape[1] != classes:
-            raise ValueError(f"soft labels must have a column for each of the {classes} classes, got {y.shape[1]}")
-        soft = (F.one_hot(y, classes) if y.dim() == 1 else y).to(x.dtype)
         blocks = classes if blocks is None else blocks
-        return Batch(self.images(x, blocks), torch.lerp(self._partner(soft, blocks), soft, self.share))
+        labels = self.labels(y, classes, x.dtype, blocks=blocks)
+        return Batch(self.images(x, blocks), labels)
 
     def images(self, x: Float[Tensor, "n c h w"], blocks: int) -> Float[Tensor, "n c h w"]:
         """Mixed images alone; ``blocks``: classes in the class-major batch of a siamese draw."""
+        return self.blend(x, self.partner(x, blocks))
+
+    def labels(self, y: Tensor, classes: int, dtype: torch.dtype, *, blocks: int) -> Float[Tensor, "n classes"]:
+        """Mixed labels alone; see `mix`."""
+        if y.dim() == 2 and y.shape[1] != classes:
+            raise ValueError(f"soft labels must have a column for each of the {classes} classes, got {y.shape[1]}")
+        soft = (F.one_hot(y, classes) if y.dim() == 1 else y).to(dtype)
+        return torch.lerp(self.partner(soft, blocks), soft, self.share)
+
+    def blend(self, x: Float[Tensor, "n c h w"], partner: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Every image mixed with the one in its place among the partners."""
         if self.box is None:
-            return torch.lerp(self._partner(x, blocks), x, self.share)
+            return torch.lerp(partner, x, self.share)
         top, bottom, left, right = self.box
         mixed = x.clone()
-        mixed[:, :, top:bottom, left:right] = self._partner(x[:, :, top:bottom, left:right], blocks)
+        mixed[:, :, top:bottom, left:right] = partner[:, :, top:bottom, left:right]
         return mixed
 
-    def _partner(self, values: Tensor, blocks: int) -> Tensor:
+    def partner(self, values: Tensor, blocks: int) -> Tensor:
+        """What every image is mixed with: its partner's value among these, one for each image of the batch."""
         if self.order is not None:
             if len(self.order) != len(values):
                 raise ValueError(f"this mixing was drawn for n={len(self.order)} images, got {len(values)}")

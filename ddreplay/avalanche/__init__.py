@@ -6,17 +6,27 @@
 The only part of the package that imports Avalanche.
 """
 
+from ddreplay.avalanche.balanced_finish import FinishPlugin
+from ddreplay.avalanche.codec_consistency import CodecPlugin
+from ddreplay.avalanche.dark_experience import DarkExperiencePlugin
+from ddreplay.avalanche.nearest_mean import NearestMean, NearestMeanPlugin
 from ddreplay.avalanche.plugins import AugmentPlugin, CondensedReplayPlugin, MemoryOnlyPlugin
-from ddreplay.avalanche.storage_policies import ClassGroup, CondensedBuffer, RingBuffer, default_condenser
+from ddreplay.avalanche.reference_gradient import ReferenceGradientPlugin
+from ddreplay.avalanche.storage_policies import ClassGroup, CondensedBuffer, RingBuffer
 from ddreplay.avalanche.use_in import use_in
 
 __all__ = [
     "AugmentPlugin",
     "ClassGroup",
+    "CodecPlugin",
     "CondensedBuffer",
     "CondensedReplayPlugin",
+    "DarkExperiencePlugin",
+    "FinishPlugin",
     "MemoryOnlyPlugin",
+    "NearestMean",
+    "NearestMeanPlugin",
+    "ReferenceGradientPlugin",
     "RingBuffer",
-    "default_condenser",
     "use_in",
 ]

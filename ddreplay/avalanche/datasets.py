@@ -31,12 +31,14 @@ class Samples:
     """What a dataset holds, in the networks' input space.
 
     x: float [n, ...]. y, task: int64 [n]; task is 0 where there are no task labels. task_aware: samples are (x, y, task).
+    tensor_labels: a sample's label is a tensor, not an int; the memory's must be alike, since both meet in one batch.
     """
 
     x: Tensor
     y: Tensor
     task: Tensor
     task_aware: bool
+    tensor_labels: bool = False
 
     def groups(self) -> set[tuple[int, int]]:
         """All pairs (task, class)."""
@@ -76,6 +78,7 @@ def read(dataset: Any, task_labels: str = "auto") -> Samples:
         y=torch.tensor([int(item[1]) for item in items]),
         task=torch.tensor([int(item[2]) if use_tasks else 0 for item in items]),
         task_aware=use_tasks or task_labels == "always" or (task_labels == "auto" and not of_avalanche),
+        tensor_labels=isinstance(first[1], Tensor),
     )
 
 
@@ -86,24 +89,31 @@ def join(parts: Sequence[Samples]) -> Samples:
         torch.cat([part.y for part in parts]),
         torch.cat([part.task for part in parts]),
         parts[-1].task_aware,
+        parts[-1].tensor_labels,
     )
 
 
-class ImageLabelPairs(Dataset[tuple[Tensor, int]]):
-    """Items (image, label) with the label as a Python integer, as data sets of torchvision have them."""
+class ImageLabelPairs(Dataset[tuple[Tensor, Any]]):
+    """Items (image, label) with the label as a Python integer, as data sets of torchvision have them, or as a tensor."""
 
-    def __init__(self, x: Tensor, y: Sequence[int]) -> None:
-        self.x, self.targets = x, list(y)
+    def __init__(self, x: Tensor, y: Sequence[int], tensor_labels: bool = False) -> None:
+        self.x, self.targets, self.tensor_labels = x, list(y), tensor_labels
 
     def __len__(self) -> int:
         return len(self.targets)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.x[index], self.targets[index]
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+        label = self.targets[index]
+        return self.x[index], torch.tensor(label) if self.tensor_labels else label
 
 
 def memory_dataset(
-    x: Tensor, y: Sequence[int], task: Sequence[int] | None, replay_transform: Transform | None = None
+    x: Tensor,
+    y: Sequence[int],
+    task: Sequence[int] | None,
+    replay_transform: Transform | None = None,
+    *,
+    tensor_labels: bool = False,
 ) -> AvalancheDataset:
     """Stored images as a dataset of Avalanche, which nothing normalises or augments again.
 
@@ -111,6 +121,7 @@ def memory_dataset(
         x: on the CPU, without gradients, and no view of a larger tensor, which a pickle would hold whole.
         task: a label for every image: items are (image, label, task); ``None``: (image, label).
         replay_transform: applied to images in the train group only.
+        tensor_labels: labels are tensors, not ints.
     """
     attributes: list[Any] = [DataAttribute(list(y), "targets")]
     if task is not None:
@@ -119,4 +130,4 @@ def memory_dataset(
         attributes.append(TaskLabels(ConstantSequence(task[0] if task else 0, len(task)) if constant else list(task)))
     kind = ClassificationDataset if task is None else TaskAwareSupervisedClassificationDataset
     groups = None if replay_transform is None else TransformGroups({"train": replay_transform, "eval": None})
-    return kind([ImageLabelPairs(x, y)], data_attributes=attributes, transform_groups=groups)
+    return kind([ImageLabelPairs(x, y, tensor_labels)], data_attributes=attributes, transform_groups=groups)

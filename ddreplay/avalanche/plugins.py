@@ -11,9 +11,12 @@ from avalanche.core import SupervisedPlugin
 from avalanche.evaluation.metric_results import MetricValue
 from avalanche.training.plugins import ReplayPlugin
 from avalanche.training.storage_policy import ExemplarsBuffer
-from torch import nn
+from avalanche.training.supervised import ER_ACE, ER_AML
+from torch import Tensor, nn
 
 from ddreplay.augment.siamese import Augment
+from ddreplay.avalanche.balanced_finish import finish
+from ddreplay.avalanche.codec_consistency import CodecPlugin
 from ddreplay.avalanche.storage_policies import CondensedBuffer
 from ddreplay.randomness import Random
 
@@ -26,8 +29,9 @@ class CondensedReplayPlugin(ReplayPlugin, supports_distributed=False):  # type: 
     """Experience replay from any storage policy: every batch of new data is followed by a batch of memory.
 
     Avalanche's ``ReplayPlugin`` with the batch of memory cut to what the memory holds. Where the memory is smaller than a batch,
-    the stock plugin replays nothing under ``drop_last=True``. After every experience the seconds of the update, the images and,
-    for a `CondensedBuffer`, the bytes are published as metrics.
+    the stock plugin replays nothing under ``drop_last=True``. Where the memory's codec is lossy, new images are shown as it gives
+    them back (`CodecPlugin`). After every experience the seconds of the update, the images and, for a `CondensedBuffer`, the bytes are
+    published as metrics.
 
     Args:
         storage_policy: a `CondensedBuffer`, a `RingBuffer` or any policy of Avalanche.
@@ -36,6 +40,12 @@ class CondensedReplayPlugin(ReplayPlugin, supports_distributed=False):  # type: 
             the memory as there are of a class of the experience, ``batch_size`` x classes held / classes that are new. With the others
             the network sees a new class ever more often than an old one.
         task_balanced_dataloader: replayed samples come in equal parts from all tasks of the memory.
+        crisp: share of the new images that do not pass the memory's codec; 1: all.
+        finish_steps: steps on the memory alone at the end of an experience, all classes alike, in batches as large as the mixed ones
+            (`FinishPlugin`).
+        seed: of the crisp images, and of training transforms that draw.
+    Raises:
+        ValueError: when an argument is out of its range.
     """
 
     batch_size_mem: int | Literal["balanced"] | None
@@ -47,7 +57,12 @@ class CondensedReplayPlugin(ReplayPlugin, supports_distributed=False):  # type: 
         batch_size: int | None = None,
         batch_size_mem: int | Literal["balanced"] | None = None,
         task_balanced_dataloader: bool = False,
+        crisp: float = 0.0,
+        finish_steps: int = 0,
+        seed: int = 0,
     ) -> None:
+        if finish_steps < 0:
+            raise ValueError(f"finish_steps must be at least 0, got {finish_steps}")
         if isinstance(batch_size_mem, str) and batch_size_mem != "balanced":
             raise ValueError(f"batch_size_mem must be a number, None or 'balanced', got {batch_size_mem!r}")
         super().__init__(
@@ -57,16 +72,32 @@ class CondensedReplayPlugin(ReplayPlugin, supports_distributed=False):  # type: 
             task_balanced_dataloader=task_balanced_dataloader,
             storage_policy=storage_policy,
         )
+        self.finish_steps = finish_steps
+        self.coding = CodecPlugin(storage_policy, crisp=crisp, seed=seed)
+
+    def after_train_dataset_adaptation(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Put new images through the memory's codec, where it is lossy."""
+        self.coding.storage_policy = self.storage_policy
+        self.coding.after_train_dataset_adaptation(strategy)
+
+    def before_training_epoch(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Draw anew what coding draws in every epoch."""
+        self.coding.before_training_epoch(strategy)
 
     def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Install the loader of mixed batches, where the memory holds anything."""
-        wanted, buffer = self.batch_size_mem, self.storage_policy.buffer
-        size = self._balanced(strategy) if wanted == "balanced" else wanted or strategy.train_mb_size
-        self.batch_size_mem = max(1, min(size, len(buffer)))
+        wanted = self.batch_size_mem
+        self.batch_size_mem = self.replayed(strategy)
         try:
             super().before_training_exp(strategy, *args, **kwargs)
         finally:
             self.batch_size_mem = wanted
+
+    def replayed(self, strategy: Any) -> int:
+        """Images of a batch of memory in the current experience: as asked for, at most what is held, and at least one."""
+        wanted = self.batch_size_mem
+        size = self._balanced(strategy) if wanted == "balanced" else wanted or strategy.train_mb_size
+        return max(1, min(size, len(self.storage_policy.buffer)))
 
     def _balanced(self, strategy: Any) -> int:
         buffer, new = self.storage_policy.buffer, len(strategy.experience.dataset.targets.uniques)
@@ -75,8 +106,17 @@ class CondensedReplayPlugin(ReplayPlugin, supports_distributed=False):  # type: 
         return round(size * held / new)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        """Update the memory with the experience that is over."""
+        """Update the memory with the experience that is over, then finish it."""
+        self.coding.after_training_exp(strategy)
         update_and_publish(self, self.storage_policy, strategy)
+        finish(strategy, self.storage_policy.buffer, self.finish_steps, self._mixed(strategy))
+
+    def _mixed(self, strategy: Any) -> int:
+        """Images of a batch of new and replayed ones, if the memory held this experience already."""
+        if self.batch_size_mem == "balanced":
+            return self._balanced(strategy)
+        new: int = self.batch_size or strategy.train_mb_size
+        return new + (self.batch_size_mem or strategy.train_mb_size)
 
 
 class MemoryOnlyPlugin(SupervisedPlugin, supports_distributed=False):  # type: ignore[misc, call-arg]
@@ -128,6 +168,7 @@ class MemoryOnlyPlugin(SupervisedPlugin, supports_distributed=False):  # type: i
 class AugmentPlugin(SupervisedPlugin, supports_distributed=False):  # type: ignore[misc, call-arg]
     """Augment every training batch, new and replayed images alike, on the strategy's device.
 
+    Also where a strategy keeps its replayed images apart (ER_ACE, ER_AML); not the batches that MIR and A-GEM draw for themselves.
     Condensed images are made under an augmentation and teach most under the same one, as they are evaluated (`ddreplay.evaluate`).
 
     Args:
@@ -142,9 +183,14 @@ class AugmentPlugin(SupervisedPlugin, supports_distributed=False):  # type: igno
 
     def before_forward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Put the augmented images in the place of the batch's."""
-        x = strategy.mb_x
+        strategy.mbatch[0] = self._augmented(strategy.mb_x)
+        if isinstance(strategy, (ER_ACE, ER_AML)) and strategy.replay_loader is not None:
+            strategy.mb_buffer_x = self._augmented(strategy.mb_buffer_x)
+
+    def _augmented(self, x: Tensor) -> Tensor:
         self.random = self.random or Random(self.seed, x.device)
-        strategy.mbatch[0] = self.augment.draw(tuple(x.shape[1:]), self.random, n=len(x))(x)
+        augmented: Tensor = self.augment.draw((x.shape[1], x.shape[2], x.shape[3]), self.random, n=len(x))(x)
+        return augmented
 
 
 def update_and_publish(plugin: Any, policy: Any, strategy: Any) -> None:

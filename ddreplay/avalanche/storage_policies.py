@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
 import torch
 from avalanche.training.storage_policy import BalancedExemplarsBuffer, ExemplarsBuffer
-from torch import Tensor
+from torch import Tensor, nn
 
-from ddreplay.augment.siamese import NATURAL
 from ddreplay.avalanche.datasets import Samples, Transform, join, memory_dataset, read
-from ddreplay.backbones import Net
 from ddreplay.condense.condenser import Condenser, OnProgress, stored_by
-from ddreplay.condense.distiller import Distiller
-from ddreplay.condense.image_count import ByCodec
 from ddreplay.data.pool import ClassPool
 from ddreplay.memory import CondensedMemory
-from ddreplay.methods import dm, selections
-from ddreplay.networks import Banked
+from ddreplay.methods import selections
+from ddreplay.methods.practical import Practical
 from ddreplay.storage.budget import Budget
-from ddreplay.storage.codecs import Codec, avif
+from ddreplay.storage.codecs import Codec
 from ddreplay.storage.condensed_set import CondensedSet
 
-__all__ = ["ClassGroup", "CondensedBuffer", "RingBuffer", "default_condenser"]
+__all__ = ["ClassGroup", "CondensedBuffer", "RingBuffer"]
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +33,33 @@ Group = tuple[int, int]
 
 
 """(task label, class id)"""
+
+
+class Size(int):
+    """A number of images which, where Avalanche's own plugins assert that it is their ``mem_size``, says what to write instead.
+
+    Their assertion has no message; everywhere else this is an int like any other.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        same = int(self) == other
+        if not same and _replay_plugin_begins():
+            raise ValueError(
+                f"mem_size must be the size of the memory, {int(self)}, got {other}; write ReplayPlugin(mem_size=memory.max_size, "
+                "storage_policy=memory), or CondensedReplayPlugin(memory), which takes it from the memory"
+            )
+        return same
+
+    __hash__ = int.__hash__
+
+
+def _replay_plugin_begins() -> bool:
+    """Whether the question comes from the constructor of Avalanche's replay plugin (checkers of types may stand between)."""
+    nearest = itertools.islice(traceback.walk_stack(None), 16)
+    return any(
+        frame.f_code.co_name == "__init__" and frame.f_globals.get("__name__") == "avalanche.training.plugins.replay"
+        for frame, _ in nearest
+    )
 
 
 class ClassGroup(ExemplarsBuffer):  # type: ignore[misc]
@@ -77,7 +102,7 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         adaptive_size: ``max_size`` is shared, rounded down, by the classes seen so far. When new ones come, old ones keep their
             first images, since the real data are gone.
         total_num_classes: how many groups the stream has; each gets ``max_size // total_num_classes``.
-        condenser: any of ``ddreplay.methods`` or ``ddreplay.selections``; ``None``: see `default_condenser`.
+        condenser: any of ``ddreplay.methods`` or ``ddreplay.selections``; ``None``: `ddreplay.methods.Practical`.
         images_per_class: stored images of every group. With ``total_num_classes`` it sets ``max_size``, with ``max_size`` it sets
             ``total_num_classes``; alone, ``max_size`` grows with the classes seen.
         bytes_per_class, max_bytes: a budget in bytes instead: of every group, or in all, shared by the groups seen so far (with
@@ -131,9 +156,7 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         super().__init__(max_size or 0, adaptive_size=True)  # the rules of sizes are those of `Budget`
         self.adaptive_size, self._given_size = adaptive_size, max_size
         self.total_num_groups = self.total_num_classes = self.budget.classes
-        self.condenser = (
-            default_condenser(self.budget.in_bytes, codec=codec) if condenser is None else stored_by(condenser, codec)
-        )
+        self.condenser: Condenser = stored_by(Practical() if condenser is None else condenser, codec)
         self.seed, self.mean, self.std = seed, mean, std
         self.task_labels, self.device, self.replay_transform = task_labels, device, replay_transform
         self.condense_every, self.on_progress = condense_every, on_progress
@@ -141,7 +164,7 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         self.seconds: list[float] = []
         self._staged: list[Samples] = []
         self._keys: dict[Group, int] = {}
-        self._task_aware = task_labels != "never"
+        self._task_aware, self._tensor_labels = task_labels != "never", False
         self._sample_shape: tuple[int, ...] = (1, 1, 1)
         self._renew()
 
@@ -160,6 +183,8 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
             log.warning("an experience without samples leaves the memory as it is")
             return
         samples = read(new_data, self.task_labels)
+        if isinstance(self.condenser, Practical) and isinstance(getattr(strategy, "model", None), nn.Module):
+            self.condenser = self.condenser.knowing(strategy.model)
         seen = set(self._keys).union(samples.groups(), *(part.groups() for part in self._staged))
         self.budget.share(len(seen))
         self._staged.append(samples)
@@ -190,13 +215,13 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
                 _as_images(samples.x[rows]), samples.y[rows], mean=self.mean, std=self.std, device=self.device
             )
             memory = memories.setdefault(task, self._memory(task, share))
-            memory.budget = share
+            memory.budget, memory.condenser = share, self.condenser
             memory.update(pool)
         for memory in memories.values():
             memory.resize(share)
         # all tasks are condensed: from here on nothing can fail, so that an update is whole or has not been
         self.memories, self._sample_shape = memories, tuple(samples.x.shape[1:])
-        self._staged, self._task_aware = [], samples.task_aware
+        self._staged, self._task_aware, self._tensor_labels = [], samples.task_aware, samples.tensor_labels
         self._name(groups)
         self._renew()
 
@@ -215,7 +240,7 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
     def _renew(self) -> None:
         self._flat: Any = None
         held, groups = sum(len(memory) for memory in self.memories.values()), len(self._keys)
-        self.max_size = held if self.budget.in_bytes else self._size(groups)
+        self.max_size = Size(held if self.budget.in_bytes else self._size(groups))
         quota = 0
         if groups:
             quota = held // groups if self.budget.in_bytes else int(self.budget.share(groups))
@@ -242,12 +267,15 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
             images.append(x[rows].reshape(-1, *self._sample_shape))
             labels += y[rows].tolist()
             tasks += [task] * int(rows.sum())
-        return memory_dataset(torch.cat(images), labels, tasks if self._task_aware else None, self.replay_transform)
+        how = {"tensor_labels": self._tensor_labels}
+        return memory_dataset(
+            torch.cat(images), labels, tasks if self._task_aware else None, self.replay_transform, **how
+        )
 
     def resize(self, strategy: Any, new_size: int) -> None:
         """Change ``max_size``; classes above their new share keep their first images, classes below it stay as they are."""
         self.budget = self.budget.resized(new_size, len(self._keys))
-        if self._given_size is not None:
+        if self._given_size is not None or self.budget.classes is not None:
             self._given_size = new_size
         if self._keys:
             for memory in self.memories.values():
@@ -298,9 +326,13 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
             "budget": asdict(self.budget),
             "memories": {task: memory.state_dict() for task, memory in self.memories.items()},
             "groups": [[task, class_id, key] for (task, class_id), key in self._keys.items()],
-            "staged": [{"x": s.x, "y": s.y, "task": s.task, "task_aware": s.task_aware} for s in self._staged],
+            "staged": [
+                {"x": s.x, "y": s.y, "task": s.task, "task_aware": s.task_aware, "tensor_labels": s.tensor_labels}
+                for s in self._staged
+            ],
             "task_aware": self._task_aware,
             "given_size": self._given_size,
+            "tensor_labels": self._tensor_labels,
             "sample_shape": list(self._sample_shape),
             "seconds": list(self.seconds),
         }
@@ -318,6 +350,7 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         self.budget, self.memories, self._keys, self._staged = budget, memories, keys, staged
         self._sample_shape, self.seconds, self._task_aware, self._given_size = shape, seconds, task_aware, size
         self.total_num_groups = self.total_num_classes = budget.classes
+        self._tensor_labels = bool(state["tensor_labels"])
         self._renew()
 
 
@@ -346,25 +379,6 @@ class RingBuffer(CondensedBuffer):
             raise TypeError("a RingBuffer holds real images; give a condenser to CondensedBuffer")
         condenser = stored_by(selections.random(), codec)
         super().__init__(max_size, adaptive_size, total_num_classes, condenser=condenser, **more)
-
-
-def default_condenser(
-    in_bytes: bool, net: Net | None = None, *, codec: Codec | str | None = None, strategy: str = NATURAL
-) -> Distiller:
-    """What a `CondensedBuffer` condenses with where none is given.
-
-    Distribution matching with a bank. Where bytes count: a small bank of networks trained on real images, whole images through
-    AVIF, as many as fit at a low quality, which trials on held-out images of CIFAR-10 preferred (docs/results.md).
-
-    Args:
-        net: looks at the images; ``None``: the ConvNet of the papers.
-        codec: instead of AVIF or, for a number of images, uint8. Where it makes no pictures, trials choose how many images.
-        strategy: DSA operations.
-    """
-    if not in_bytes:
-        return stored_by(dm(net, networks=Banked(size=40), steps=1000, strategy=strategy), codec)
-    method = dm(net, networks=Banked(size=10, trained=100), steps=100, lr=0.4, per_image=True, strategy=strategy)
-    return stored_by(replace(method, codec=avif(), choose=ByCodec()), codec)
 
 
 def _budget(

@@ -20,9 +20,29 @@ log = logging.getLogger(__name__)
 def use_in(strategy: Any, policy: Any) -> Any:
     """Put a storage policy into a ready strategy, and return the strategy: ``use_in(ER_ACE(...), memory)``.
 
-    Sets ``storage_policy`` and ``mem_size`` of the strategy or of the plugin that holds them (ER_ACE, ER_AML, MIR, MER, GDumb,
-    CoPE, BiC, Replay, ...). A ``batch_size_mem`` larger than the memory, with which these replay nothing, is cut to the memory after
-    every experience. ER_ACE and MIR need ``task_labels="always"`` on streams without task labels.
+    Sets ``storage_policy`` and ``mem_size`` of the strategy or of the plugin that holds them. A ``batch_size_mem`` larger than the
+    memory, with which these replay nothing, is cut to the memory after every experience. On streams without task labels, ER_ACE and
+    MIR need ``task_labels="always"``. Of Avalanche's strategies and plugins it serves:
+
+        ================  ===  ================================================================================
+        Replay            yes
+        ER_ACE            yes  it updates its memory before it trains: new classes are condensed first
+        ER_AML            yes  with at least ``train_mb_size`` images per class
+        MIR               yes
+        MER               yes
+        GDumb             yes
+        RARPlugin         yes
+        CoPEPlugin        yes
+        SCR               yes
+        FeatureReplay     yes  it stores feature vectors, which selections (`RingBuffer`) take and networks do not
+        DER               no   it replays outputs with the images: `DarkExperiencePlugin`
+        AGEM              no   it holds no policy: `ReferenceGradientPlugin`
+        ICaRL             no   it holds no policy: `NearestMeanPlugin` behind `CondensedReplayPlugin`
+        LwF               no   it has no memory: `CondensedReplayPlugin` before its plugin, as for EWC, SI, MAS, ...
+        ================  ===  ================================================================================
+
+    New images pass the memory's codec, and experiences are finished, where `CodecPlugin` and `FinishPlugin` are in the strategy's
+    plugins; `CondensedReplayPlugin` has both in it.
 
     Raises:
         TypeError: when the strategy holds no storage policy, or needs more than images and labels in it (DER: logits).

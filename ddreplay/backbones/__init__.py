@@ -9,6 +9,7 @@ from ddreplay.backbones.precision import Bfloat16
 from ddreplay.backbones.probe import (
     Activations,
     Probe,
+    draws_itself,
     find_classifier,
     has_batchnorm,
     mixes_images,
@@ -30,6 +31,7 @@ __all__ = [
     "ResNet18",
     "VGG11",
     "as_factory",
+    "draws_itself",
     "find_classifier",
     "has_batchnorm",
     "mixes_images",

@@ -126,6 +126,9 @@ class VGG11:
     """Eight 3x3 convolutions of 64 to 512 channels, each with norm and ReLU, five max poolings, one linear layer.
 
     On images under 32 pixels the first poolings are left out, so that no map shrinks to a pixel before the last one.
+
+    Args:
+        norm: after every convolution: none, batch, layer, instance or group.
     """
 
     norm: str = "instance"
@@ -244,7 +247,11 @@ class GlobalAvgPool(nn.Module):
 
 @dataclass(frozen=True)
 class MLP:
-    """Two hidden layers of ``width`` with ReLU."""
+    """Two hidden layers of ``width`` with ReLU.
+
+    Args:
+        width: of a hidden layer.
+    """
 
     width: int = 128
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -13,9 +15,7 @@ from ddreplay.backbones.factory import Net, as_factory
 from ddreplay.backbones.layers import Network
 from ddreplay.data.space import Shape
 
-__all__ = [
-    "Bfloat16",
-]
+__all__ = ["Bfloat16", "full_precision"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Bfloat16:
     What it is worth depends on the processor: one with bfloat16 matrix instructions (AMX, a GPU) gains, another loses.
     benchmarks/records/precision*.json has times and accuracies beside each other.
 
+    Args:
+        net: makes the network.
     Example:
         >>> from ddreplay import ConvNet
         >>> Bfloat16(ConvNet(width=8))((1, 8, 8), 3).embed(torch.zeros(2, 1, 8, 8)).dtype
@@ -45,11 +47,30 @@ class Bfloat16:
 
 
 class Autocast(nn.Sequential):
-    """A sequence that computes in bfloat16, from and to the precision of its input."""
+    """A sequence that computes in bfloat16, from and to the precision of its input.
+
+    enabled: or, while it is ``False``, in the precision of its input (`full_precision`).
+    """
+
+    enabled = True
 
     def forward(self, input: Float[Tensor, "n c h w"]) -> Tensor:
         out: Tensor = input
-        with torch.autocast(input.device.type, dtype=torch.bfloat16):
+        with torch.autocast(input.device.type, dtype=torch.bfloat16, enabled=self.enabled):
             for module in self:
                 out = module(out)
         return out.to(input.dtype)
+
+
+@contextmanager
+def full_precision(net: nn.Module) -> Iterator[None]:
+    """Inside, a network made by `Bfloat16` computes in the precision of its weights; others do as they always do."""
+    casts = [module for module in net.modules() if isinstance(module, Autocast)]
+    before = [cast.enabled for cast in casts]
+    for cast in casts:
+        cast.enabled = False
+    try:
+        yield
+    finally:
+        for cast, enabled in zip(casts, before, strict=True):
+            cast.enabled = enabled

@@ -14,9 +14,18 @@ from torch import Tensor, nn
 from ddreplay.backbones.compiling import compiled
 from ddreplay.backbones.layers import AvgPool2x2, Network
 
-__all__ = ["Activations", "Probe", "find_classifier", "has_batchnorm", "settle_batchnorm"]
+__all__ = [
+    "Activations",
+    "Probe",
+    "draws_itself",
+    "find_classifier",
+    "has_batchnorm",
+    "mixes_images",
+    "settle_batchnorm",
+]
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _GROUPS: dict[str, tuple[type[nn.Module], ...]] = {
     "layers": (nn.Conv2d, nn.Linear),
     "convolutions": (nn.Conv2d,),
@@ -181,7 +190,13 @@ def has_batchnorm(net: nn.Module) -> bool:
 
 def mixes_images(net: nn.Module) -> bool:
     """Whether what an image becomes depends, as the network is now, on the other images of its batch."""
-    return net.training and has_batchnorm(net)
+    norms = (module for module in net.modules() if isinstance(module, _BATCH_NORMS))
+    return any(norm.training or norm.running_mean is None for norm in norms)
+
+
+def draws_itself(net: nn.Module) -> bool:
+    """Whether the network, as it is now, draws anything when it runs (dropout), so that a second run differs."""
+    return any(module.training and isinstance(module, _DROPOUTS) for module in net.modules())
 
 
 def settle_batchnorm(net: nn.Module, x: Float[Tensor, "n c h w"]) -> None:

@@ -65,6 +65,7 @@ def _geometric(momentum: float, n: int) -> float:
 
 
 def _columns(values: list[float], like: Tensor) -> Tensor:
-    """One number a class, to multiply a class-major tensor with."""
-    numbers = torch.tensor(values, dtype=like.dtype, device=like.device).repeat_interleave(len(like) // len(values))
+    """One number per class, to multiply a class-major tensor with."""
+    numbers = torch.tensor(values, dtype=like.dtype).repeat_interleave(len(like) // len(values))
+    numbers = numbers.to(like.device, non_blocking=True)  # without waiting for what the device does
     return numbers.view(-1, *[1] * (like.dim() - 1))

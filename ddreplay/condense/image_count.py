@@ -100,7 +100,11 @@ class ChooseCount(Protocol):
 
 @dataclass(frozen=True)
 class Fixed:
-    """Always this many images; only their quality follows the budget."""
+    """Always this many images; only their quality follows the budget.
+
+    Args:
+        images_per_class: how many stored images of every class.
+    """
 
     images_per_class: int
 
@@ -211,7 +215,12 @@ class _OutOfTime(Exception):
 
 @dataclass(frozen=True)
 class ByCodec:
-    """`AtQuality` where images are stored as pictures, whose low qualities keep most of what teaches; else `Validated`."""
+    """`AtQuality` where images are stored as pictures, whose low qualities keep most of what teaches; else `Validated`.
+
+    Args:
+        pictures: the rule for pictures.
+        others: the rule for every other codec.
+    """
 
     pictures: ChooseCount = AtQuality()
     others: ChooseCount = Validated()

@@ -19,6 +19,8 @@ class SGD:
     """Stochastic gradient descent on the stored numbers, as every paper of the family has it.
 
     Args:
+        lr: step size.
+        momentum: from 0 to below 1.
         max_norm: the gradient of all stored numbers is shortened to this norm (BPTT).
         per_image: ``lr`` is multiplied by the stored images per class (IDC).
     """

@@ -14,6 +14,7 @@ from ddreplay.backbones import mixes_images
 from ddreplay.condense.checkpoint import Checkpoint
 from ddreplay.condense.class_sweep import can_sweep, sweep_classes
 from ddreplay.condense.condenser import Deadline, OnProgress, OnStep, Progress
+from ddreplay.data.chunks import forward_chunk
 from ddreplay.data.pool import Batch, ClassPool
 from ddreplay.networks.source import Setting
 from ddreplay.objectives.term import Look, Side, Statistic, pick_classes
@@ -25,10 +26,9 @@ from ddreplay.storage.part import Part
 if TYPE_CHECKING:
     from ddreplay.condense.distiller import Distiller
 
-__all__ = ["Classes", "Run", "cache_chunk"]
+__all__ = ["Classes", "Run"]
 
 _SIZES = 2**60  # added to the seed where the objective's own parameters are drawn
-CACHE_PIXELS = 32768  # in one forward on a CPU (32 images of 32x32): maps that stay in the cache beat one large batch
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,9 @@ class Run:
         # what held classes have at stake is constant where each class's distance is its own and no label is in it
         alone = classes.all_learned or (self.objective.additive and not self.objective.discriminative)
         self.compared = classes.learned if alone else tuple(range(classes.pool.classes))
-        self.chunk = cache_chunk(pool.shape) if pool.device.type == "cpu" else None
-        self.drawer = method.draw.start(pool if alone else classes.pool)
+        self.chunk = forward_chunk(pool.shape, pool.device)
+        real = pool if alone else classes.pool
+        self.drawer = method.draw.start(real)
         setting = Setting(
             pool=classes.pool,
             objective=self.objective,
@@ -100,6 +101,7 @@ class Run:
             drawer=self.drawer,
             compile=method.compile,
             positions=self.compared,
+            real=real,
             stop=deadline.over,
             on_network=None if on_progress is None else self._tell_networks,
         )
@@ -235,8 +237,3 @@ def blocks_of(form: Form) -> Sequence[Tensor]:
     """The stored images of every class."""
     images = form.images.detach()
     return images.split(form.stored_per_class) if form.stored_per_class else [images[:0]] * form.classes
-
-
-def cache_chunk(shape: tuple[int, int, int]) -> int:
-    """Images of this shape in one forward on a CPU: 8 to 128, measured on 8x8 to 32x32 images and widths 32 to 128."""
-    return min(128, max(8, CACHE_PIXELS // (shape[1] * shape[2])))

@@ -22,7 +22,7 @@ def kmeans(
     for _ in range(iterations):
         nearest = _squared_distances(features, centroids).argmin(1)
         sums = torch.zeros_like(centroids).index_add_(0, nearest, features)
-        members = torch.bincount(nearest, minlength=clusters)[:, None]
+        members = _members(nearest, clusters)[:, None]
         centroids = torch.where(members > 0, sums / members.clamp_min(1), centroids)
     return centroids
 
@@ -39,7 +39,7 @@ def representatives(
         return torch.arange(count, device=features.device) % len(features)
     centroids = kmeans(features, count, random, iterations=iterations)
     gaps = _squared_distances(features, centroids)
-    members = torch.bincount(gaps.argmin(1), minlength=count)
+    members = _members(gaps.argmin(1), count)
     gaps = gaps[:, members.argsort(descending=True, stable=True)]
     if not distinct:
         return gaps.argmin(0)
@@ -49,6 +49,11 @@ def representatives(
         gaps[best] = float("inf")
         chosen.append(best)
     return torch.stack(chosen)
+
+
+def _members(nearest: Int64[Tensor, " n"], clusters: int) -> Int64[Tensor, " clusters"]:
+    """How many rows every cluster has; ``bincount`` would wait for the device to know how many clusters there are."""
+    return nearest.new_zeros(clusters).scatter_add_(0, nearest, torch.ones_like(nearest))
 
 
 def _squared_distances(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:

@@ -26,10 +26,22 @@ class Batch(NamedTuple):
 
 
 def pick_device(device: torch.device | str = "auto") -> torch.device:
-    """``"auto"`` is CUDA where there is one, else the CPU."""
+    """``"auto"`` is CUDA where there is one, else the CPU.
+
+    Raises:
+        ValueError: for what is no device, or CUDA where there is none.
+    """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
+    try:
+        picked = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device must be auto, cpu, cuda or another that torch knows, got {device!r}") from error
+    if picked.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"device {str(device)!r} needs CUDA, which torch does not find here; use device='cpu' or 'auto'"
+        )
+    return picked
 
 
 class ClassPool:
@@ -48,6 +60,7 @@ class ClassPool:
         class_names: a name for every class.
         mean, std: normalisation, one number per channel.
         normalization: ``"given"``, or ``"from data"`` where the caller gave none.
+        augmentation: the DSA operations that keep what these images are, as their data set says; ``None``: it does not.
     """
 
     def __init__(
@@ -59,8 +72,10 @@ class ClassPool:
         std: Sequence[float] | None = None,
         class_names: Mapping[int, str] | Sequence[str] | None = None,
         device: torch.device | str = "auto",
+        augmentation: str | None = None,
     ) -> None:
         _check_images(images, labels)
+        self.augmentation = augmentation
         order = torch.argsort(labels.cpu().long(), stable=True)
         self.class_ids, counts = torch.unique(labels.cpu().long(), return_counts=True)
         self.counts: tuple[int, ...] = tuple(counts.tolist())
@@ -237,7 +252,8 @@ def concatenate(pools: Iterable[ClassPool]) -> ClassPool:
     names = {int(c): name for pool in reversed(pools) for c, name in zip(pool.class_ids, pool.class_names, strict=True)}
     images = torch.cat([batch.x.to(first.device) for batch in batches])
     labels = torch.cat([pool.relabel(batch.y) for pool, batch in zip(pools, batches, strict=True)])
-    return ClassPool(images, labels, mean=first.mean, std=first.std, class_names=names, device=first.device)
+    how: dict[str, Any] = {"mean": first.mean, "std": first.std, "augmentation": first.augmentation}
+    return ClassPool(images, labels, class_names=names, device=first.device, **how)
 
 
 def _check_images(images: Tensor, labels: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""What data is: a batch, and a pool of real images indexed by class."""
+"""Two spaces of pixel values: pixels in [0, 1], and what networks see, with a mean and a standard deviation per channel."""
 
 from __future__ import annotations
 
@@ -23,4 +23,5 @@ def to_network(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> F
 
 
 def _columns(images: Tensor, values: Sequence[float]) -> Tensor:
-    return torch.tensor(values, dtype=images.dtype, device=images.device).view(-1, 1, 1)
+    numbers = torch.tensor(values, dtype=images.dtype).to(images.device, non_blocking=True)
+    return numbers.view(-1, 1, 1)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import zipfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 
 from ddreplay.datasets.image_data import Images, Splits, from_arrays, validation_split
 
-__all__ = ["open_npz", "read_array", "read_folder", "read_npz"]
+__all__ = ["Fit", "Resize", "open_npz", "read_array", "read_folder", "read_npz"]
+
+Resize = Literal["crop", "squash"]
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".avif", ".tif", ".tiff", ".ppm", ".pgm"}
 _GRAY = {"1", "L", "LA"}
@@ -93,42 +98,73 @@ def _split(archive: Any, path: Path, split: str) -> Images:
     return from_arrays(images, labels)
 
 
-def read_folder(folder: Path, *, size: int | None = None, test_fraction: float = 0.3, split_seed: int = 0) -> Splits:
-    """A folder with one folder per class, or with train/, test/ (and val/) that have them; labels follow sorted names.
+@dataclass(frozen=True)
+class Fit:
+    """How images of any size become images of one.
 
-    Images are gray where every file is, else RGB (alpha is dropped). They must be of one size unless ``size`` resizes
-    them (pixels a side, bilinear). Without train/ and test/, a stratified ``test_fraction`` is held out, drawn with
-    ``split_seed``.
+    size: pixels a side; ``None``: images stay as they are, and must be of one size.
+    resize: ``"crop"``: the shorter side is resized and the centre is cut out; ``"squash"``: both sides are resized.
+    """
+
+    size: int | None = None
+    resize: Resize = "crop"
+
+    def __post_init__(self) -> None:
+        if self.size is not None and self.size < 1:
+            raise ValueError(f"size must be at least 1 pixel a side, got {self.size}")
+        if self.resize not in get_args(Resize):
+            raise ValueError(f"resize must be crop or squash, got {self.resize!r}")
+
+    def __call__(self, image: Any) -> Any:
+        """A picture of Pillow -> one of the size asked for."""
+        from PIL import Image, ImageOps
+
+        if self.size is None or image.size == (self.size, self.size):
+            return image
+        if self.resize == "crop":
+            return ImageOps.fit(image, (self.size, self.size), Image.Resampling.BILINEAR)
+        return image.resize((self.size, self.size), Image.Resampling.BILINEAR)
+
+
+def read_folder(folder: Path, fit: Fit = Fit(), *, test_fraction: float = 0.3, split_seed: int = 0) -> Splits:
+    """A folder with one folder per class, or with train/ and test/ (or val/) that have them; labels follow sorted names.
+
+    Images are gray where every file is, else RGB (alpha is dropped); photos are turned as their camera says. They must be of one size
+    unless ``fit`` makes them so. Beside train/ and test/, val/ holds validation images; beside train/ alone it is the test split.
+    Where there are none of these, a stratified ``test_fraction`` is held out, drawn with ``split_seed``.
 
     Raises:
         ValueError: naming the file that cannot be read, differs in size, or is out of place.
     """
     parts = {part.name for part in _folders(folder)} & {"train", "test", "val"}
     if not parts:
-        return _split_up(folder, size, test_fraction, split_seed)
-    if not {"train", "test"} <= parts:
+        return _split_up(folder, fit, test_fraction, split_seed)
+    test = "test" if "test" in parts else "val"
+    if not {"train", test} <= parts:
         raise ValueError(
-            f"{folder.name} has {sorted(parts)} but needs both train and test; rename them, or remove the level"
+            f"{folder.name} has {sorted(parts)} but needs train and test (or train and val); rename them, or remove the level"
         )
+    order = ["train", test, *(["val"] if {"test", "val"} <= parts else [])]
     names = _class_names(folder / "train")
-    order = [part for part in ("train", "test", "val") if part in parts]
     listed = [_listing(folder / part, names) for part in order]
-    images = _decode([path for files, _ in listed for path in files], size)
-    found: dict[str, Images] = {}
-    for part, (files, labels) in zip(order, listed, strict=True):
-        found[part] = from_arrays(images[: len(files)], np.array(labels))
-        images = images[len(files) :]
-    return Splits(found["train"], found["test"], names, found.get("val"))
+    images = _decode([path for found in listed for path in found.files], fit)
+    splits: dict[str, Images] = {}
+    for part, found in zip(order, listed, strict=True):
+        splits[part] = from_arrays(images[: len(found.files)], np.array(found.labels))
+        images = images[len(found.files) :]
+    notes = (f"{len(listed[1].files)} images of {test}/ are for testing", *_left_out(listed))
+    return Splits(splits["train"], splits[test], names, splits.get("val") if test == "test" else None, notes)
 
 
-def _split_up(folder: Path, size: int | None, fraction: float, seed: int) -> Splits:
+def _split_up(folder: Path, fit: Fit, fraction: float, seed: int) -> Splits:
     names = _class_names(folder)
-    files, labels = _listing(folder, names)
-    train, test = validation_split(torch.tensor(labels), fraction=fraction, seed=seed)
+    found = _listing(folder, names)
+    train, test = validation_split(torch.tensor(found.labels), fraction=fraction, seed=seed)
     if len(test) == 0:
         raise ValueError(f"no class of {folder.name} has two images: nothing is left to test on")
-    x, y = from_arrays(_decode(files, size), np.array(labels))
-    return Splits(Images(x[train], y[train]), Images(x[test], y[test]), names)
+    x, y = from_arrays(_decode(found.files, fit), np.array(found.labels))
+    held = f"{len(test)} images, {fraction:.0%} of every class drawn with seed {seed}, are held out for testing"
+    return Splits(Images(x[train], y[train]), Images(x[test], y[test]), names, notes=(held, *_left_out([found])))
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -142,35 +178,57 @@ def _class_names(folder: Path) -> tuple[str, ...]:
     return names
 
 
-def _listing(folder: Path, names: tuple[str, ...]) -> tuple[list[Path], list[int]]:
-    files: list[Path] = []
-    labels: list[int] = []
+@dataclass
+class _Found:
+    """Image files with their labels, and what else lay beside them."""
+
+    files: list[Path]
+    labels: list[int]
+    others: list[Path]
+
+
+def _listing(folder: Path, names: tuple[str, ...]) -> _Found:
+    found = _Found([], [], [path for path in _visible(folder) if not path.is_dir()])
     for sub in _folders(folder):
         if sub.name not in names:
             raise ValueError(f"class {sub.name!r} is in {folder.name} but not in train")
-        found = sorted(p for p in sub.iterdir() if p.suffix.lower() in _SUFFIXES and not p.name.startswith("."))
-        if not found:
+        inside = _visible(sub)
+        images = [path for path in inside if path.suffix.lower() in _SUFFIXES and not path.is_dir()]
+        if not images:
             raise ValueError(
                 f"class folder {sub.name!r} in {folder.name} holds no images ({', '.join(sorted(_SUFFIXES))})"
             )
-        files += found
-        labels += [names.index(sub.name)] * len(found)
-    if not files:
+        found.files += images
+        found.labels += [names.index(sub.name)] * len(images)
+        found.others += [path for path in inside if path not in set(images)]
+    if not found.files:
         raise ValueError(f"{folder.name} holds no class folders")
-    return files, labels
+    return found
 
 
-def _decode(files: list[Path], size: int | None) -> np.ndarray:
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _left_out(listed: Sequence[_Found]) -> tuple[str, ...]:
+    """A sentence on what was not read, if anything was not."""
+    others = [path for found in listed for path in found.others]
+    kinds = Counter("folders" if path.is_dir() else path.suffix.lower() or "no suffix" for path in others)
+    if not kinds:
+        return ()
+    kept = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common())
+    return (f"{len(others)} of other kinds were left out ({kept}); read are {' '.join(sorted(_SUFFIXES))}",)
+
+
+def _decode(files: Sequence[Path], fit: Fit) -> np.ndarray:
     """uint8 [n, h, w] where every file is gray, else [n, h, w, 3]."""
-    if size is not None and size < 1:
-        raise ValueError(f"size must be at least 1 pixel, got {size}")
-    images = [_decode_one(path, size) for path in files]
+    images = [_decode_one(path, fit) for path in files]
     for path, image in zip(files, images, strict=True):
         if image.shape[:2] != images[0].shape[:2]:
             (h, w), (first_h, first_w) = image.shape[:2], images[0].shape[:2]
             raise ValueError(
                 f"{_shown(path)} is {w} x {h} pixels but {_shown(files[0])} is {first_w} x {first_h}; "
-                "give size= to resize all"
+                "give size=64 (--size 64), or another, to make them one size"
             )
     if all(image.ndim == 2 for image in images):
         return np.stack(images)
@@ -181,20 +239,19 @@ def _shown(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
-def _decode_one(path: Path, size: int | None) -> np.ndarray:
-    from PIL import Image
+def _decode_one(path: Path, fit: Fit) -> np.ndarray:
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(path) as image:
             image.load()
             if image.mode not in _GRAY | _COLOUR:
                 raise ValueError(f"{_shown(path)} has pixels of mode {image.mode!r}; save it with 8 bits a channel")
-            if image.mode in ("P", "PA"):
-                plain = image.convert("RGBA").convert("RGB")
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode in ("P", "PA"):
+                plain = upright.convert("RGBA").convert("RGB")
             else:
-                plain = image.convert("L" if image.mode in _GRAY else "RGB")
+                plain = upright.convert("L" if upright.mode in _GRAY else "RGB")
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{_shown(path)} is no readable image: {error}") from error
-    if size is not None and plain.size != (size, size):
-        plain = plain.resize((size, size), Image.Resampling.BILINEAR)
-    return np.array(plain)
+    return np.array(fit(plain))

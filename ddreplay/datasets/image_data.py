@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from ddreplay.augment.siamese import DIGITS, NATURAL
+from ddreplay.augment import NATURAL
 from ddreplay.data.pool import ClassPool
 from ddreplay.randomness import Random
 
-__all__ = ["ImageData", "Images", "Splits", "from_arrays", "validation_split"]
+__all__ = ["ImageData", "Images", "LabelledImages", "Splits", "from_arrays", "validation_split"]
 
 
 class Images(NamedTuple):
@@ -31,6 +32,20 @@ class Splits(NamedTuple):
     test: Images
     class_names: tuple[str, ...]
     val: Images | None = None
+    notes: tuple[str, ...] = ()
+
+
+class LabelledImages(Dataset[tuple[Tensor, int]]):
+    """Items (image, label) in memory. targets: all labels, as data sets of torchvision have them."""
+
+    def __init__(self, x: Float[Tensor, "n c h w"], targets: list[int]) -> None:
+        self.x, self.targets = x, targets
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.x[index], self.targets[index]
 
 
 @dataclass(frozen=True)
@@ -43,6 +58,8 @@ class ImageData:
         mean, std: normalisation of pixels in [0, 1], one number per channel.
         normalization: which constants ``mean`` and ``std`` are.
         val_images, val_labels: the official validation split, where the files hold one.
+        augmentation: the DSA operations that keep what these images are: without mirroring where they are digits or signs.
+        notes: what the reader held out, and what it left out, in words.
     """
 
     train_images: UInt8[Tensor, "train c h w"]
@@ -56,6 +73,8 @@ class ImageData:
     normalization: str
     val_images: UInt8[Tensor, "val c h w"] | None = None
     val_labels: Int64[Tensor, " val"] | None = None
+    augmentation: str = NATURAL
+    notes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -68,11 +87,6 @@ class ImageData:
         """How many classes there are."""
         return len(self.class_names)
 
-    @property
-    def augmentation(self) -> str:
-        """DSA's operations for these images: without mirroring where they are digits (digits, mnist, svhn)."""
-        return DIGITS if self.name in ("digits", "mnist", "svhn") else NATURAL
-
     def pool(self, split: Literal["train", "test"] = "train", *, device: torch.device | str = "auto") -> ClassPool:
         """One split as a pool indexed by class; both splits are normalised with the same constants."""
         if split not in ("train", "test"):
@@ -80,9 +94,14 @@ class ImageData:
         images, labels = (
             (self.train_images, self.train_labels) if split == "train" else (self.test_images, self.test_labels)
         )
-        return ClassPool(
-            images, labels, mean=self.mean, std=self.std, class_names=dict(enumerate(self.class_names)), device=device
-        )
+        names = dict(enumerate(self.class_names))
+        how: dict[str, Any] = {"mean": self.mean, "std": self.std, "augmentation": self.augmentation}
+        return ClassPool(images, labels, class_names=names, device=device, **how)
+
+    def dataset(self, split: Literal["train", "test"] = "train") -> LabelledImages:
+        """One split as a map-style data set of (normalised float image, int label), which Avalanche and data loaders take."""
+        batch = self.pool(split, device="cpu").all()
+        return LabelledImages(batch.x, self.pool(split, device="cpu").relabel(batch.y).tolist())
 
     def for_tuning(self, *, fraction: float = 0.1, seed: int = 0) -> ImageData:
         """The data to choose hyper-parameters on: the test split is gone.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from ddreplay.datasets.files import read_folder, read_npz
+from ddreplay.augment import DIGITS, NATURAL, Siamese
+from ddreplay.datasets.files import Fit, Resize, read_folder, read_npz
 from ddreplay.datasets.image_data import ImageData, Splits
 from ddreplay.datasets.imagenet32 import GROUPS, read_imagenet32
 from ddreplay.datasets.normalization import Normalization, channel_moments, normalization
@@ -21,6 +23,8 @@ _OFFICIAL: dict[str, Callable[[str, Path, bool], Splits]] = {
     "svhn": read_svhn,
 }
 
+_UNMIRRORED = ("digits", "mnist", "svhn", "gtsrb")  # a mirrored digit or sign is another one, or none
+
 NAMES: tuple[str, ...] = ("digits", *_OFFICIAL, "gtsrb", "imagenet32", *(f"imagenet32:{group}" for group in GROUPS))
 
 
@@ -31,8 +35,10 @@ def load(
     download: bool = False,
     normalization: str = "own",
     size: int | None = None,
+    resize: Resize = "crop",
     test_fraction: float = 0.3,
     split_seed: int = 0,
+    augmentation: str | None = None,
 ) -> ImageData:
     """Read a data set into memory.
 
@@ -44,7 +50,7 @@ def load(
     | ``imagenet32:lizard`` (automobile, terrier, fish, lizard, truck, insect) | a fine-grained group of ImageNet32; ``root`` holds the official .npz batches and map_clsloc.txt |
     | ``imagenet32`` | all 1,000 classes, 3.9 GB in memory |
     | a path ending in ``.npz`` | MedMNIST layout: train_images, train_labels, test_images, test_labels, optional val_* and class_names |
-    | a folder | one folder per class, inside train/ and test/ (and val/) where they exist, else split by ``test_fraction`` |
+    | a folder | one folder per class, inside train/ and test/ (and val/), or train/ and val/, where they exist, else split by ``test_fraction`` |
 
     Args:
         root: where the official files are or go; default ``data``, relative to the working directory.
@@ -53,12 +59,19 @@ def load(
             folders, digits, gtsrb, imagenet32); ``"train"``: always computed from the train split; ``"cifar10"`` or
             ``"cifar100:dcc"``: those that the function ``normalization`` knows for this data set (and source).
         size: pixels a side to resize the images of a folder or GTSRB to, bilinear.
+        resize: how the images of a folder become square: ``"crop"`` resizes the shorter side and cuts out the centre, ``"squash"``
+            resizes both. GTSRB is squashed, as everywhere.
         test_fraction, split_seed: the stratified test split of a folder that has none.
+        augmentation: the DSA operations that keep what the images are; ``None``: all, but for digits, mnist, svhn and gtsrb (or files
+            and folders called so), which are not mirrored. Folders of letters or signs want ``ddreplay.augment.DIGITS``.
     Raises:
         FileNotFoundError: if files are missing.
         ValueError: if a name is unknown or a file holds something else than it should.
     """  # noqa: E501
     name = str(name_or_path)
+    folder = name not in NAMES and Path(name).is_dir()
+    if size is not None and not folder and name != "gtsrb":
+        raise ValueError(f"size is for folders of images and gtsrb, got {size} for {name!r}, whose images have one")
     own = name if name in _OFFICIAL else "train"
     where = Path("data" if root is None else root)
     if name == "digits":
@@ -71,12 +84,16 @@ def load(
         splits = read_imagenet32(where, group=name.partition(":")[2] or None)
     elif name.endswith(".npz"):
         splits, name = read_npz(Path(name)), Path(name).stem
-    elif Path(name).is_dir():
-        splits = read_folder(Path(name), size=size, test_fraction=test_fraction, split_seed=split_seed)
+    elif folder:
+        splits = read_folder(Path(name), Fit(size, resize), test_fraction=test_fraction, split_seed=split_seed)
         name = Path(name).resolve().name
     else:
         raise ValueError(f"{name!r} is neither a known name {NAMES} nor an .npz file nor an existing folder")
-    return _image_data(name, splits, _constants(name, splits, own if normalization == "own" else normalization))
+    constants = _constants(name, splits, own if normalization == "own" else normalization)
+    if augmentation is None:
+        augmentation = DIGITS if name in _UNMIRRORED else NATURAL
+    Siamese(augmentation)  # refuses what is no operation
+    return replace(_image_data(name, splits, constants), augmentation=augmentation)
 
 
 def _constants(name: str, splits: Splits, wanted: str) -> Normalization:
@@ -105,4 +122,5 @@ def _image_data(name: str, splits: Splits, constants: Normalization) -> ImageDat
         normalization=constants.name,
         val_images=None if splits.val is None else splits.val.x,
         val_labels=None if splits.val is None else splits.val.y,
+        notes=splits.notes,
     )

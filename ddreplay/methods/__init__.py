@@ -3,6 +3,7 @@
 from ddreplay.methods.distribution import ddm, dm, idm, m3d, ncfm
 from ddreplay.methods.gradient import dc, dcc, dsa, dsac
 from ddreplay.methods.multi_formation import dream, idc
+from ddreplay.methods.practical import Practical, practical
 from ddreplay.methods.published_settings import IDM_SETTINGS, MTT_SETTINGS, idm_settings
 from ddreplay.methods.trajectory import mtt, tesla
 from ddreplay.methods.unrolled import bptt, dd
@@ -10,6 +11,8 @@ from ddreplay.methods.whitened import Whitened
 
 __all__ = [
     "IDM_SETTINGS",
+    "Practical",
+    "practical",
     "MTT_SETTINGS",
     "Whitened",
     "bptt",

@@ -4,6 +4,7 @@ from ddreplay.networks.bank import Bank, Banked
 from ddreplay.networks.experts import ExpertSegments
 from ddreplay.networks.fresh import Fresh
 from ddreplay.networks.queue import ModelQueue, Pretrained
+from ddreplay.networks.snapshots import Snapshots
 from ddreplay.networks.source import Networks, NetworkSource, Setting, with_net
 from ddreplay.networks.trained_on_real import TrainedOnReal
 from ddreplay.networks.trained_on_synthetic import Loops, Rounds, TrainedOnSynthetic
@@ -20,6 +21,7 @@ __all__ = [
     "Pretrained",
     "Rounds",
     "Setting",
+    "Snapshots",
     "TrainedOnReal",
     "TrainedOnSynthetic",
     "with_net",

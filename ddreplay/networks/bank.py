@@ -2,42 +2,58 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
-from typing import Any
+import copy
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from ddreplay.backbones import Net
-from ddreplay.backbones.compiling import compiled, plain
-from ddreplay.data.pool import Batch
-from ddreplay.networks.source import Networks, Setting
+from ddreplay.networks.source import Networks, NetworkSource, Setting
 from ddreplay.objectives.term import Look, Statistic
 from ddreplay.randomness import Random
-from ddreplay.training import learn
+from ddreplay.training import Descend, LabelledImages, WithReplacement, by_optimizer, learnable, train_network
 
-__all__ = [
-    "Bank",
-    "Banked",
-]
+__all__ = ["Bank", "BankSource", "Banked", "Grow", "Grown", "check_bankable"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Banked:
     """A bank of networks whose real side is paid once (Ours; the idea: `Fresh` needs new networks, not new statistics).
 
-    Every entry holds a freshly initialised network, one augmentation draw and the objective's statistic of real images under
-    both. An image step picks an entry and touches synthetic images only. With ``trained``, entries are of different ages, as the
-    networks of `ModelQueue` are: each was trained on the pool's real images, augmented, before it was looked at.
+    Every entry holds a network, one augmentation draw and the objective's statistic of real images under both. An image step picks
+    an entry and touches synthetic images only. Without ``trained`` the networks are freshly initialised. With it they are of
+    different ages, as the networks of `ModelQueue` are: each was trained on the pool's real images, augmented, before it was looked
+    at. With ``runs``, a few networks are trained and each is kept at several ages: the entries of one run are the same network as it
+    grows, and a bank costs a fraction of the training. A pool with one class alone has nothing to teach: then all networks are
+    freshly initialised.
 
     Args:
-        net: makes a randomly initialised network; ``None``: the network of the method that it is part of.
-        size: entries. Memory: size x (weights + statistic), see `Bank.nbytes`.
-        images: real images per class in an entry's statistic; ``None`` for all of them.
-        refresh: every ``refresh`` steps the oldest entry is replaced by a new one, which is shown at that step; ``refresh=1``
-            shows a new network at every step, as `Fresh` does. ``None``: never.
-        trained: steps of SGD (batches of 64, learning rate 0.01, momentum 0.9) on real images that an entry's network has had at
-            most; their number is drawn uniformly from 0 to this.
+        net: Makes a randomly initialised network; ``None``: the network of the method that this is part of.
+        size: The number of entries. They take ``size`` times the bytes of weights and statistic, see `Bank.nbytes`.
+        images: The number of real images per class in an entry's statistic; ``None``: all of them.
+        refresh: Every ``refresh`` image steps the oldest entry is replaced by a new one, which is shown at that step; ``refresh=1``
+            shows a new network at every step, as `Fresh` does. ``None``: never. It does not go together with ``runs``.
+        trained: The largest number of training steps that an entry's network has had. Without ``runs``, every entry draws its own
+            number uniformly from 0 to this.
+        runs: The number of networks that are trained, each for ``trained`` steps and kept at ``size / runs`` evenly spaced ages, the
+            last of them ``trained``: 20 entries of 4 runs of 300 steps are kept after 60, 120, 180, 240 and 300 steps. ``None``:
+            every entry is a run of its own.
+        batch_size: The number of images in a training batch, drawn uniformly from the pool, with replacement.
+        lr: The step size of that training by SGD.
+        momentum: The momentum of that training.
+    Raises:
+        ValueError: for a count out of range, a ``size`` that ``runs`` does not divide, fewer steps than ages, or ``refresh`` together
+            with ``runs``.
+    Example:
+        >>> Banked(size=20, trained=300, runs=4).ages
+        (60, 120, 180, 240, 300)
     """
 
     net: Net | None = None
@@ -46,36 +62,144 @@ class Banked:
     images: int | None = 512
     refresh: int | None = None
     trained: int = 0
+    runs: int | None = None
+    batch_size: int = 64
+    lr: float = 0.01
+    momentum: float = 0.9
 
     def __post_init__(self) -> None:
         if self.size < 1:
             raise ValueError(f"size must be at least 1, got {self.size}")
+        if self.images is not None and self.images < 1:
+            raise ValueError(f"images must be at least 1 per class, or None for all of them, got {self.images}")
         if self.refresh is not None and self.refresh < 1:
             raise ValueError(f"refresh must be at least 1 or None, got {self.refresh}")
         if self.trained < 0:
             raise ValueError(f"trained must be at least 0 steps, got {self.trained}")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1 image, got {self.batch_size}")
+        if not (self.lr > 0 and 0 <= self.momentum < 1):
+            raise ValueError(f"lr must be above 0 and momentum in [0, 1), got {self.lr} and {self.momentum}")
+        if self.runs is not None:
+            self._check_runs(self.runs)
+
+    def _check_runs(self, runs: int) -> None:
+        if runs < 1 or self.size % runs:
+            raise ValueError(
+                f"size must be a multiple of runs, so that every run is kept at as many ages, got size={self.size} and "
+                f"runs={runs}"
+            )
+        if self.trained < self.size // runs:
+            raise ValueError(
+                f"{runs} runs kept at {self.size // runs} ages each need trained={self.size // runs} steps at least, got "
+                f"trained={self.trained}; give more steps, or runs=None"
+            )
+        if self.refresh is not None:
+            raise ValueError(
+                f"refresh replaces entries one by one, and the entries of a run come together: give refresh={self.refresh} or "
+                f"runs={runs}, not both"
+            )
+
+    @property
+    def ages(self) -> tuple[int, ...]:
+        """The numbers of training steps after which a run is kept; none where every entry is a run of its own."""
+        kept = 0 if self.runs is None else self.size // self.runs
+        return tuple(round(self.trained * (k + 1) / kept) for k in range(kept))
+
+    def fraction(self, share: int) -> Banked:
+        """The same with one entry in ``share``, and one run in as many; at least one of each, and runs keep their ages."""
+        if self.runs is None:
+            return replace(self, size=max(1, self.size // share))
+        runs = max(1, self.runs // share)
+        return replace(self, runs=runs, size=runs * len(self.ages))
 
     def start(self, setting: Setting) -> Networks:
         return self.build(setting).start(setting)
 
     def build(self, setting: Setting) -> Bank:
-        """The bank for this pool, objective and augmentation; it is a source too, and serves several budgets."""
-        if not setting.objective.bankable:
-            raise ValueError(
-                "this objective cannot be banked, because a term's real side changes with the step or with the synthetic images: "
-                f"{setting.objective.describe()}; use Fresh(net)"
-            )
-        return Bank(self, setting, [setting.random.seed() for _ in range(self.size)])
+        """The bank for this pool, objective and augmentation; it is a source too, and serves several budgets.
+
+        Raises:
+            ValueError: when the objective's real side is not the same at every step.
+        """
+        check_bankable(setting)
+        teaches = setting.pool.classes > 1
+        if self.trained and not teaches:
+            alone = setting.pool.class_names[0]
+            log.info("class %s is alone, which teaches a network nothing: the bank's networks stay untrained", alone)
+        grow: Grow
+        if self.runs is None or not teaches:
+            count, grow = self.size, _Alone(self, setting, self.trained if teaches else 0)
+        else:
+            count, grow = self.runs, _Runs(self, setting)
+        return Bank(self, setting, [setting.random.seed() for _ in range(count)], self.size, grow)
+
+
+def check_bankable(setting: Setting) -> None:
+    """Raise a ValueError for an objective whose real side cannot be kept."""
+    if not setting.objective.bankable:
+        raise ValueError(
+            "this objective cannot be banked, because a term's real side changes with the step or with the synthetic images: "
+            f"{setting.objective.describe()}; use Fresh(net)"
+        )
+
+
+@runtime_checkable
+class BankSource(NetworkSource, Protocol):
+    """What a bank is made from."""
+
+    @property
+    def images(self) -> int | None:
+        """The number of real images per class in a statistic; ``None``: all."""
+
+    @property
+    def refresh(self) -> int | None:
+        """The number of image steps after which the oldest entry is replaced; ``None``: never."""
+
+
+class Grown(NamedTuple):
+    """A network for an entry.
+
+    seed: The seed that the entry's augmentation and real images follow from. random: A source of draws that began with it.
+    whole: Whether the network was trained as long as it should be.
+    """
+
+    net: nn.Module
+    seed: int
+    random: Random
+    whole: bool = True
+
+
+@runtime_checkable
+class Grow(Protocol):
+    """Makes the networks of a bank."""
+
+    def __call__(self, position: int, seeds: Sequence[int], stop: Callable[[], bool] | None) -> Grown:
+        """The network at a position, which follows from the bank's seeds; ``stop`` is asked while it is trained."""
+
+    def forget(self, run: int) -> None:
+        """A seed has changed: drop what was kept of it."""
+
+    def kept(self) -> Sequence[nn.Module]:
+        """Networks that are ready, whether an entry has been made of them or not."""
 
 
 class Bank:
     """Networks with their augmentation draw and real statistic; an entry is computed when it is first looked at.
 
-    Everything of an entry follows from its seed, the pool, the objective and the augmentation.
+    Everything of an entry follows from its seed, or its run's, and from the pool, the objective and the augmentation. An entry whose
+    training was cut short (``Setting.stop``) is given out and not kept.
+
+    Attributes:
+        source: What the bank was made from.
+        setting: What its entries are made with.
+        seeds: One seed per entry, or one per run.
+        size: The number of entries.
     """
 
-    def __init__(self, source: Banked, setting: Setting, seeds: list[int]) -> None:
-        self.source, self.setting, self.seeds = source, setting, seeds
+    def __init__(self, source: BankSource, setting: Setting, seeds: list[int], size: int, grow: Grow) -> None:
+        self.source, self.setting, self.seeds, self.size = source, setting, seeds, size
+        self._grow = grow
         self._entries: dict[int, tuple[Look, Statistic]] = {}
 
     @property
@@ -83,32 +207,51 @@ class Bank:
         """What made its networks."""
         return self.source.net
 
-    def entry(self, position: int) -> tuple[Look, Statistic]:
-        """The look at this position and the real statistic under it."""
-        seed = self.seeds[position]
-        if seed not in self._entries:
-            setting, random = self.setting, Random(seed, self.setting.pool.device)
-            net = setting.network(self.source.net, random)
-            if self.source.trained:
-                _train(net, setting, random.integer(self.source.trained + 1), random)
-            look = setting.look(net, random)
-            images = max(setting.pool.counts) if self.source.images is None else self.source.images
-            self._entries[seed] = look, setting.statistic(look, images, random)
-        return self._entries[seed]
+    @property
+    def ready(self) -> int:
+        """The number of entries that are computed."""
+        return len(self._entries)
 
-    def replace(self, position: int, seed: int) -> None:
-        """A new entry in the place of an old one."""
-        self._entries.pop(self.seeds[position], None)
-        self.seeds[position] = seed
+    def entry(self, position: int, running: Setting | None = None) -> tuple[Look, Statistic]:
+        """The look at this position and the real statistic under it.
+
+        Args:
+            running: The setting whose deadline and progress count, where it is not the bank's own.
+        """
+        if position in self._entries:
+            return self._entries[position]
+        setting, running = self.setting, running or self.setting
+        grown = self._grow(position, self.seeds, running.stop)
+        images = max(setting.pool.counts) if self.source.images is None else self.source.images
+        with scope(grown.seed):
+            look = setting.look(grown.net, grown.random)
+            found = look, setting.statistic(look, images, grown.random)
+        if grown.whole:
+            self._entries[position] = found
+            if running.on_network is not None:
+                running.on_network(self.ready, self.size)
+        return found
+
+    def replace(self, index: int, seed: int) -> None:
+        """A new seed in the place of an old one; the entries that followed from the old one are gone."""
+        each = self.size // len(self.seeds)
+        for position in range(index * each, (index + 1) * each):
+            self._entries.pop(position, None)
+        self._grow.forget(index)
+        self.seeds[index] = seed
 
     def fill(self) -> Bank:
         """Compute every entry now."""
-        for position in range(len(self.seeds)):
+        for position in range(self.size):
             self.entry(position)
         return self
 
     def start(self, setting: Setting) -> Networks:
-        """A bank that was built before is a network source for other budgets on the same pool."""
+        """A bank that was built before is a network source for other budgets on the same pool.
+
+        Raises:
+            ValueError: when it was built on another pool.
+        """
         mine = self.setting
         known = (setting.pool.shape, setting.pool.counts, setting.compared)
         if known != (mine.pool.shape, mine.pool.counts, mine.compared):
@@ -117,21 +260,109 @@ class Bank:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all weights and statistics computed so far."""
-        return sum(_nbytes(s) + _nbytes(tuple(look.net.state_dict().values())) for look, s in self._entries.values())
+        """Bytes of all weights and statistics computed so far, the networks of a run that are no entries yet among them."""
+        nets = {id(net): net for net in (*(look.net for look, _ in self._entries.values()), *self._grow.kept())}
+        weights = sum(_nbytes(tuple(net.state_dict().values())) for net in nets.values())
+        return weights + sum(_nbytes(statistic) for _, statistic in self._entries.values())
 
 
-def _train(net: nn.Module, setting: Setting, steps: int, random: Random) -> None:
-    pool, labels = setting.pool, setting.pool.all_labels()
-    forward = compiled() if setting.compile else plain
-    net.requires_grad_(True)
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
-    for _ in range(steps):
-        rows = torch.randint(len(pool), (64,), generator=random.device, device=pool.device)
-        x = setting.augment.draw(pool.shape, random, n=len(rows))(pool.rows(rows))
-        learn(net, optimizer, Batch(x, labels[rows]), forward)
-    optimizer.zero_grad(set_to_none=True)
-    net.requires_grad_(setting.objective.weight_gradients)
+def scope(seed: int) -> AbstractContextManager[None]:
+    """Where a network draws by itself (dropout): what it draws follows from an entry's seed, and moves no other draw."""
+    return Random(seed + 1).scope()
+
+
+class _Alone:
+    """Every entry is a network of its own, of a random age up to ``trained`` steps."""
+
+    def __init__(self, source: Banked, setting: Setting, trained: int) -> None:
+        self.source, self.setting, self.trained = source, setting, trained
+
+    def __call__(self, position: int, seeds: Sequence[int], stop: Callable[[], bool] | None) -> Grown:
+        seed = seeds[position]
+        random = Random(seed, self.setting.pool.device)
+        net = self.setting.network(self.source.net, random)
+        if not self.trained:
+            return Grown(net, seed, random)
+        steps = random.integer(self.trained + 1)
+        with scope(seed):
+            taken = _train(net, _sgd(net, self.source), steps, self.source, self.setting, random, stop)
+        return Grown(net, seed, random, whole=taken == steps)
+
+    def forget(self, run: int) -> None:
+        """Nothing is kept."""
+
+    def kept(self) -> Sequence[nn.Module]:
+        return ()
+
+
+class _Runs:
+    """A run is trained when one of its entries is first asked for, and kept as it was at every age.
+
+    snapshots: the networks of the runs trained so far, by run, one per age.
+    """
+
+    def __init__(self, source: Banked, setting: Setting) -> None:
+        self.source, self.setting = source, setting
+        self.snapshots: dict[int, list[nn.Module]] = {}
+
+    def __call__(self, position: int, seeds: Sequence[int], stop: Callable[[], bool] | None) -> Grown:
+        ages = self.source.ages
+        run, age = divmod(position, len(ages))
+        random = Random(seeds[run], self.setting.pool.device)
+        seed = [random.seed() for _ in ages][age]
+        own = Random(seed, self.setting.pool.device)
+        if run not in self.snapshots:
+            found, whole = self._train(seeds[run], random, stop)
+            if not whole:
+                return Grown(found[min(age, len(found) - 1)], seed, own, whole=False)
+            self.snapshots[run] = found
+        return Grown(self.snapshots[run][age], seed, own)
+
+    def _train(self, seed: int, random: Random, stop: Callable[[], bool] | None) -> tuple[list[nn.Module], bool]:
+        """The network of a run at every age, or until it was stopped; and whether it was not."""
+        net = self.setting.network(self.source.net, random)
+        descend = _sgd(net, self.source)
+        found: list[nn.Module] = []
+        with scope(seed):
+            for age, until in zip((0, *self.source.ages), self.source.ages, strict=False):
+                taken = _train(net, descend, until - age, self.source, self.setting, random, stop)
+                found.append(copy.deepcopy(net))
+                if taken < until - age:
+                    return found, False
+        return found, True
+
+    def forget(self, run: int) -> None:
+        self.snapshots.pop(run, None)
+
+    def kept(self) -> Sequence[nn.Module]:
+        return [net for found in self.snapshots.values() for net in found]
+
+
+def _sgd(net: nn.Module, source: Banked) -> Descend:
+    return by_optimizer(torch.optim.SGD(net.parameters(), lr=source.lr, momentum=source.momentum))
+
+
+def _train(
+    net: nn.Module,
+    descend: Descend,
+    steps: int,
+    source: Banked,
+    setting: Setting,
+    random: Random,
+    stop: Callable[[], bool] | None,
+) -> int:
+    """Steps on the pool's images, augmented as both sides are; gives how many were taken."""
+    with learnable(net):
+        return train_network(
+            net,
+            LabelledImages.of_pool(setting.pool),
+            WithReplacement(steps, source.batch_size),
+            descend,
+            random,
+            augment=setting.augment,
+            compile=setting.compile,
+            stop=stop,
+        )
 
 
 def _nbytes(value: Any) -> int:
@@ -140,15 +371,15 @@ def _nbytes(value: Any) -> int:
 
 class _BankedNetworks:
     def __init__(self, bank: Bank, setting: Setting) -> None:
-        self.bank, self.random, self.step = bank, setting.random, 0
+        self.bank, self.setting, self.step = bank, setting, 0
 
     def show(self) -> tuple[Look, Statistic]:
-        refresh, size = self.bank.source.refresh, len(self.bank.seeds)
-        position = self.random.integer(size)
+        refresh, size, random = self.bank.source.refresh, self.bank.size, self.setting.random
+        position = random.integer(size)
         if refresh is not None and self.step % refresh == 0:
             position = (self.step // refresh) % size
-            self.bank.replace(position, self.random.seed())
-        look, statistic = self.bank.entry(position)
+            self.bank.replace(position, random.seed())
+        look, statistic = self.bank.entry(position, self.setting)
         look.round = self.step
         return look, statistic
 
@@ -160,6 +391,6 @@ class _BankedNetworks:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.step = state["step"]
-        for position, seed in enumerate(state["seeds"]):
-            if self.bank.seeds[position] != seed:
-                self.bank.replace(position, seed)
+        for index, seed in enumerate(state["seeds"]):
+            if self.bank.seeds[index] != seed:
+                self.bank.replace(index, seed)

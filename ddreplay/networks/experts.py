@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 from dataclasses import KW_ONLY, dataclass, field
@@ -16,11 +17,11 @@ from torch import Tensor, nn
 
 from ddreplay.augment.siamese import Augment, Identity
 from ddreplay.backbones import Net
-from ddreplay.data.pool import Batch, ClassPool
+from ddreplay.data.pool import ClassPool
 from ddreplay.networks.source import Networks, Setting
 from ddreplay.objectives.term import Look, Statistic
 from ddreplay.randomness import Random
-from ddreplay.training import learn
+from ddreplay.training import LabelledImages, Shuffled, by_optimizer, learnable, train_network
 
 __all__ = [
     "ExpertSegments",
@@ -35,20 +36,25 @@ class ExpertSegments:
     """Shows an expert as it was after t epochs on the pool; the look's target is its weights ``segment`` epochs later (MTT).
 
     Experts are trained when they are first picked, once, from seeds of their own: the same for every run on a pool. The epochs
-    that can be asked for are kept, ``latest_start + segment`` of them; longer training would not be looked at.
+    that can be asked for are kept, ``latest_start + segment`` of them; longer training would not be looked at. An expert whose
+    training is cut short (``Setting.stop``) is shown from its beginning to where it came, and not written to ``folder``.
 
     Args:
-        net: makes a randomly initialised network; ``None``: the network of the method that it is part of.
-        experts: how many.
-        latest_start: t is uniform in 0 .. latest_start - 1.
-        segment: M, epochs from start to target.
-        lr, momentum, batch_size, augment: of the experts' training by SGD; one operation a batch, magnitudes for each image.
-        folder: keep trajectories there, a safetensors file for each expert, written whole or not at all, and reuse them; an
+        net: Makes a randomly initialised network; ``None``: the network of the method that this is part of.
+        experts: The number of experts.
+        latest_start: The number of epochs among which t is drawn: it is uniform in 0 .. latest_start - 1.
+        segment: The number of epochs from start to target, the paper's M.
+        lr: The step size of the experts' training by SGD.
+        momentum: The momentum of that training.
+        batch_size: The number of images in a training batch; every epoch shows each image of the pool once.
+        augment: What training images undergo: one draw per batch, magnitudes for each image.
+        folder: Trajectories are kept there, a safetensors file for each expert, written whole or not at all, and reused; an
             interrupted run goes on with the next expert. The file names hold a digest of pool, network and settings.
-            ``None``: in memory, for one run.
-        seed: of the experts.
+            ``None``: they are kept in memory, for one run.
+        seed: The seed of all experts; expert k is trained from one derived from it.
     Raises:
         ValueError: for counts below 1.
+    Reference: Cazenavette et al., "Dataset Distillation by Matching Training Trajectories", CVPR 2022.
     """
 
     net: Net | None = None
@@ -78,13 +84,15 @@ class _ExpertNetworks:
     def __init__(self, source: ExpertSegments, setting: Setting) -> None:
         self.source, self.setting, self.shown = source, setting, 0
         self._kept: dict[int, list[Weights]] = {}
+        self._cut: set[int] = set()
+        self._made = 0
         self._net: nn.Module | None = None
         self._digest = ""
 
     def show(self) -> tuple[Look, Statistic]:
         random = self.setting.random
         expert, epoch = random.integer(self.source.experts), random.integer(self.source.latest_start)
-        start, target = self.weights(expert, epoch), self.weights(expert, epoch + self.source.segment)
+        start, target = self.segment(expert, epoch)
         net = self._network()
         with torch.no_grad():
             for weight, value in zip(net.parameters(), start, strict=True):
@@ -96,17 +104,39 @@ class _ExpertNetworks:
     def moved(self) -> None:
         """A segment is seen once."""
 
+    def segment(self, expert: int, epoch: int) -> tuple[Weights, Weights]:
+        """An expert's weights after an epoch and a segment later; from its beginning on where its training was cut short."""
+        start = self.weights(expert, epoch)
+        if expert in self._cut:
+            epoch, start = 0, self.weights(expert, 0)
+        return start, self.weights(expert, epoch + self.source.segment)
+
     def weights(self, expert: int, epoch: int) -> Weights:
         """An expert's weights after an epoch; it is trained if nobody did so before."""
-        if self.source.folder is None:
-            if expert not in self._kept:
-                self._kept[expert] = self._train(expert)
+        if expert in self._kept:
             return self._kept[expert][epoch]
-        path = Path(self.source.folder) / f"expert-{self._name()}-{expert:04d}.safetensors"
-        if not path.exists():
-            _write(path, self._train(expert))
+        path = self._path(expert)
+        if path is None or not path.exists():
+            trajectory, whole = self._train(expert)
+            self._tell(expert, whole)
+            if path is None or not whole:
+                self._kept[expert] = trajectory
+                return trajectory[epoch]
+            _write(path, trajectory)
         with safe_open(str(path), framework="pt", device=str(self.setting.pool.device)) as file:
             return tuple(file.get_tensor(f"{epoch}.{k}") for k in range(len(list(self._network().parameters()))))
+
+    def _path(self, expert: int) -> Path | None:
+        folder = self.source.folder
+        return None if folder is None else Path(folder) / f"expert-{self._name()}-{expert:04d}.safetensors"
+
+    def _tell(self, expert: int, whole: bool) -> None:
+        if not whole:
+            self._cut.add(expert)
+            return
+        self._made += 1
+        if self.setting.on_network is not None:
+            self.setting.on_network(self._made, self.source.experts)
 
     def _network(self) -> nn.Module:
         """One module for all weights; they are put into it."""
@@ -114,21 +144,28 @@ class _ExpertNetworks:
             self._net = self.setting.network(self.source.net, Random(self.source.seed, self.setting.pool.device))
         return self._net
 
-    def _train(self, expert: int) -> list[Weights]:
-        source, pool = self.source, self.setting.pool
+    def _train(self, expert: int) -> tuple[list[Weights], bool]:
+        """An expert's weights after every epoch, and whether there was time for all of them; if not, the last ones repeat."""
+        source, pool, stop = self.source, self.setting.pool, self.setting.stop
+        epochs, asked = source.latest_start - 1 + source.segment, itertools.count()
         random = Random(_seed(source.seed, expert), pool.device)
-        net = self.setting.network(source.net, random).requires_grad_(True)
-        optimizer = torch.optim.SGD(net.parameters(), lr=source.lr, momentum=source.momentum)
+        net = self.setting.network(source.net, random)
         trajectory = [_weights(net)]
-        labels = pool.all_labels()
-        with torch.enable_grad(), random.scope():
-            for _ in range(source.latest_start - 1 + source.segment):
-                order = torch.randperm(len(pool), generator=random.device, device=pool.device)
-                for rows in order.split(source.batch_size):
-                    x = source.augment.draw(pool.shape, random, n=len(rows))(pool.rows(rows))
-                    learn(net, optimizer, Batch(x, labels[rows]))
-                trajectory.append(_weights(net))
-        return trajectory
+        with random.scope(), learnable(net):
+            train_network(
+                net,
+                LabelledImages.of_pool(pool),
+                Shuffled(source.batch_size),
+                by_optimizer(torch.optim.SGD(net.parameters(), lr=source.lr, momentum=source.momentum)),
+                random,
+                epochs=epochs,
+                augment=source.augment,
+                on_epoch=lambda _: trajectory.append(_weights(net)),
+                # one step is always taken: a segment's length is what distances are measured in
+                stop=None if stop is None else lambda: next(asked) > 0 and stop(),
+            )
+        missing = epochs + 1 - len(trajectory)
+        return trajectory + [_weights(net)] * missing, missing == 0
 
     def _name(self) -> str:
         """A digest of everything that a trajectory follows from."""

@@ -19,7 +19,7 @@ class Fresh:
     """A newly initialised network at every step (DM).
 
     Args:
-        net: makes a randomly initialised network; ``None``: the network of the method that it is part of.
+        net: Makes a randomly initialised network; ``None``: the network of the method that this is part of.
     """
 
     net: Net | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
@@ -10,12 +11,10 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from ddreplay.backbones import Net
-from ddreplay.backbones.compiling import compiled, plain
-from ddreplay.data.pool import Batch
 from ddreplay.networks.source import Networks, Setting
 from ddreplay.objectives.term import Look, Statistic
 from ddreplay.randomness import Random
-from ddreplay.training import learn
+from ddreplay.training import LabelledImages, WithReplacement, by_optimizer, learnable, train_network
 
 __all__ = [
     "ModelQueue",
@@ -27,10 +26,15 @@ __all__ = [
 class Pretrained:
     """Networks start trained: every push takes one of a few networks that were trained on real data before.
 
-    So that copies of one network differ, each gets its own learning rate, within ``vary_lr`` of the nominal one, and goes on
-    training on its own random subset of classes.
+    So that copies of one network differ, each gets its own learning rate and goes on training on its own random subset of classes.
 
-    networks: how many are trained. steps: for how long. class_share: of the classes in a subset, rounded, at least one.
+    Args:
+        networks: The number of networks that are trained before the first image step.
+        steps: The number of training steps that each of them has had.
+        vary_lr: The largest relative distance of a network's learning rate from the nominal one, in [0, 1).
+        class_share: The share of the classes in a subset, in (0, 1]; their number is rounded, and at least one.
+    Raises:
+        ValueError: for a count or share out of range.
     Reference: Zhao et al., "Improved Distribution Matching for Dataset Condensation", CVPR 2023, supplement, Sec. 3 (the size of a
     subset is not given there).
     """
@@ -59,11 +63,21 @@ class ModelQueue:
     augmented. A network knows its running accuracy on the batches it was trained on (`Look.accuracy`).
 
     Args:
-        net: makes a randomly initialised network; ``None``: the network of the method that it is part of.
-        lr, momentum, weight_decay, batch_size: of the training.
-        meter_interval: image steps after which running accuracies start anew, as the released code does at every evaluation of
-            the images; ``None``: never.
-        pretrained: push trained networks instead of new ones.
+        net: Makes a randomly initialised network; ``None``: the network of the method that this is part of.
+        start_with: The number of networks in the queue before the first image step.
+        size: The largest number of networks in the queue.
+        push_interval: The number of image steps from one push to the next.
+        train_steps: The number of training steps of every fetched network after an image step.
+        fetch: The number of networks that are trained after an image step.
+        lr: The step size of their training by SGD.
+        momentum: The momentum of that training; it lives as long as the network.
+        weight_decay: The weight decay of that training.
+        batch_size: The number of images in a training batch.
+        meter_interval: The number of image steps after which running accuracies start anew, as the released code does at every
+            evaluation of the images; ``None``: never.
+        pretrained: How networks are trained before they are pushed; ``None``: new networks are pushed.
+    Raises:
+        ValueError: for a count out of range.
     Departures: the paper trains the network that looked, K steps; this follows the released code. Training batches are drawn with
         replacement. Networks look in eval mode, as in the released code.
     Reference: Zhao et al., "Improved Distribution Matching for Dataset Condensation", CVPR 2023, Sec. 4.2.
@@ -101,7 +115,8 @@ class ModelQueue:
 class Queued:
     """A network in the queue, its optimiser and its meter.
 
-    rows: of the pool that it is trained on; ``None`` for all. hits, seen: right answers and images since the meter was cleared.
+    lr: The network's own step size. rows: The rows of the pool that it is trained on; ``None``: all. steps: The training steps it has
+    had. hits: The number of right answers since the meter was cleared. seen: The number of images since then.
     """
 
     def __init__(self, net: nn.Module, source: ModelQueue, lr: float, rows: Int64[Tensor, " n"] | None = None) -> None:
@@ -135,7 +150,8 @@ class Queued:
 class QueuedNetworks:
     """A model queue at work.
 
-    queue: from the oldest to the newest. pushed, popped: counts since the start.
+    queue: The networks from the oldest to the newest. pushed: The number of networks pushed since the start. popped: The number of
+    networks lost since then. trained: The weights of pretrained networks.
     """
 
     def __init__(self, source: ModelQueue, setting: Setting) -> None:
@@ -144,7 +160,7 @@ class QueuedNetworks:
         self.labels = setting.pool.all_labels()
         self.trained: list[dict[str, Any]] = []
         if source.pretrained is not None:
-            self.trained = [self._pretrain(source.pretrained.steps) for _ in range(source.pretrained.networks)]
+            self._pretrain(source.pretrained)
         self.queue: list[Queued] = []
         for _ in range(source.start_with):
             self._push()
@@ -183,30 +199,38 @@ class QueuedNetworks:
         self.queue.append(queued)
         self.pushed += 1
 
-    def _pretrain(self, steps: int) -> dict[str, Any]:
-        queued = Queued(self.setting.network(self.source.net), self.source, self.source.lr)
-        self._train(queued, steps)
-        return queued.net.state_dict()
+    def _pretrain(self, how: Pretrained) -> None:
+        setting = self.setting
+        for k in range(how.networks):
+            queued = Queued(setting.network(self.source.net), self.source, self.source.lr)
+            self._train(queued, how.steps, setting.stop)
+            self.trained.append(queued.net.state_dict())
+            if setting.on_network is not None:
+                setting.on_network(k + 1, how.networks)
 
-    def _train(self, queued: Queued, steps: int) -> None:
+    def _train(self, queued: Queued, steps: int, stop: Callable[[], bool] | None = None) -> None:
         pool, random = self.setting.pool, self.setting.random
-        net, rows = queued.net.train().requires_grad_(True), queued.rows
+        images = LabelledImages(pool.rows, self.labels, pool.classes)
+        images = images if queued.rows is None else images.among(queued.rows)
+        order = WithReplacement(steps, self.source.batch_size)
         hits = torch.zeros_like(queued.hits)
-        forward = compiled() if self.setting.compile else plain
-        with random.scope():
-            for _ in range(steps):
-                size = (self.source.batch_size,)
-                drawn = torch.randint(
-                    len(pool) if rows is None else len(rows), size, generator=random.device, device=pool.device
-                )
-                drawn = drawn if rows is None else rows[drawn]
-                truth = self.labels[drawn]
-                logits = learn(net, queued.optimizer, Batch(pool.rows(drawn), truth), forward)
-                hits += (logits.argmax(1) == truth).sum()
-        queued.optimizer.zero_grad(set_to_none=True)
+
+        def count(logits: Tensor, truth: Tensor) -> None:
+            hits.add_((logits.argmax(1) == truth).sum())
+
+        with random.scope(), learnable(queued.net):
+            steps = train_network(
+                queued.net,
+                images,
+                order,
+                by_optimizer(queued.optimizer),
+                random,
+                compile=self.setting.compile,
+                on_step=count,
+                stop=stop,
+            )
         queued.hits = queued.hits + hits
         queued.seen, queued.steps = queued.seen + steps * self.source.batch_size, queued.steps + steps
-        net.requires_grad_(self.setting.objective.weight_gradients)
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -10,8 +10,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ddreplay.backbones import ConvNet, Net, Probe, as_factory
+from ddreplay.data.chunks import forward_chunk
 from ddreplay.data.clustering import representatives
-from ddreplay.data.pool import Batch, ClassPool
+from ddreplay.data.pool import ClassPool
 from ddreplay.objectives.term import Look
 from ddreplay.randomness import Random
 
@@ -23,15 +24,13 @@ __all__ = [
     "Uniform",
 ]
 
-_CHUNK = 64  # images in one forward on a CPU
-
 
 @runtime_checkable
 class Drawer(Protocol):
     """Draws real images during one condensation. All that lives between draws is in its state."""
 
-    def __call__(self, look: Look, n: int, random: Random, *, anew: bool = False) -> Batch:
-        """``n`` images of every class, class-major, for this look; ``anew``: owing nothing to earlier draws."""
+    def __call__(self, look: Look, n: int, random: Random, *, anew: bool = False) -> Int64[Tensor, "classes n"]:
+        """Rows of the pool, ``n`` of every class, for this look; ``anew``: owing nothing to earlier draws."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -48,7 +47,7 @@ class Draw(Protocol):
 
 @dataclass(frozen=True)
 class Uniform:
-    """Uniformly, without replacement, anew at every step."""
+    """Draws images of every class uniformly, without replacement, anew at every step."""
 
     def start(self, pool: ClassPool) -> Drawer:
         return _UniformDrawer(pool)
@@ -58,8 +57,8 @@ class _UniformDrawer:
     def __init__(self, pool: ClassPool) -> None:
         self.pool = pool
 
-    def __call__(self, look: Look, n: int, random: Random, *, anew: bool = False) -> Batch:
-        return self.pool.draw(n, random)
+    def __call__(self, look: Look, n: int, random: Random, *, anew: bool = False) -> Int64[Tensor, "classes n"]:
+        return self.pool.draw_rows(n, random)
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -77,9 +76,11 @@ class Representative:
     its own network.
 
     Args:
-        interval: draws between two clusterings. Paper and released code: 10.
-        iterations: of k-means.
-        candidates: cluster a random draw of this many images of every class; ``None``: all of them, as published.
+        interval: The number of draws from one clustering to the next. Paper and released code: 10.
+        iterations: The number of k-means iterations.
+        candidates: The number of images per class that are clustered, drawn at random; ``None``: all of them, as published.
+    Raises:
+        ValueError: for a count out of range.
     Reference: Liu et al., "DREAM: Efficient Dataset Distillation by Representative Matching", ICCV 2023.
     Example:
         >>> from dataclasses import replace
@@ -106,24 +107,21 @@ class Representative:
 
 
 class _RepresentativeDrawer:
-    """rows: of the pool, chosen at the last clustering. draws: since the start."""
+    """rows: The rows of the pool that the last clustering chose. draws: The number of draws since the start."""
 
     def __init__(self, how: Representative, pool: ClassPool) -> None:
         self.how, self.pool = how, pool
         self.draws = 0
         self.rows: Int64[Tensor, "classes n"] | None = None
 
-    def __call__(self, look: Look, n: int, random: Random, *, anew: bool = False) -> Batch:
+    def __call__(self, look: Look, n: int, random: Random, *, anew: bool = False) -> Int64[Tensor, "classes n"]:
         n = min(n, max(self.pool.counts))
         if anew:
-            return self._batch(self._cluster(look, n, random))
+            return self._cluster(look, n, random)
         if self.rows is None or self.rows.shape[1] != n or self.draws % self.how.interval == 0:
             self.rows = self._cluster(look, n, random)
         self.draws += 1
-        return self._batch(self.rows)
-
-    def _batch(self, rows: Int64[Tensor, "classes n"]) -> Batch:
-        return Batch(self.pool.rows(rows.flatten()), self.pool.positions(rows.shape[1]))
+        return self.rows
 
     def _cluster(self, look: Look, n: int, random: Random) -> Int64[Tensor, "classes n"]:
         found = []
@@ -144,8 +142,9 @@ class RepresentativeImages:
     """Where condensed images start, as ``init=``: the images nearest to k-means centroids in a new network's embedding (DREAM).
 
     Args:
-        net: the network; ``None``: the ConvNet of the papers.
-        iterations, candidates: as in `Representative`.
+        net: Makes a randomly initialised network; ``None``: the ConvNet of the papers.
+        iterations: The number of k-means iterations.
+        candidates: The number of images per class that are clustered, drawn at random; ``None``: all of them, as published.
     Reference: Liu et al., "DREAM: Efficient Dataset Distillation by Representative Matching", ICCV 2023.
     """
 
@@ -174,5 +173,5 @@ def _rows_by_class(pool: ClassPool, candidates: int | None, random: Random) -> l
 
 @torch.no_grad()
 def _embed(probe: Probe, pool: ClassPool, rows: Int64[Tensor, " n"]) -> Float[Tensor, "n d"]:
-    chunk = _CHUNK if pool.device.type == "cpu" else len(rows)
-    return torch.cat([probe(pool.rows(part)).embedding for part in rows.split(chunk)])
+    pieces = rows.split(forward_chunk(pool.shape, pool.device))
+    return torch.cat([probe(pool.rows(part)).embedding for part in pieces])

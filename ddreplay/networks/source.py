@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from ddreplay.augment.siamese import Augment
-from ddreplay.backbones import ConvNet, Net, Probe, as_factory, has_batchnorm
+from ddreplay.backbones import ConvNet, Net, Probe, as_factory
+from ddreplay.data.chunks import DrawnImages
 from ddreplay.data.pool import Batch, ClassPool
 from ddreplay.networks.real_batches import Drawer, Uniform
 from ddreplay.objectives.term import Look, Side, Statistic, Term
@@ -38,14 +39,23 @@ def with_net(part: Part, net: Net) -> Part:
 class Setting:
     """What a source works with during one condensation.
 
-    batch_real: real images per class in one statistic. syn: the synthetic images as they are now, decoded, without a graph.
-    images_per_class: the budget.
-    chunk: images in one forward where no gradient is needed (`ddreplay.objectives.term.Side`).
-    drawer: draws the real images of a statistic; ``None``: uniformly.
-    compile: run networks through ``torch.compile`` where that can be done.
-    positions: the classes that are compared, of all in the pool, which networks know and are trained on; ``None``: all of them.
-    stop: whether time is up, for what trains networks; ``None``: it never is.
-    on_network: is told how many networks of how many are made.
+    Attributes:
+        pool: The real images of all classes that networks know and are trained on.
+        objective: What must agree between real and synthetic images.
+        augment: What both sides undergo.
+        batch_real: The number of real images per class in one statistic.
+        random: The source of every draw of this condensation.
+        syn: Gives the synthetic images as they are now, decoded, without a graph.
+        images_per_class: The number of synthetic images per class.
+        chunk: The number of images in one forward where no gradient is needed (`ddreplay.objectives.term.Side`).
+        drawer: Draws the real images of a statistic; ``None``: uniformly.
+        compile: Whether networks run through ``torch.compile``, where that can be done.
+        positions: The classes that are compared, by position in the pool; ``None``: all of them.
+        real: The classes that are compared, as a pool, which statistics draw from; ``None``: the pool.
+        stop: Says that time is up; ``None``: it never is. It is asked between the training steps of networks that nobody was shown
+            yet: a bank's, an expert, those that a queue begins with. What it cuts short is shown as it is; a bank and a folder of
+            experts do not keep it. Training between image steps is never cut, so that a run can go on to the same bits.
+        on_network: Is told how many networks of how many are made.
     """
 
     pool: ClassPool
@@ -59,6 +69,7 @@ class Setting:
     drawer: Drawer | None = None
     compile: bool = False
     positions: tuple[int, ...] | None = None
+    real: ClassPool | None = None
     stop: Callable[[], bool] | None = None
     on_network: Callable[[int, int], None] | None = None
 
@@ -69,7 +80,8 @@ class Setting:
         """
         with (random or self.random).scope():
             module = as_factory(ConvNet() if net is None else net)(self.pool.shape, max(2, self.pool.classes))
-        return module.to(self.pool.device).train().requires_grad_(self.objective.weight_gradients)
+        module = module.to(self.pool.device, non_blocking=True)  # without waiting for what the device does
+        return module.train().requires_grad_(self.objective.weight_gradients)
 
     def look(self, net: nn.Module, random: Random | None = None, **more: Any) -> Look:
         """One augmentation draw for this network."""
@@ -80,13 +92,19 @@ class Setting:
         return Look(net=net, probe=probe, transform=transform, augment=self.augment, random=random, **more)
 
     def statistic(self, look: Look, images: int | None = None, random: Random | None = None) -> Statistic:
-        """The objective's statistic of a real batch, seen through this look."""
+        """The objective's statistic of a real batch, seen through this look; its images are fetched and pass piece by piece.
+
+        Args:
+            images: The number of real images per class; ``None``: ``batch_real``.
+            random: The source of the draw, which then owes nothing to earlier draws; ``None``: the condensation's.
+        """
         n, source = images or self.batch_real, random or self.random
-        drawer = self.drawer or Uniform().start(self.pool)
-        real = drawer(look, n, source, anew=random is not None)
-        chunk = None if has_batchnorm(look.net) else self.chunk
+        pool = self.pool if self.real is None else self.real
+        drawer = self.drawer or Uniform().start(pool)
+        rows = drawer(look, n, source, anew=random is not None)
+        real = DrawnImages(pool, rows.flatten())
         with torch.no_grad():
-            return self.objective.summarise(Side(look, real.x, self.compared, chunk=chunk))
+            return self.objective.summarise(Side(look, real, self.compared, chunk=self.chunk))
 
     @property
     def compared(self) -> tuple[int, ...]:

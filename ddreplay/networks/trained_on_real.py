@@ -11,12 +11,11 @@ from torch import nn
 from ddreplay.augment.mixing import Mix
 from ddreplay.augment.siamese import Augment, Identity
 from ddreplay.backbones import Net, has_batchnorm, settle_batchnorm
-from ddreplay.data.pool import Batch
 from ddreplay.networks.source import Networks, Setting
 from ddreplay.networks.trained_on_synthetic import BATCHNORM_IMAGES
 from ddreplay.objectives.term import Look, Statistic
 from ddreplay.randomness import Random
-from ddreplay.training import learn
+from ddreplay.training import LabelledImages, Shuffled, by_optimizer, learnable, train_network
 
 __all__ = [
     "TrainedOnReal",
@@ -28,11 +27,15 @@ class TrainedOnReal:
     """A network is shown several times and trained on real images in between (IDC, DREAM).
 
     Args:
-        net: makes a randomly initialised network; ``None``: the network of the method that it is part of.
-        steps: image steps that a network sees; then a new one begins.
-        images: real images that it is trained on after each of them, in batches of ``batch_size``, drawn from the pool.
-        lr, momentum, weight_decay: of that training; the momentum lives as long as the network.
-        augment, mix: what training images undergo: one draw a batch with magnitudes for each image, then mixing.
+        net: Makes a randomly initialised network; ``None``: the network of the method that this is part of.
+        steps: The number of image steps that a network sees; then a new one begins.
+        images: The number of real images that it is trained on after each of them, drawn from the pool without replacement.
+        batch_size: The number of images in a training batch.
+        lr: The step size of that training by SGD.
+        momentum: The momentum of that training; it lives as long as the network.
+        weight_decay: The weight decay of that training.
+        augment: What training images undergo: one draw per batch, magnitudes for each image.
+        mix: What a training batch undergoes after that; ``None``: it is not mixed.
     Raises:
         ValueError: for counts out of range.
     Reference: Kim et al., "Dataset Condensation via Efficient Synthetic-Data Parameterization", ICML 2022, Sec. 4.2.
@@ -73,7 +76,7 @@ class _RealNetworks:
         self.source, self.setting = source, setting
         self.round, self.step = 0, 0
         self.trainee: _Trainee | None = None
-        self.labels = setting.pool.all_labels()
+        self.images = LabelledImages.of_pool(setting.pool)
 
     def show(self) -> tuple[Look, Statistic]:
         trainee = self.trainee = self.trainee or self._begin(self.setting.random)
@@ -97,18 +100,10 @@ class _RealNetworks:
         return _Trainee(net, optimizer)
 
     def _train(self, trainee: _Trainee) -> None:
-        source, pool, random = self.source, self.setting.pool, self.setting.random
-        net = trainee.net.train().requires_grad_(True)
-        order = torch.randperm(len(pool), generator=random.device, device=pool.device)[: source.images]
-        with random.scope():
-            for rows in order.split(source.batch_size):
-                x = source.augment.draw(pool.shape, random, n=len(rows))(pool.rows(rows))
-                batch = Batch(x, self.labels[rows])
-                if source.mix is not None:
-                    batch = source.mix.draw(pool.shape, random, n=len(rows)).mix(batch, pool.classes)
-                learn(net, trainee.optimizer, batch)
-        trainee.optimizer.zero_grad(set_to_none=True)
-        net.requires_grad_(self.setting.objective.weight_gradients)
+        source, random = self.source, self.setting.random
+        order, descend = Shuffled(source.batch_size, source.images), by_optimizer(trainee.optimizer)
+        with random.scope(), learnable(trainee.net):
+            train_network(trainee.net, self.images, order, descend, random, augment=source.augment, mix=source.mix)
 
     def state_dict(self) -> dict[str, Any]:
         trainee = self.trainee

@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ddreplay.augment.siamese import Augment, Identity
 from ddreplay.backbones import Net, has_batchnorm, settle_batchnorm
-from ddreplay.backbones.compiling import compiled, plain
 from ddreplay.data.pool import Batch
 from ddreplay.networks.source import Networks, Setting
 from ddreplay.objectives.term import Look, Statistic
 from ddreplay.randomness import Random
+from ddreplay.training import LabelledImages, Shuffled, learnable, plain_sgd, train_network
 
 __all__ = [
     "Loops",
@@ -24,15 +22,18 @@ __all__ = [
     "train_epoch",
 ]
 
-BATCHNORM_IMAGES = 16  # per class, for running statistics; released code of DC
+BATCHNORM_IMAGES = 16  # real images per class, for running statistics; released code of DC
 
 
 @dataclass(frozen=True)
 class Loops:
     """How often a network is shown, and how long it is trained in between, by the budget.
 
-    table: rows of (images per class, image steps a network sees, epochs on the synthetic set after each of them). A budget
-    between two rows takes the larger one's, above the last row the last one's.
+    Args:
+        table: Rows of (images per class, image steps that a network sees, epochs on the synthetic set after each of them). A budget
+            between two rows takes the larger one's, a budget above the last row takes the last one's.
+    Raises:
+        ValueError: for an empty table, or counts out of range.
     """
 
     table: tuple[tuple[int, int, int], ...]
@@ -54,7 +55,12 @@ class Loops:
 
 @dataclass(frozen=True)
 class Rounds:
-    """Image updates in all, as a number of networks: ``rounds`` networks, each seen as often as ``loops`` says."""
+    """The number of image updates in all, by the number of images per class.
+
+    Args:
+        rounds: The number of networks.
+        loops: Says how often each of them is seen.
+    """
 
     rounds: int
     loops: Loops
@@ -68,11 +74,16 @@ class TrainedOnSynthetic:
     """A network is shown several times and trained on the synthetic set in between (DC, DSA, DCC).
 
     Args:
-        net: makes a randomly initialised network; ``None``: the network of the method that it is part of.
-        loops: (image steps a network sees, epochs on the synthetic set after each but the last), or a table by budget.
-        lr, batch_size: of that training, plain SGD.
-        augment: what training images undergo, one operation a batch with magnitudes of their own (DSA).
-        compile: run that training through ``torch.compile``.
+        net: Makes a randomly initialised network; ``None``: the network of the method that this is part of.
+        loops: The image steps that a network sees and its epochs on the synthetic set after each of them but the last, or a table of
+            both by the number of images per class.
+        lr: The step size of that training by SGD, which has no momentum.
+        batch_size: The number of images in a training batch.
+        augment: What training images undergo: one draw per batch, magnitudes for each image (DSA).
+        compile: Whether that training runs through ``torch.compile``.
+    Raises:
+        ValueError: for counts out of range.
+    Reference: Zhao et al., "Dataset Condensation with Gradient Matching", ICLR 2021.
     """
 
     net: Net | None = None
@@ -112,11 +123,9 @@ class _TrainedNetworks:
         if self.step == self.steps:
             self.round, self.step, self.net = self.round + 1, 0, None
         elif self.net is not None:
-            self.net.train()
-            syn, source = self.setting.syn(), self.source
+            source = self.source
             how: dict[str, Any] = {name: getattr(source, name) for name in ("lr", "batch_size", "augment", "compile")}
-            for _ in range(self.epochs):
-                train_epoch(self.net, syn, self.setting.random, **how)
+            train_epoch(self.net, self.setting.syn(), self.setting.random, epochs=self.epochs, **how)
 
     def state_dict(self) -> dict[str, Any]:
         net = None if self.net is None else self.net.state_dict()
@@ -137,16 +146,19 @@ def train_epoch(
     lr: float,
     batch_size: int,
     augment: Augment = Identity(),
+    epochs: int = 1,
     compile: bool = False,
 ) -> None:
-    """One pass of plain SGD, without momentum, over a labelled set in random order; the network is changed in place."""
-    forward = compiled() if compile else plain
-    shape = (batch.x.shape[1], batch.x.shape[2], batch.x.shape[3])
-    order = torch.randperm(len(batch.x), generator=random.device, device=batch.x.device)
-    weights = list(net.parameters())
-    for rows in order.split(batch_size):
-        x = augment.draw(shape, random, n=len(rows))(batch.x[rows])
-        gradient = torch.autograd.grad(F.cross_entropy(forward(net, x), batch.y[rows]), weights, allow_unused=True)
-        moved = [(weight, g) for weight, g in zip(weights, gradient, strict=True) if g is not None]
-        with torch.no_grad():
-            torch._foreach_add_([weight for weight, _ in moved], [g for _, g in moved], alpha=-lr)
+    """One pass of plain SGD, or ``epochs`` of them, over a labelled set in random order; the network is changed in place.
+
+    Args:
+        batch: The set; labels are int64 [n], or soft [n, classes].
+        lr: The step size.
+        batch_size: The number of images in a training batch.
+        augment: What training images undergo: one draw per batch, magnitudes for each image.
+        epochs: The number of passes.
+        compile: Whether the network runs through ``torch.compile``.
+    """
+    images, order = LabelledImages.of_batch(batch), Shuffled(batch_size)
+    with learnable(net):
+        train_network(net, images, order, plain_sgd(net, lr), random, epochs=epochs, augment=augment, compile=compile)

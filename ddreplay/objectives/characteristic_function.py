@@ -17,14 +17,9 @@ from ddreplay.objectives.term import Look, MeanTerm, PerImage
 __all__ = ["CharacteristicFunction", "characteristic_distance"]
 
 Complex = tuple[Tensor, ...]
-
-
 """Real and imaginary part, each [classes, frequencies]."""
 
-
-_EPSILON = 1e-12
-
-
+_EPSILON = 1e-12  # keeps the gradient of a root finite at zero
 _TINY = 1e-30  # keeps the gradient of a modulus finite at zero
 
 
@@ -63,7 +58,7 @@ class _Waves:
 
 
 class CharacteristicFunction(MeanTerm):
-    """The distance of characteristic functions of the embeddings at random frequencies, summed over classes.
+    """The distance of the characteristic functions of the embeddings at random frequencies, summed over classes.
 
         P_c(t) = mean_i exp(i <t, f(x_i)>)          L = sum_c mean_t sqrt( a (amplitude part) + (1 - a) (phase part) )
 
@@ -71,10 +66,12 @@ class CharacteristicFunction(MeanTerm):
     side is a mean over images, as cheap to keep as a mean embedding.
 
     Args:
-        frequencies: how many t, each N(0, spread^2) in every direction of the embedding, which is scaled to unit length; drawn anew
-            for every look.
+        frequencies: the number of frequencies t, each N(0, spread^2) in every direction of the embedding, which is scaled to unit
+            length; they are drawn anew for every look.
         spread: large values tell close images apart, small ones compare means.
-        amplitude: a; the amplitude tells how diverse the images are, the phase how realistic.
+        amplitude: a; the amplitude tells how diverse the images are, the phase how realistic they are.
+    Raises:
+        ValueError: for arguments out of range.
     Departures: frequencies are drawn, not learned against the images; the embedding alone, not several layers.
     Reference: Wang et al., "Dataset Distillation with Neural Characteristic Function: A Minmax Perspective", CVPR 2025, Eq. 5-7.
     """

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ddreplay.objectives.term import Side, Statistic, Term
+from ddreplay.objectives.term import Look, PerImage, Side, Statistic, Term, of_logits
 
 __all__ = ["ClassRegulariser"]
 
@@ -16,13 +17,17 @@ Unit = Literal["percent", "fraction"]
 
 
 class ClassRegulariser(Term):
-    """L = sum_c A * mean_j CE(net(s_j), c) with A = the network's running accuracy on real data.
+    """The cross-entropy of the synthetic images, weighted by what the network knows about real ones.
+
+        L = sum_c A * mean_j CE(net(s_j), c)          A = the network's running accuracy on real data
 
     A network that was never trained on real data has A = 0 and adds nothing.
 
     Args:
-        unit: of A: ``"percent"`` (0 to 100) or ``"fraction"`` (0 to 1). Released code: percent, so that the paper's weight of 0.5 is
-            worth up to 50; the paper does not say.
+        unit: the unit of A: ``"percent"`` (0 to 100) or ``"fraction"`` (0 to 1). Released code: percent, so that the paper's weight of
+            0.5 is worth up to 50; the paper does not say.
+    Raises:
+        ValueError: for another unit.
     Reference: Zhao et al., "Improved Distribution Matching for Dataset Condensation", CVPR 2023, Eq. 4.
     """
 
@@ -35,10 +40,13 @@ class ClassRegulariser(Term):
             raise ValueError(f"unit must be 'percent' or 'fraction', got {unit!r}")
         self.unit = unit
 
+    def reads(self, look: Look) -> Sequence[PerImage]:
+        return (of_logits,)
+
     def summarise(self, real: Side) -> Statistic:
         return ()
 
     def distance(self, statistic: Statistic, syn: Side) -> Float[Tensor, ""]:
         scale = 100 if self.unit == "percent" else 1
-        total = F.cross_entropy(syn.activations.logits, syn.labels, reduction="sum") / syn.per_class
+        total = F.cross_entropy(syn.logits, syn.labels, reduction="sum") / syn.per_class
         return total * (syn.look.accuracy * scale)

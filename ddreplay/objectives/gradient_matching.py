@@ -10,14 +10,25 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
 
 from ddreplay.augment.mixing import Mix
-from ddreplay.backbones.compiling import Forward, compiled, plain
+from ddreplay.backbones import draws_itself
+from ddreplay.backbones.compiling import compiled, plain
 from ddreplay.backbones.layers import Network
-from ddreplay.data.pool import Batch
-from ddreplay.objectives.eager_gradient import settled
-from ddreplay.objectives.term import Look, Side, Statistic, Term
+from ddreplay.backbones.precision import full_precision
+from ddreplay.objectives.eager_gradient import settled, with_gradient
+from ddreplay.objectives.term import PIECE, WHOLE, Look, Side, Statistic, Term
+from ddreplay.objectives.weight_gradients import (
+    Chosen,
+    Layers,
+    Part,
+    gradients_at_once,
+    groups_at_once,
+    mean_gradient,
+    mixed,
+    vectorized_gradients,
+    weight_gradient,
+)
 
 __all__ = [
     "GradientMatching",
@@ -28,18 +39,10 @@ __all__ = [
 ]
 
 Scope = Literal["class", "set"]
-
-
 Metric = Literal["layerwise", "cosine", "mse", "l1"]
 
-
-Layers = Literal["all", "conv"]
-
-
-VECTORIZED_PIXELS = 1024  # of a group's images; up to here one call for all groups beats a loop on a CPU
-
-
-ACCELERATOR_PIXELS = 2**22  # in one vectorised call elsewhere: 4,096 images of 32x32
+VECTORIZED_PIXELS = 1024
+"""Of a group's images; up to here one call for all groups beats a loop on a CPU."""
 
 
 def gradient_distance(real: Sequence[Tensor], syn: Sequence[Tensor], metric: Metric = "layerwise") -> Float[Tensor, ""]:
@@ -67,10 +70,14 @@ def _cosine_distance(a: Float[Tensor, "*rows d"], b: Float[Tensor, "*rows d"]) -
 
 @dataclass(frozen=True)
 class WarmUp:
-    """Which scope is matched when: DCC's bi-level warm-up.
+    """When which scope is matched: DCC's bi-level warm-up.
 
-    Class-wise while the network number is below ``rounds`` and its step below ``steps``, class-collective otherwise. ``None`` in
-    one of them lets the other decide alone; both ``None`` means no warm-up.
+    Gradients are matched class by class while the network's number is below ``rounds`` and its step below ``steps``, and collectively
+    otherwise. ``None`` in one of them lets the other decide alone; both ``None`` means no warm-up.
+
+    Args:
+        rounds: networks that are shown before classes are matched together; ``None``: that is left to ``steps``.
+        steps: steps of every network before classes are matched together; ``None``: that is left to ``rounds``.
     Departures: Algorithm 1 compares with ``>``, so that a warm-up of n steps lasts n + 1; this follows the released code.
     Reference: Lee et al., "Dataset Condensation with Contrastive Signals", ICML 2022, Algorithm 1.
     """
@@ -92,9 +99,12 @@ class WarmUp:
 
 
 class GradientMatching(Term):
-    """L = sum over groups of classes of D(grad_theta CE(real), grad_theta CE(syn)), with CE a mean over the group's images.
+    """The distance of the loss gradients of the real and of the synthetic images, summed over groups of classes.
 
-    A class holds as many images as any other, so a group's gradient is the mean over its classes of class-mean gradients.
+        L = sum_groups D( grad_theta CE(real), grad_theta CE(syn) )          CE = a mean over the group's images
+
+    A class holds as many images as any other, so a group's gradient is the mean over its classes of class-mean gradients. Gradients are
+    computed in full precision, under a network of `Bfloat16` too: in bfloat16 their own gradients would be off by a tenth and more.
 
     Args:
         scope: ``"class"``: every class is a group (DC, DSA). ``"set"``: all classes are one (the class-collective gradient of
@@ -104,12 +114,13 @@ class GradientMatching(Term):
             look; or lists of class positions.
         mix: mixed-class augmentation (`ddreplay.augment.mixing`), drawn once for both sides.
         layers: ``"all"`` weights, or those of convolutions alone (``"conv"``: IDC, without biases, norms and linear layers).
-        vectorize: one call for all groups instead of a loop. ``None``: where it is faster (on an accelerator, and for
+        vectorize: make one call for all groups instead of a loop. ``None``: where it is faster (on an accelerator, and for
             few and small images), and the network is one of `ddreplay.backbones`.
         compile: run the real images' forward and backward passes through ``torch.compile``, where they are looped over.
     Raises:
         ValueError: for an unknown scope or metric, and for groups that are no partition of the classes.
-    Departures: the images' gradient is taken group by group where groups are looped over, so it cannot be differentiated again.
+    Departures: the images' gradient is taken group by group where groups are looped over, and chunk by chunk where a group has many
+        images, so it cannot be differentiated again there.
     Reference: Zhao, Mopuri and Bilen, ICLR 2021; Lee et al., "Dataset Condensation with Contrastive Signals", ICML 2022, Eq. 10.
     """
 
@@ -145,28 +156,65 @@ class GradientMatching(Term):
         self.additive = scope == "class" and mix is None
 
     def summarise(self, real: Side) -> Statistic:
-        parts = self._parts(real)
-        with torch.enable_grad():
+        parts, net = self._parts(real), real.look.net
+        with full_precision(net):
             if self._vectorized(real, parts):
-                return tuple(layer.detach() for layer in _gradients_at_once(real.look.net, parts, self.layers))
+                with torch.no_grad():  # of what is differentiated inside, no graph is kept
+                    return tuple(gradients_at_once(net, parts, groups_at_once(real, parts), self.layers))
             forward = compiled() if self.compiled else plain
-            each = [_mean_gradient(real.look.net, x.detach(), y, real.chunk, self.layers, forward) for x, y in parts]
+            with torch.enable_grad():
+                each = [mean_gradient(net, part, real.chunk, self.layers, forward) for part in parts]
         return tuple(torch.stack(layer) for layer in zip(*each, strict=True))
 
     def distance(self, statistic: Statistic, syn: Side) -> Float[Tensor, ""]:
         parts, net = self._parts(syn), syn.look.net
-        with torch.enable_grad():
-            if self._vectorized(syn, parts):
-                return gradient_distance(statistic, _gradients_at_once(net, parts, self.layers), self.metric)
+        with torch.enable_grad(), full_precision(net):
+            if not self._vectorized(syn, parts):
+                each = [(part, [layer[k : k + 1] for layer in statistic]) for k, part in enumerate(parts)]
+                values = [self._of_group(part, real, syn, alone=len(parts) == 1) for part, real in each]
+                return values[0] if len(values) == 1 else torch.stack(values).sum()
+            size = groups_at_once(syn, parts)
+            if not syn.splits:
+                return gradient_distance(statistic, gradients_at_once(net, parts, size, self.layers), self.metric)
 
-            def of_group(x: Tensor, y: Tensor, k: int) -> Tensor:
-                gradient = _gradient(F.cross_entropy(net(x), y), net, self.layers, create_graph=True)
-                real = [layer[k : k + 1] for layer in statistic]
-                return gradient_distance(real, [g[None] for g in gradient], self.metric)
+            def of_groups(x: Tensor, y: Tensor, real: list[Tensor]) -> Tensor:
+                return gradient_distance(real, vectorized_gradients(net, x, y, self.layers), self.metric)
 
-            if len(parts) == 1:
-                return of_group(*parts[0], 0)
-            return torch.stack([settled(of_group, x, y, k) for k, (x, y) in enumerate(parts)]).sum()
+            total = []
+            for k in range(0, len(parts), size):
+                x, y = (torch.stack(values) for values in zip(*parts[k : k + size], strict=True))
+                total.append(settled(of_groups, x, y, [layer[k : k + size] for layer in statistic]))
+            return torch.stack(total).sum()
+
+    def _of_group(self, part: Part, real: list[Tensor], syn: Side, *, alone: bool) -> Float[Tensor, ""]:
+        """The distance of one group: ``alone`` with a graph; else, and where it has many images, with its gradient and none."""
+        net, x = syn.look.net, part.x[:]
+        if syn.chunk is not None and len(x) > WHOLE * syn.chunk and not draws_itself(net):
+            return self._by_chunks(net, x, part.y, real, syn.chunk)
+
+        def of_group(x: Tensor, y: Tensor) -> Tensor:
+            gradient = weight_gradient(F.cross_entropy(net(x), y), net, self.layers, create_graph=True)
+            return gradient_distance(real, [g[None] for g in gradient], self.metric)
+
+        return of_group(x, part.y) if alone else settled(of_group, x, part.y)
+
+    def _by_chunks(self, net: nn.Module, x: Tensor, y: Tensor, real: list[Tensor], chunk: int) -> Float[Tensor, ""]:
+        """The distance of one group, whose gradient is a sum over chunks: first without a graph, then a chunk's graph at a time."""
+        gradient = mean_gradient(net, Part(x.detach(), y), chunk, self.layers, plain)
+        leaves = [g[None].requires_grad_() for g in gradient]
+        value = gradient_distance(real, leaves, self.metric)
+        outer = torch.autograd.grad(value, leaves, materialize_grads=True)
+        if not x.requires_grad:
+            return value.detach()
+        found = []
+        for images, labels in zip(x.detach().split(chunk), y.split(chunk), strict=True):
+            images.requires_grad_()
+            loss = F.cross_entropy(net(images), labels, reduction="sum") / len(x)
+            inner = weight_gradient(loss, net, self.layers, create_graph=True)
+            pairs = [(g, o[0]) for g, o in zip(inner, outer, strict=True) if g.requires_grad]
+            gradients, given = zip(*pairs, strict=True)
+            found += torch.autograd.grad(gradients, images, given)
+        return with_gradient(value, [x], [torch.cat(found)])
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -178,22 +226,30 @@ class GradientMatching(Term):
             "layers": self.layers,
         }
 
-    def _parts(self, side: Side) -> list[tuple[Tensor, Tensor]]:
+    def _parts(self, side: Side) -> list[Part]:
         """Every group's images as the network sees them, and their labels (int64, or soft where classes are mixed)."""
-        x, y, look = side.x, side.labels, side.look
+        x, y, look = side.seen, side.labels, side.look
         if not self.additive and look.once((self, "classes"), lambda: side.classes) != side.classes:
             raise ValueError(
                 "this gradient matching compares classes together, but step_per='class' shows one; use step_per='set'"
             )
         if self.mix is not None:
-            mix, shape = self.mix, (x.shape[1], x.shape[2], x.shape[3])
-            x, y = look.once((self, "mix"), lambda: mix.draw(shape, look.random)).mix(Batch(x, y), side.classes)
+            mix, source = self.mix, side.source
+            shape = (source.shape[1], source.shape[2], source.shape[3])
+            mixing = look.once((self, "mix"), lambda: mix.draw(shape, look.random))
+            y = mixing.labels(y, side.classes, source.dtype, blocks=side.classes)
+            x = mixed(x, mixing, side.classes, source.device)
         partition = self._partition(side.look, side.classes)
-        order = [k for group in partition for k in group]
-        if order != sorted(order):
-            x, y = (side.by_class(values)[order].flatten(0, 1) for values in (x, y))
-        sizes = [len(group) * side.per_class for group in partition]
-        return list(zip(x.split(sizes), y.split(sizes), strict=True))
+        order, sizes = [k for group in partition for k in group], [len(group) * side.per_class for group in partition]
+        dealt = None if order == sorted(order) else torch.tensor(order).to(y.device, non_blocking=True)
+        if isinstance(x, Tensor):
+            if dealt is not None:
+                x, y = (side.by_class(values)[dealt].flatten(0, 1) for values in (x, y))
+            return [Part(*part) for part in zip(x.split(sizes), y.split(sizes), strict=True)]
+        places = torch.arange(len(x), device=y.device)
+        if dealt is not None:
+            places = side.by_class(places)[dealt].flatten(0, 1)
+        return [Part(Chosen(x, index), y[index]) for index in places.split(sizes)]
 
     def _partition(self, look: Look, classes: int) -> list[list[int]]:
         scope = self.scope if isinstance(self.scope, str) else self.scope(look.round, look.step)
@@ -212,54 +268,12 @@ class GradientMatching(Term):
             )
         return fixed
 
-    def _vectorized(self, side: Side, parts: list[tuple[Tensor, Tensor]]) -> bool:
-        x = parts[0][0]
-        if len(parts) == 1 or any(len(part) != len(x) for part, _ in parts):
+    def _vectorized(self, side: Side, parts: list[Part]) -> bool:
+        n = len(parts[0].y)
+        if len(parts) == 1 or any(len(part.y) != n for part in parts):
             return False
         if self.vectorize is not None:
             return self.vectorize
-        small = len(x) * x.shape[2] * x.shape[3] <= VECTORIZED_PIXELS
-        return isinstance(side.look.net, Network) and (small or x.device.type != "cpu")
-
-
-def _weights(net: nn.Module, layers: Layers = "all") -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {
-        name: p for name, p in net.named_parameters() if p.requires_grad and (layers == "all" or p.dim() == 4)
-    }
-    if not found:
-        raise ValueError(f"the network has no weights to match with layers={layers!r}; use layers='all'")
-    return found
-
-
-def _gradient(loss: Tensor, net: nn.Module, layers: Layers = "all", *, create_graph: bool = False) -> list[Tensor]:
-    weights = list(_weights(net, layers).values())
-    return list(torch.autograd.grad(loss, weights, create_graph=create_graph, materialize_grads=True))
-
-
-def _mean_gradient(
-    net: nn.Module, x: Tensor, y: Tensor, chunk: int | None, layers: Layers, forward: Forward
-) -> list[Tensor]:
-    """The gradient of the mean cross-entropy, accumulated over chunks; no graph is kept."""
-    total: list[Tensor] = []
-    size = min(chunk or len(x), len(x))
-    for part, labels in zip(x.split(size), y.split(size), strict=True):
-        # a last smaller chunk would be compiled anew
-        logits = forward(net, part) if len(part) == size else net(part)
-        gradient = _gradient(F.cross_entropy(logits, labels, reduction="sum") / len(x), net, layers)
-        if total:
-            torch._foreach_add_(total, gradient)
-        else:
-            total = gradient
-    return total
-
-
-def _gradients_at_once(net: nn.Module, parts: list[tuple[Tensor, Tensor]], layers: Layers = "all") -> list[Tensor]:
-    """The gradient of every group's mean cross-entropy, [groups, *shape] per parameter, without a loop."""
-    x, y = torch.stack([x for x, _ in parts]), torch.stack([y for _, y in parts])
-
-    def loss(weights: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(functional_call(net, weights, (images,)), labels)
-
-    groups = max(1, ACCELERATOR_PIXELS // (x.shape[1] * x.shape[3] * x.shape[4]))
-    each = vmap(grad(loss), in_dims=(None, 0, 0), randomness="different", chunk_size=min(groups, len(x)))
-    return list(each(_weights(net, layers), x, y).values())
+        small = n * side.source.shape[2] * side.source.shape[3] <= VECTORIZED_PIXELS
+        fits = side.source.device.type != "cpu" and (side.chunk is None or n <= PIECE * side.chunk)
+        return isinstance(side.look.net, Network) and (small or fits)

@@ -1,44 +1,45 @@
-"""Style: moments and correlations of feature maps."""
+"""Style by correlations: the Gram matrix of the channels of feature maps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ddreplay.objectives.tapped_maps import _TINY, _check_taps, _OfMap
+from ddreplay.objectives.tapped_maps import OfMap, check_taps, layer_errors
 from ddreplay.objectives.term import Look, MeanTerm, PerImage
 
 __all__ = ["GramMatching", "gram"]
 
 
 def gram(maps: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c c"]:
-    """F F^T / (c h w) of every image, F = its maps as rows."""
+    """F F^T / (c h w) of every image, where the rows of F are its maps."""
     values = maps.flatten(2)
     return values @ values.transpose(1, 2) / values[0].numel()
 
 
+def _sum(squares: Float[Tensor, "classes c c"]) -> Float[Tensor, " classes"]:
+    return squares.sum((1, 2))
+
+
 class GramMatching(MeanTerm):
-    """L = sum_c 1/L sum_layers || G_real - G_syn ||_F^2, G = the class mean of F F^T / (C H W), F = an image's maps as rows.
+    """The squared distance of the mean Gram matrices of feature maps, averaged over layers and summed over classes.
+
+        L = sum_c 1/L sum_layers || G_real - G_syn ||_F^2          G = the class mean of F F^T / (C H W), F = an image's maps as rows
 
     Args:
-        taps, relative: as in `StyleMoments`; ``relative`` divides by the squared norm of the real side's matrix.
+        taps: as in `StyleMoments`.
+        relative: divide a layer's error by the squared norm of the real side's matrix.
     Reference: Malakshan et al., "Decomposed Distribution Matching in Dataset Condensation", WACV 2025, correlation matching.
     """
 
     def __init__(self, taps: Sequence[str] = ("norms",), *, relative: bool = False) -> None:
         super().__init__()
-        self.taps, self.relative = _check_taps(taps), relative
+        self.taps, self.relative = check_taps(taps), relative
 
     def per_image(self, look: Look) -> Sequence[PerImage]:
-        return [_OfMap(name, gram) for name in look.probe.names(*self.taps)]
+        return [OfMap(name, gram) for name in look.probe.names(*self.taps)]
 
     def compare(self, real: Sequence[Tensor], syn: Sequence[Tensor]) -> Float[Tensor, ""]:
-        layers = []
-        for a, b in zip(real, syn, strict=True):
-            error = (a - b).square().sum((1, 2))
-            size = a.square().sum((1, 2)).clamp_min(_TINY) if self.relative else 1
-            layers.append((error / size).sum())
-        return torch.stack(layers).mean()
+        return layer_errors(real, syn, _sum, self.relative)

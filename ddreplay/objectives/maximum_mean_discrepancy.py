@@ -8,9 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ddreplay.objectives.term import Side, Statistic, Term
+from ddreplay.objectives.eager_gradient import settled
+from ddreplay.objectives.term import Look, PerImage, Side, Statistic, Term, of_embedding
 
 __all__ = ["MaximumMeanDiscrepancy", "gaussian_mean"]
+
+PAIRS = 2**21  # of images that are compared at once; beyond, classes go in groups
 
 
 def gaussian_mean(
@@ -31,7 +34,9 @@ def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
 
 
 class MaximumMeanDiscrepancy(Term):
-    """L = sum_c [ mean k(r, r') + mean k(s, s') - 2 mean k(r, s) ], r and s the embeddings of real and synthetic images.
+    """The maximum mean discrepancy of the embeddings r and s of real and synthetic images, summed over classes.
+
+        L = sum_c [ mean k(r, r') + mean k(s, s') - 2 mean k(r, s) ]
 
     Zero only where all moments agree, if k is characteristic, as the Gaussian kernel is:
 
@@ -41,7 +46,10 @@ class MaximumMeanDiscrepancy(Term):
 
     Args:
         scales: multiples of B_c, one kernel each.
-    Departures: the width of the kernels follows the real images of each class and is not learned or tuned.
+    Raises:
+        ValueError: for no scale, or one that is not positive.
+    Departures: the width of the kernels follows the real images of each class and is not learned or tuned. The gradient is taken by
+        groups of classes where there are many pairs of images, so it cannot be differentiated again there.
     Reference: Zhang et al., "M3D: Dataset Condensation by Minimizing Maximum Mean Discrepancy", AAAI 2024.
     """
 
@@ -53,17 +61,38 @@ class MaximumMeanDiscrepancy(Term):
             raise ValueError(f"scales must be one or more positive numbers, got {scales}")
         self.scales = tuple(scales)
 
+    def reads(self, look: Look) -> Sequence[PerImage]:
+        return (of_embedding,)
+
     def summarise(self, real: Side) -> Statistic:
         features = real.by_class(real.embedding)
+        n = real.per_class
+        parts = [self._within(part) for part in features.split(_group(n * n, real.classes))]
+        bandwidth, within = (torch.cat(part) for part in zip(*parts, strict=True))
+        return features, bandwidth, within
+
+    def _within(self, features: Float[Tensor, "classes n d"]) -> tuple[Tensor, Tensor]:
+        """The width of the kernels, and the mean kernel of two real images, of every class."""
         n = features.shape[1]
         spread = _squared_distances(features, features).sum((1, 2)) / max(n * (n - 1), 1)
         bandwidth = torch.where(spread > 0, spread, torch.ones_like(spread))
-        return features, bandwidth, gaussian_mean(features, features, bandwidth, self.scales)
+        return bandwidth, gaussian_mean(features, features, bandwidth, self.scales)
 
     def distance(self, statistic: Statistic, syn: Side) -> Float[Tensor, ""]:
-        real, bandwidth, within_real = statistic
-        features = syn.by_class(syn.activations.embedding)
+        features, n = syn.by_class(syn.embedding), syn.per_class
+        group = _group(n * (n + statistic[0].shape[1]), syn.classes)
+        if group == syn.classes:
+            return self._discrepancy(features, *statistic)
+        parts = zip(*(part.split(group) for part in (features, *statistic)), strict=True)
+        return torch.stack([settled(self._discrepancy, *part) for part in parts]).sum()
+
+    def _discrepancy(self, features: Tensor, real: Tensor, bandwidth: Tensor, within_real: Tensor) -> Tensor:
         within = gaussian_mean(features, features, bandwidth, self.scales)
         between = gaussian_mean(real, features, bandwidth, self.scales)
         total: Tensor = (within_real + within - 2 * between).sum()
         return total
+
+
+def _group(pairs: int, classes: int) -> int:
+    """How many classes, of ``pairs`` pairs of images each, are compared at once."""
+    return min(classes, max(1, PAIRS // pairs))

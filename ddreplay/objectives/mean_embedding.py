@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-from ddreplay.backbones import Activations
-from ddreplay.objectives.term import Look, MeanTerm, PerImage
+from ddreplay.objectives.term import Look, MeanTerm, PerImage, of_embedding
 
 __all__ = ["MeanEmbedding", "mean_discrepancy"]
 
@@ -18,18 +17,16 @@ def mean_discrepancy(real: Float[Tensor, "classes d"], syn: Float[Tensor, "class
     return (real - syn).square().sum()
 
 
-def _embedding(seen: Activations) -> Tensor:
-    return seen.embedding
-
-
 class MeanEmbedding(MeanTerm):
-    """L = sum_c || mean_i f(x_i) - mean_j f(s_j) ||^2 with f = the network up to its classifier.
+    """The squared distance of the mean embeddings of each class, summed over classes.
+
+        L = sum_c || mean_i f(x_i) - mean_j f(s_j) ||^2          f = the network up to its classifier
 
     Reference: Zhao and Bilen, "Dataset Condensation with Distribution Matching", WACV 2023, Eq. 4.
     """
 
     def per_image(self, look: Look) -> Sequence[PerImage]:
-        return (_embedding,)
+        return (of_embedding,)
 
     def compare(self, real: Sequence[Tensor], syn: Sequence[Tensor]) -> Float[Tensor, ""]:
         return mean_discrepancy(real[0], syn[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,9 +12,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ddreplay.backbones import Activations
-from ddreplay.objectives.term import Shared, Side, Statistic, Term
+from ddreplay.objectives.eager_gradient import settled_sum
+from ddreplay.objectives.term import Look, PerImage, Shared, Side, Statistic, Term
 
 __all__ = ["MutualInformation", "noise_contrast"]
+
+PAIRS = 2**21  # of a synthetic and a real image that are scored at once; beyond, synthetic images go in groups
 
 
 def noise_contrast(
@@ -29,6 +33,21 @@ def noise_contrast(
     return alike + (classes - 1) * apart
 
 
+@dataclass(frozen=True)
+class _Flat:
+    """A tapped layer's activations, averaged down to at most ``pooled`` pixels a side, as one row per image."""
+
+    name: str
+    pooled: int | None
+
+    def __call__(self, seen: Activations) -> Float[Tensor, "n d"]:
+        maps = seen.maps[self.name]
+        if maps.dim() == 4 and self.pooled is not None:
+            size = (min(maps.shape[2], self.pooled), min(maps.shape[3], self.pooled))
+            maps = F.adaptive_avg_pool2d(maps, size)
+        return maps.flatten(1)
+
+
 class MutualInformation(Term):
     """MIM4DD: noise-contrastive estimation between real and synthetic activations, at every layer.
 
@@ -42,10 +61,10 @@ class MutualInformation(Term):
         layers: the K layers, as taps of a `Probe`.
         depth: fully connected layers of the critic's embedding g: 0, 1 or 2 (with a ReLU between). They learn along with
             the images, by the distiller's optimiser.
-        width: of the embedding. Without layers it is the activation's own.
+        width: the size of the embedding. Without layers it is the activation's own.
         temperature: tau.
         beta: above 1, later layers weigh more. Paper: 2.
-        normalise: embeddings have length 1.
+        normalise: embeddings are scaled to length 1.
         images: real images per class in the pairs, the first of the batch; ``None``: all of them, and then it cannot be banked.
         pooled: maps are averaged down to at most this many pixels a side before the critic; ``None``: never.
         lr: step size of the critics, with momentum 0.9.
@@ -59,7 +78,8 @@ class MutualInformation(Term):
         (digits, one image per class: MTT falls from 92 to 32 %, BPTT from 89 to 66 %, reduced scale), and must be much smaller. Both
         sides are seen by the network that the method shows (an expert's weights in MTT, a fresh network in DM and BPTT). Pooled
         maps and a subset of the real batch keep critics and statistics small. In steps per class each class's share counts 1/C,
-        so that one round over the classes weighs as much as one step of all.
+        so that one round over the classes weighs as much as one step of all. Where there are many pairs, gradients are taken by groups
+        of synthetic images, and cannot be differentiated again.
     Reference: Shang et al., "MIM4DD: Mutual Information Maximization for Dataset Distillation", NeurIPS 2023, Eq. 2.15-2.17.
     Example:
         >>> from ddreplay import ConvNet, methods
@@ -100,9 +120,12 @@ class MutualInformation(Term):
         self.bankable = images is not None
         self.critics = nn.ModuleList()
 
+    def reads(self, look: Look) -> Sequence[PerImage]:
+        return [_Flat(name, self.pooled) for name in look.probe.names(*self.taps)]
+
     def prepare(self, syn: Side) -> None:
-        sizes = [a.shape[1] for a in self._layers(syn, syn.activations)]
-        self.critics = nn.ModuleList([self._critic(size) for size in sizes])
+        seen = syn.look.probe(syn.seen[:2])
+        self.critics = nn.ModuleList([self._critic(layer(seen).shape[1]) for layer in self.reads(syn.look)])
 
     def _critic(self, size: int) -> nn.Module:
         if self.depth == 0:
@@ -117,42 +140,49 @@ class MutualInformation(Term):
 
     def summarise(self, real: Side) -> Statistic:
         n = real.per_class if self.images is None else min(self.images, real.per_class)
-        if n == real.per_class and (real.chunk is None or len(real.x) <= real.chunk):
-            parts = [self._layers(real, real.activations)]
+        if n == real.per_class:
+            layers = real.values(*self.reads(real.look))
         else:
-            x = real.by_class(real.x)[:, :n].flatten(0, 1)
-            parts = [self._layers(real, real.look.probe(part)) for part in x.split(real.chunk or len(x))]
-        layers = [torch.cat(layer) for layer in zip(*parts, strict=True)]
+            chosen = torch.arange(len(real.source), device=real.source.device).unflatten(0, (real.classes, -1))[:, :n]
+            pieces = chosen.flatten().split(real.chunk or chosen.numel())
+            seen = [real.look.probe(real.seen[piece]) for piece in pieces]
+            layers = [torch.cat([layer(part) for part in seen]) for layer in self.reads(real.look)]
         return (Shared(layer.unflatten(0, (real.classes, n)) for layer in layers),)
 
     def distance(self, statistic: Statistic, syn: Side) -> Float[Tensor, ""]:
         real: Shared = statistic[0]
         classes, n = real[0].shape[:2]
-        owner = torch.arange(classes, device=syn.images.device).repeat_interleave(n)
-        positive = syn.labels[:, None] == owner
         if len(self.critics) != len(real):
             raise ValueError(
                 "MutualInformation has no critics for these layers: call prepare(syn) once before distance"
             )
+        owner = torch.arange(classes, device=syn.labels.device).repeat_interleave(n)
         total = syn.images.new_zeros(())
-        for k, (critic, a, b) in enumerate(
-            zip(self.critics, self._layers(syn, syn.activations), real, strict=True), start=1
-        ):
-            scores = self._embed(critic, a) @ self._embed(critic, b.flatten(0, 1)).T / self.temperature
-            total = total - noise_contrast(scores, positive, classes) / self.beta ** (len(real) - 1 - k)
+        layers = zip(self.critics, syn.values(*self.reads(syn.look)), real, strict=True)
+        for k, (critic, a, b) in enumerate(layers, start=1):
+            bound = self._bound(
+                self._embed(critic, a), self._embed(critic, b.flatten(0, 1)), syn.labels, owner, classes
+            )
+            total = total - bound / self.beta ** (len(real) - 1 - k)
         share: Tensor = total * (syn.classes / classes)
         return share
+
+    def _bound(self, syn: Tensor, real: Tensor, labels: Tensor, owner: Tensor, classes: int) -> Float[Tensor, ""]:
+        """`noise_contrast` of embeddings [n, e] and [m, e], whose classes are ``labels`` and ``owner``."""
+
+        def of_rows(syn: Tensor, real: Tensor, rows: slice) -> Tensor:
+            return noise_contrast(syn[rows] @ real.T / self.temperature, labels[rows, None] == owner, classes)
+
+        n, group = len(syn), max(1, PAIRS // len(real))
+        if n <= group:
+            return of_rows(syn, real, slice(None))
+
+        def share(syn: Tensor, real: Tensor, start: int, stop: int) -> Tensor:
+            # every synthetic image has as many pairs of either kind as any other
+            return of_rows(syn, real, slice(start, stop)) * ((stop - start) / n)
+
+        return settled_sum(share, (syn, real), [(start, min(start + group, n)) for start in range(0, n, group)])
 
     def _embed(self, critic: nn.Module, activations: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
         embedding: Tensor = critic(activations)
         return F.normalize(embedding, dim=1) if self.normalise else embedding
-
-    def _layers(self, side: Side, seen: Activations) -> list[Float[Tensor, "n d"]]:
-        maps = [seen.maps[name] for name in side.look.probe.names(*self.taps)]
-        return [self._flat(a) for a in maps]
-
-    def _flat(self, maps: Tensor) -> Float[Tensor, "n d"]:
-        if maps.dim() == 4 and self.pooled is not None:
-            size = (min(maps.shape[2], self.pooled), min(maps.shape[3], self.pooled))
-            maps = F.adaptive_avg_pool2d(maps, size)
-        return maps.flatten(1)

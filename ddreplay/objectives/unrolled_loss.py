@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ddreplay.objectives.term import Shared, Side, Statistic, Term
+from ddreplay.objectives.eager_gradient import settled_sum
+from ddreplay.objectives.term import WHOLE, Shared, Side, Statistic, Term
 from ddreplay.objectives.trajectory_matching import check_memory
 from ddreplay.objectives.unrolling import Inner, Memory, draw_steps, unroll
 
@@ -18,15 +19,17 @@ __all__ = ["UnrolledLoss"]
 
 
 class UnrolledLoss(Term):
-    """L = CE(real images; w_N), where v_{i+1} = m v_i + grad CE(a(S)), w_{i+1} = w_i - lr_i v_{i+1}, from the network shown.
+    """The loss of real images after a network, from where it is shown, was trained on the synthetic ones for N steps.
+
+        L = CE(real images; w_N)          v_{i+1} = m v_i + grad CE(a(S); w_i),  w_{i+1} = w_i - lr_i v_{i+1}
 
     The gradient goes through all N steps and their momentum. One augmentation serves the real batch and all inner steps.
 
     Args:
         steps: N, inner steps.
-        lr, momentum: of the inner SGD.
+        lr, momentum: those of the inner SGD.
         batch: synthetic images of every class in an inner step; ``None``: all.
-        lr_lr: learn a step size for every inner step, kept positive, with this step size (DD); ``None``: they stay ``lr``.
+        lr_lr: learn a step size for every inner step, kept positive, with this step size (DD); ``None``: all stay ``lr``.
         memory: ``"graph"``, ``"constant"`` (the same gradient, a step's graph at a time) or ``"first-order"``, see `unroll`.
     Raises:
         ValueError: for arguments out of range.
@@ -65,16 +68,25 @@ class UnrolledLoss(Term):
         return {} if self.raw_lrs is None else {"inner_lrs": F.softplus(self.raw_lrs.detach()).tolist()}
 
     def summarise(self, real: Side) -> Statistic:
-        return (Shared((real.x, real.labels)),)
+        return (Shared((real.seen, real.labels, real.chunk)),)
 
     def distance(self, statistic: Statistic, syn: Side) -> Float[Tensor, ""]:
-        look, (x, y) = syn.look, statistic[0]
+        look, (x, y, chunk) = syn.look, statistic[0]
         names, start = zip(*((name, p.detach()) for name, p in look.net.named_parameters()), strict=True)
         drawn = draw_steps(look, syn.images, steps=self.steps, blocks=syn.classes, batch=self.batch, anew=False)
-        lrs = x.new_full((self.steps,), self.lr) if self.raw_lrs is None else F.softplus(self.raw_lrs)
+        lrs = syn.images.new_full((self.steps,), self.lr) if self.raw_lrs is None else F.softplus(self.raw_lrs)
         inner = Inner(look.net, names, drawn, self.momentum)
         end = unroll(inner, start, syn.images, syn.labels, lrs, self.memory)
-        return F.cross_entropy(torch.func.functional_call(look.net, dict(zip(names, end, strict=True)), (x,)), y)
+        n = len(y)
+
+        def loss(*weights_and_places: Any) -> Tensor:
+            *weights, start, stop = weights_and_places
+            seen = torch.func.functional_call(look.net, dict(zip(names, weights, strict=True)), (x[start:stop],))
+            return F.cross_entropy(seen, y[start:stop], reduction="sum") / n
+
+        if chunk is None or n <= WHOLE * chunk:
+            return F.cross_entropy(torch.func.functional_call(look.net, dict(zip(names, end, strict=True)), (x[:],)), y)
+        return settled_sum(loss, end, [(start, min(start + chunk, n)) for start in range(0, n, chunk)])
 
     def describe(self) -> dict[str, Any]:
         names = ("steps", "lr", "momentum", "batch", "lr_lr", "memory")

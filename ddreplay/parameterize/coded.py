@@ -40,6 +40,7 @@ class Coded:
         every: look at the codec at every so many steps; between, its last error is added to the images as they are.
         bytes_per_class: of the condensed set, labels and normalisation included. The quality (of the codec's family) follows it,
             fitted anew every ``refit`` steps and at the end. ``None``: the codec's own quality.
+        refit: steps after which a quality that follows a budget is fitted anew.
     Reference: straight-through gradients, Bengio et al., arXiv 1308.3432. For JPEG in 4:4:4 a model of its coefficients, rounded with
         the same gradient, differs in nothing but rounding: the transforms on both sides of the rounding are inverse to each other.
     Example:
@@ -56,6 +57,10 @@ class Coded:
     refit: int = 100
 
     def __post_init__(self) -> None:
+        if isinstance(self.parameterize, Coded):
+            raise TypeError(
+                "coded images cannot be coded once more; give Coded what stores images (Pixels, Partitioned, ...)"
+            )
         for name, value in (("every", self.every), ("refit", self.refit)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")

@@ -33,6 +33,7 @@ class Frequency:
         coefficients: kept frequencies. FreD at 32 x 32: 64 of 1,024, so 16 times as many images for a count of numbers.
         step: of the quantiser of the codec that stores them (`ddreplay.storage.codecs.dct`), in grey levels; a budget in bytes
             chooses its own.
+        init: where images start: ``"real"``, ``"noise"``, or what a function gives.
     Departures: coefficients are quantised and entropy-coded, where FreD stores float32. The transform is orthonormal, so a step size on
         pixels is one on coefficients; FreD's is scaled, hence its learning rate of 1e6.
     Reference: Shin et al., "Frequency Domain-based Dataset Distillation", NeurIPS 2023.

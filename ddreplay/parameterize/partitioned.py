@@ -28,8 +28,12 @@ class Partitioned:
     A stored image is cut into ``factor`` x ``factor`` tiles, each enlarged to the full size (bilinear), column by column of tiles
     (top left, bottom left, top right, bottom right for 2), tile-major: all images' first tiles, then all second ones. A side that
     ``factor`` does not divide gives tiles of the rounded-up size that overlap by less than a tile. Starts from real images, each
-    reduced into a tile. Images whose tiles would have sides below ``min_tile`` pixels are stored whole.
+    reduced into a tile.
 
+    Args:
+        factor: tiles a side.
+        init: where tiles start: ``"real"``, ``"noise"``, or what a function gives, such as ``RepresentativeImages()``.
+        min_tile: images whose tiles would have sides below so many pixels are stored whole.
     Reference: Zhao et al., "Improved Distribution Matching for Dataset Condensation", CVPR 2023, Sec. 4.1 (released code's order).
     """
 

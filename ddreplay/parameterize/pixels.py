@@ -17,7 +17,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Pixels:
-    """The images themselves, in network space and unclamped; they start as real images or as standard normal noise."""
+    """The images themselves, in network space and unclamped; they start as real images or as standard normal noise.
+
+    Args:
+        init: where they start: ``"real"``, ``"noise"``, or what a function gives, such as ``RepresentativeImages()``.
+    """
 
     init: Init = "real"
 

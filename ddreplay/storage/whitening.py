@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -73,8 +74,9 @@ class Whitening:
         rows = torch.arange(len(pool), device=pool.device)
         images = torch.cat([self.apply(_pixels(pool, part)) for part in rows.split(_CHUNK)])
         names = dict(zip(pool.class_ids.tolist(), pool.class_names, strict=True))
-        neutral = {"mean": [0.0] * pool.shape[0], "std": [1.0] * pool.shape[0]}
-        return ClassPool(images, pool.relabel(pool.all_labels()), class_names=names, device=pool.device, **neutral)
+        how: dict[str, Any] = {"class_names": names, "device": pool.device, "augmentation": pool.augmentation}
+        neutral: dict[str, Any] = {"mean": [0.0] * pool.shape[0], "std": [1.0] * pool.shape[0]}
+        return ClassPool(images, pool.relabel(pool.all_labels()), **how, **neutral)
 
     def tensors(self) -> dict[str, Tensor]:
         """What a file holds of it."""

@@ -119,6 +119,25 @@ def test_new_and_replayed_images_are_augmented_in_training_alone() -> None:
         torch.testing.assert_close(after, -before)
 
 
+def test_images_that_er_ace_replays_apart_are_augmented_too() -> None:
+    class Apart(SupervisedPlugin):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.batches: list[torch.Tensor] = []
+
+        def after_forward(self, strategy: Any, **kwargs: Any) -> None:
+            if strategy.replay_loader is not None:
+                self.batches.append(strategy.mb_buffer_x.clone())
+
+    plugins = [AugmentPlugin(Negative()), apart := Apart()]
+    strategy = use_in(base(ER_ACE, batch_size_mem=4, plugins=plugins), memory := ring(task_labels="always"))
+    for experience in task_labelled_stream().train_stream:
+        strategy.train(experience)
+    stored = torch.stack([memory.buffer[k][0] for k in range(len(memory.buffer))])
+    assert len(apart.batches) == 6
+    assert all(bool((stored == -x).flatten(1).all(1).any()) for batch in apart.batches for x in batch)
+
+
 def test_the_drawn_operations_follow_from_the_seed() -> None:
     def weights(seed: int) -> torch.Tensor:
         torch.manual_seed(0)

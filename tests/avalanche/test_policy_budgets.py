@@ -10,8 +10,8 @@ import torch
 from avalanche.benchmarks.scenarios.online import split_online_stream
 from toy_streams import MEAN, STD, Images, labelled, noisy, plain, task_labelled_stream
 
-from ddreplay import ConvNet, dm
-from ddreplay.avalanche import Budget, CondensedBuffer, RingBuffer
+from ddreplay import Budget, ConvNet, dm
+from ddreplay.avalanche import CondensedBuffer, RingBuffer
 from ddreplay.networks import Banked
 
 QUICK = dm(ConvNet(width=8), networks=Banked(size=2), steps=2, batch_real=4)
@@ -35,18 +35,23 @@ def labels_of(buffer: Any) -> list[int]:
     return [int(buffer[k][1]) for k in range(len(buffer))]
 
 
+def policy(max_size: Any, adaptive: bool, total: Any, images: Any) -> CondensedBuffer:
+    return CondensedBuffer(max_size, adaptive, total, images_per_class=images, condenser=QUICK)
+
+
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("given", "expected", "size"),
     [
-        ((25, False, 10, None), Budget(25, 2, 10)),
-        ((None, False, 10, 5), Budget(50, 5, 10)),
-        ((55, False, None, 5), Budget(55, 5, 11)),
-        ((None, False, None, 5), Budget(None, 5, None)),
-        ((40, True, None, None), Budget(40, None, None)),
+        ((25, False, 10, None), Budget.total_images(25, classes=10), 25),
+        ((None, False, 10, 5), Budget.images(5, classes=10), 50),
+        ((55, False, None, 5), Budget.images(5, classes=11), 55),
+        ((None, False, None, 5), Budget.images(5), 0),
+        ((40, True, None, None), Budget.total_images(40), 40),
     ],
 )
-def test_what_a_budget_lacks_follows_from_what_it_has(given: Any, expected: Budget) -> None:
-    assert Budget.of(*given) == expected
+def test_what_a_budget_lacks_follows_from_what_it_has(given: Any, expected: Budget, size: int) -> None:
+    found = policy(*given)
+    assert (found.budget, found.max_size) == (expected, size)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +69,7 @@ def test_what_a_budget_lacks_follows_from_what_it_has(given: Any, expected: Budg
 )
 def test_sizes_that_do_not_fit_are_refused(given: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        Budget.of(*given)
+        policy(*given)
 
 
 def test_positions_of_the_arguments_are_those_of_the_stock_buffer() -> None:
@@ -154,3 +159,68 @@ def test_staged_parts_give_what_the_whole_experience_gives() -> None:
     at_once = condensed()
     at_once.post_adapt(None, after(plain(whole)))
     assert torch.equal(parts.condensed.images().x, at_once.condensed.images().x)
+
+
+def test_the_stock_plugin_says_which_size_to_give() -> None:
+    from avalanche.training.plugins import ReplayPlugin
+
+    memory = ring(total_num_classes=10)
+    with pytest.raises(ValueError, match=r"mem_size=memory\.max_size"):
+        ReplayPlugin(mem_size=200, storage_policy=memory)
+    assert ReplayPlugin(mem_size=memory.max_size, storage_policy=memory).storage_policy is memory
+    assert memory.max_size == 20 != 21
+
+
+def test_a_named_condenser_and_a_ring_buffer_spend_bytes_alike() -> None:
+    x = torch.nn.functional.interpolate(
+        torch.rand(80, 3, 4, 4, generator=torch.Generator().manual_seed(0)), size=(32, 32)
+    )
+    data = [(image, k % 2) for k, image in enumerate(x)]
+    space: dict[str, Any] = {"mean": (0.0,), "std": (1.0,), "device": "cpu"}
+    for memory in (
+        CondensedBuffer(bytes_per_class=1000, condenser=QUICK, **space),
+        RingBuffer(bytes_per_class=1000, **space),
+    ):
+        memory.update_from_dataset(data)
+        assert {part.codec.name for part in memory.condensed.parts} == {"avif"}
+        assert len(memory.buffer) > 20
+        assert memory.nbytes <= 2000
+
+
+def test_a_ring_buffer_is_a_class() -> None:
+    assert isinstance(ring(), RingBuffer)
+    assert not isinstance(condensed(), RingBuffer)
+    with pytest.raises(TypeError, match="CondensedBuffer"):
+        ring(condenser=QUICK)
+
+
+def test_it_says_what_it_does_and_how_far_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    told: list[Any] = []
+    memory = condensed(on_progress=told.append)
+    with caplog.at_level("INFO", "ddreplay"):
+        memory.post_adapt(None, after(plain(noisy([0, 1]))))
+    assert "condensing 2 classes" in caplog.text
+    assert "2 images a class" in caplog.text
+    assert [(p.phase, p.done, p.total) for p in told if p.phase == "steps"] == [("steps", 1, 2), ("steps", 2, 2)]
+
+
+def test_an_update_of_two_tasks_is_whole_or_has_not_been(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = ring()
+    first, second = labelled(noisy([0]), 0), labelled(noisy([1]), 1)
+    calls: list[int] = []
+    original = memory.condenser
+
+    def fails_at_the_second(*given: Any, **how: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise OSError("no")
+        return original(*given, **how)
+
+    memory.condenser = fails_at_the_second
+    with pytest.raises(OSError, match="no"):
+        memory.post_adapt(None, after(first.concat(second)))
+    assert memory.memories == {}
+    assert (memory.staged, len(memory.buffer)) == (0, 0)
+    memory.condenser = original
+    memory.post_adapt(None, after(first.concat(second)))
+    assert sorted(memory.memories) == [0, 1]

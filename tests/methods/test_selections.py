@@ -9,7 +9,7 @@ import torch
 
 from ddreplay import ClassPool, ConvNet
 from ddreplay.methods import selections
-from ddreplay.methods.selections import error_norms, farthest_first, forgetting_counts, herd
+from ddreplay.methods.selection_rules import Candidates, error_norms, farthest_first, forgetting_counts, herd
 from ddreplay.randomness import Random
 
 NET = ConvNet(width=4)
@@ -46,8 +46,8 @@ def test_error_norms_are_gradients_of_the_loss(toy_pool: Callable[..., ClassPool
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = NET(pool.shape, pool.classes)
-    found = error_norms(net, pool, times_features=True)
-    plain = error_norms(net, pool, times_features=False)
+    found = error_norms(net, Candidates.of(pool), times_features=True)
+    plain = error_norms(net, Candidates.of(pool), times_features=False)
     x, y = pool.all()
     for k in range(len(x)):
         loss = torch.nn.functional.cross_entropy(net(x[k : k + 1]), y[k : k + 1])
@@ -60,7 +60,8 @@ def test_error_norms_are_gradients_of_the_loss(toy_pool: Callable[..., ClassPool
 def test_directions_are_opposite(make: Callable[..., selections.Selection], toy_pool: Callable[..., ClassPool]) -> None:
     pool = toy_pool(images_per_class=10)
     hard, easy = (
-        make(NET, keep=keep, epochs=3, networks=1).rule(pool, 10, Random(0)) for keep in ("hardest", "easiest")
+        make(NET, keep=keep, epochs=3, networks=1).rule(Candidates.of(pool), 10, Random(0))
+        for keep in ("hardest", "easiest")
     )
     for a, b in zip(hard, easy, strict=True):
         assert sorted(a.tolist()) == list(range(10))

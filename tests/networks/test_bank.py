@@ -11,6 +11,7 @@ import torch
 
 from ddreplay import ClassPool, ConvNet, dc, dm
 from ddreplay.augment.siamese import Identity, Siamese
+from ddreplay.data.chunks import DrawnImages
 from ddreplay.networks import Banked, Fresh, Setting
 from ddreplay.objectives import GradientMatching, MeanEmbedding, WarmUp
 from ddreplay.objectives.term import Term
@@ -51,8 +52,12 @@ def test_entries_differ_in_network_and_draw_and_follow_from_their_seed(toy_pool:
 
 def test_real_images_are_read_once(toy_pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
     pool, drawn = toy_pool(), []
-    original = ClassPool.draw
-    monkeypatch.setattr(ClassPool, "draw", lambda self, n, random: drawn.append(n) or original(self, n, random))
+
+    def watched(pool: ClassPool, rows: torch.Tensor) -> DrawnImages:
+        drawn.append(rows)
+        return DrawnImages(pool, rows)
+
+    monkeypatch.setattr("ddreplay.networks.source.DrawnImages", watched)
     dm(NET, steps=50, networks=Banked(size=3))(pool, 1)
     assert len(drawn) == 3
     drawn.clear()

@@ -71,7 +71,7 @@ def test_distinct_representatives_differ_and_few_rows_repeat() -> None:
 def test_a_selection_is_kept_for_the_interval(toy_pool: MakePool) -> None:
     pool = toy_pool(images_per_class=12)
     drawer, random = Representative(interval=3).start(pool), Random(0)
-    found = [drawer(look(pool), 4, random).x for _ in range(7)]
+    found = [drawer(look(pool), 4, random) for _ in range(7)]
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[1], found[2])
     assert not torch.equal(found[2], found[3])
@@ -79,12 +79,11 @@ def test_a_selection_is_kept_for_the_interval(toy_pool: MakePool) -> None:
     assert not torch.equal(found[5], found[6])
 
 
-def test_drawn_images_are_class_major_and_of_their_class(toy_pool: MakePool) -> None:
+def test_drawn_rows_are_of_their_class(toy_pool: MakePool) -> None:
     pool = toy_pool(images_per_class=9)
-    x, y = Representative(candidates=6).start(pool)(look(pool), 4, Random(0))
-    assert y.tolist() == [0] * 4 + [1] * 4 + [2] * 4
-    for image, label in zip(x, y.tolist(), strict=True):
-        assert any(torch.equal(image, other) for other in pool.of_class(label))
+    rows = Representative(candidates=6).start(pool)(look(pool), 4, Random(0))
+    assert rows.shape == (3, 4)
+    assert pool.all_labels()[rows].tolist() == [[0] * 4, [1] * 4, [2] * 4]
 
 
 def test_representatives_are_nearer_to_all_images_than_a_random_draw(toy_pool: MakePool) -> None:
@@ -95,8 +94,11 @@ def test_representatives_are_nearer_to_all_images_than_a_random_draw(toy_pool: M
         real, chosen = seen.probe(pool.all().x).embedding, seen.probe(x).embedding
         return float(torch.cdist(real, chosen).min(1).values.square().mean())
 
-    k_means = [cost(Representative().start(pool)(seen, 5, Random(seed)).x) for seed in range(5)]
-    at_random = [cost(Uniform().start(pool)(seen, 5, Random(seed)).x) for seed in range(5)]
+    def drawn(how: Representative | Uniform, seed: int) -> torch.Tensor:
+        return pool.rows(how.start(pool)(seen, 5, Random(seed)).flatten())
+
+    k_means = [cost(drawn(Representative(), seed)) for seed in range(5)]
+    at_random = [cost(drawn(Uniform(), seed)) for seed in range(5)]
     assert sum(k_means) < sum(at_random)
 
 
@@ -106,9 +108,8 @@ def test_images_may_start_as_representatives(toy_pool: MakePool) -> None:
     first = start(pool, 3, Random(1))
     assert first.shape == (9, *pool.shape)
     assert torch.equal(first, start(pool, 3, Random(1)))
-    method = methods.dm(NET, steps=0, parameterize=Pixels(start))
     images = pool.all().x
-    for image in method(pool, 2).images().x:
+    for image in Pixels(start)(pool, 2, Random(0)).decode().detach():
         assert (images - image).abs().flatten(1).amax(1).min() < 1e-5
 
 

@@ -44,7 +44,8 @@ def test_each_combination_starts_near_a_stored_image(toy_pool: MakePool) -> None
 def test_a_file_gives_the_images_back_and_every_byte_is_charged(toy_pool: MakePool, tmp_path: Path) -> None:
     pool = toy_pool()
     form = form_on(pool)
-    part = Part.of_stored(pool, form.pack(float32(), pool), float32(), (2, 2, 2), layout=form.layout())
+    how = {"decoder": form.decoder(), "beside": form.beside()}
+    part = Part.of_images(pool, form.images.detach().split(2), float32(), **how)
     found = CondensedSet((part,))
     loaded = CondensedSet.load(found.save(tmp_path / "set.safetensors"))
     torch.testing.assert_close(loaded.images().x, form.decode().detach(), atol=5e-3, rtol=0)
@@ -80,8 +81,9 @@ def test_images_and_coefficients_both_learn_in_any_method(toy_pool: MakePool) ->
     pool = toy_pool()
     none = replace(methods.dm(NET, steps=1, lr=1e-12), parameterize=Basis(2))(pool, 2)
     some = replace(methods.dm(NET, steps=20), parameterize=Basis(2))(pool, 2)
-    for name in ("coefficients", "values"):
-        assert not torch.equal(none.parts[0].stored[name], some.parts[0].stored[name])
+    (before,), (after,) = none.parts, some.parts
+    assert not torch.equal(before.beside["coefficients"], after.beside["coefficients"])
+    assert not torch.equal(before.stored["values"], after.stored["values"])
 
 
 def test_one_time_at_least() -> None:

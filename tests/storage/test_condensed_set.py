@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from ddreplay import ClassPool, CondensedFileError, CondensedSet
 from ddreplay.data.space import to_network
 from ddreplay.methods import selections
 from ddreplay.storage.codecs import bits, float32, jpeg, uint8
-from ddreplay.storage.decoders import expand_partition
+from ddreplay.storage.decoders import Tiles, expand_partition
 from ddreplay.storage.part import Part
 
 MakePool = Callable[..., ClassPool]
@@ -115,7 +116,7 @@ def test_recoding_changes_bytes_not_images(condensed: CondensedSet) -> None:
 def test_soft_labels_are_stored_charged_and_selected(condensed: CondensedSet, tmp_path: Path) -> None:
     part = condensed.parts[0]
     labels = torch.rand(6, 3)
-    soft = CondensedSet((Part(**{**{k: getattr(part, k) for k in part.__dataclass_fields__}, "soft_labels": labels}),))
+    soft = CondensedSet((replace(part, soft_labels=labels),))
     assert soft.nbytes == condensed.nbytes + labels.nbytes
     loaded = CondensedSet.load(soft.save(tmp_path / "s.safetensors"))
     assert loaded.soft_labels is not None
@@ -127,9 +128,7 @@ def test_a_partition_costs_what_it_stores_and_trains_on_what_it_decodes() -> Non
     pool = ClassPool(torch.randint(256, (4, 3, 8, 8), dtype=torch.uint8), torch.tensor([0, 0, 1, 1]), device="cpu")
     blocks = [pool.of_class(k) for k in range(2)]
     plain = Part.of_images(pool, blocks, uint8())
-    tiled = Part(
-        **{**{k: getattr(plain, k) for k in plain.__dataclass_fields__}, "layout": {"name": "partitioned", "factor": 2}}
-    )
+    tiled = replace(plain, decoder=Tiles(2))
     found = CondensedSet((tiled,))
     assert (found.stored_images, len(found), found.nbytes) == (4, 16, plain.nbytes)
     pixels = uint8().decode(plain.stored, plain.counts, plain.shape)[0]

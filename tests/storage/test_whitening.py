@@ -57,13 +57,13 @@ def made(pool: ClassPool, images_per_class: int = 2) -> CondensedSet:
 def test_the_file_holds_pixels_again_and_pays_for_the_way_back(toy_pool: MakePool, tmp_path: Path) -> None:
     pool = toy_pool()
     found = made(pool)
-    whitening = found.whitening
-    assert whitening is not None
+    whitening = found.space
+    assert isinstance(whitening, Whitening)
     assert whitening.equals(Whitening.fit(pool))
     inner = replace(methods.dm(NET, steps=5), codec=float32())(whitening.pool(pool), 2)
     shown = to_pixels(found.images().x, pool.mean, pool.std)
     torch.testing.assert_close(shown, whitening.invert(inner.images().x), atol=1e-5, rtol=0)
-    torch.testing.assert_close(found.whitened().x, inner.images().x, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.in_space().x, inner.images().x, atol=1e-4, rtol=0)
     start = methods.Whitened(replace(methods.dm(NET, steps=1, lr=1e-12), codec=float32()))(pool, 2)
     real = {tuple(x.round(decimals=3).flatten().tolist()) for x in pixels(pool)}
     assert all(
@@ -73,8 +73,8 @@ def test_the_file_holds_pixels_again_and_pays_for_the_way_back(toy_pool: MakePoo
     assert found.nbytes == inner.nbytes + sum(t.nbytes for t in whitening.tensors().values())
     loaded = CondensedSet.load(found.save(tmp_path / "set.safetensors"))
     assert torch.equal(loaded.images().x, found.images().x)
-    assert loaded.whitening is not None
-    assert loaded.whitening.equals(whitening)
+    assert loaded.space is not None
+    assert loaded.space.equals(whitening)
 
 
 def test_evaluation_trains_and_tests_whitened(toy_pool: MakePool) -> None:
@@ -82,13 +82,13 @@ def test_evaluation_trains_and_tests_whitened(toy_pool: MakePool) -> None:
     test = ClassPool(other.all().x, other.relabel(other.all().y), mean=pool.mean, std=pool.std, device="cpu")
     found = made(pool)
     result = evaluate(found, test, NET, protocol=SHORT, seeds=1, seed=5)
-    whitening = found.whitening
-    assert whitening is not None
+    whitening = found.space
+    assert isinstance(whitening, Whitening)
     random = Random(Random(5).seed())
     with random.scope():
         net = NET(pool.shape, 3)
     ids = torch.tensor(sorted(found.class_ids))
-    batch = found.whitened()
+    batch = found.in_space()
     train(net, batch.x, torch.searchsorted(ids, batch.y), SHORT, random)
     assert result.accuracies[0] == pytest.approx(accuracy(net, whitening.pool(test)))
 
@@ -100,11 +100,11 @@ def test_picked_recoded_shortened_and_joined(toy_pool: MakePool) -> None:
     torch.testing.assert_close(one.images().x, x[y == 9])
     torch.testing.assert_close(found.recode(float32()).images().x, x)
     torch.testing.assert_close(found.take(1).images().x, x[::2])
-    assert one.whitening is not None
-    assert one.join(found.select([2])).whitening is not None
+    assert one.space is not None
+    assert one.join(found.select([2])).space is not None
     other = made(toy_pool(seed=1))
     both = one.join(other.select([2]))
-    assert both.whitening is None  # two whitenings: replay in pixels goes on, evaluation is not whitened
+    assert both.space is None  # two whitenings: replay in pixels goes on, evaluation is not whitened
     assert torch.isfinite(both.images().x).all()
 
 
@@ -116,13 +116,13 @@ def test_small_classes_stay_real_and_are_whitened_with_the_rest(toy_pool: MakePo
     found = made(uneven)
     own = found.images().x[found.images().y == int(pool.class_ids[0])]
     torch.testing.assert_close(own, uneven.of_class(0), atol=1e-5, rtol=0)
-    assert found.whitening is not None
-    assert len(found.whitened().x) == 5
+    assert found.space is not None
+    assert len(found.in_space().x) == 5
 
 
 def test_a_file_without_its_whitening_is_refused(toy_pool: MakePool) -> None:
     part = made(toy_pool()).parts[0]
-    broken = replace(part, stored={k: t for k, t in part.stored.items() if not k.startswith("whitening")})
+    broken = replace(part, beside={})
     with pytest.raises(ValueError, match="whitened"):
         _ = broken.images
     with pytest.raises(ValueError, match="eps"):

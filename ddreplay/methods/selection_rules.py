@@ -1,0 +1,251 @@
+"""The rules by which real images are chosen: rows of every class, best first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from ddreplay.backbones import Net, Probe, as_factory
+from ddreplay.data.clustering import representatives
+from ddreplay.data.pool import ClassPool, concatenate
+from ddreplay.evaluate import PROTOCOLS, predict, train
+from ddreplay.randomness import Random
+
+__all__ = [
+    "Candidates",
+    "HerdingRule",
+    "KCenterRule",
+    "KMeansRule",
+    "RandomRule",
+    "Rule",
+    "ScoreRule",
+    "embed",
+    "error_norms",
+    "farthest_first",
+    "forgetting_counts",
+    "herd",
+    "trained",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """What a rule chooses from.
+
+    pool: the images. known: all classes that a network is trained to tell apart; the pool's, and others where it has one alone.
+    stop: whether time is up, for that training.
+    """
+
+    pool: ClassPool
+    known: ClassPool
+    stop: Callable[[], bool] | None = None
+
+    @classmethod
+    def of(cls, pool: ClassPool, beside: ClassPool | None = None, stop: Callable[[], bool] | None = None) -> Candidates:
+        """The images of a pool; ``beside``: other known classes, which count where it has one class alone."""
+        own = pool.class_ids.tolist()
+        others = [] if beside is None else [k for k, c in enumerate(beside.class_ids.tolist()) if c not in own]
+        if pool.classes > 1 or beside is None or not others:
+            return cls(pool, pool, stop)
+        return cls(pool, concatenate([pool, beside.select(others)]), stop)
+
+    def labels(self) -> Int64[Tensor, " n"]:
+        """The output column of every image's class."""
+        columns = torch.searchsorted(self.known.class_ids, self.pool.class_ids).to(self.pool.device)
+        return columns[self.pool.all_labels()]
+
+
+Rule = Callable[[Candidates, int, Random], list[Tensor]]
+"""Candidates and a number per class -> for every class, the rows chosen inside the class, best first."""
+
+
+@dataclass(frozen=True)
+class RandomRule:
+    """Uniformly, without replacement."""
+
+    def __call__(self, given: Candidates, images_per_class: int, random: Random) -> list[Tensor]:
+        return [torch.randperm(n, generator=random.cpu)[:images_per_class] for n in given.pool.counts]
+
+
+@dataclass(frozen=True)
+class HerdingRule:
+    """Greedy herding in the embedding of a network that is trained on the pool for ``epochs``."""
+
+    net: Net
+    epochs: int
+
+    def __post_init__(self) -> None:
+        check_epochs(self.epochs)
+
+    def __call__(self, given: Candidates, images_per_class: int, random: Random) -> list[Tensor]:
+        features = embed(given, self.net, self.epochs, random)
+        return [herd(f, min(images_per_class, len(f))) for f in features.split(list(given.pool.counts))]
+
+
+def herd(features: Float[Tensor, "n d"], count: int) -> Int64[Tensor, " count"]:
+    """Rows in the order in which herding takes them: argmin_i || mu - (sum of chosen + f_i) / (k + 1) ||."""
+    mean = features.mean(0)
+    total, free = torch.zeros_like(mean), torch.ones(len(features), dtype=torch.bool, device=features.device)
+    chosen = []
+    for k in range(count):
+        gaps = (mean - (total + features) / (k + 1)).square().sum(1)
+        best = int(gaps.masked_fill(~free, float("inf")).argmin())
+        chosen.append(best)
+        free[best] = False
+        total = total + features[best]
+    return torch.tensor(chosen, dtype=torch.int64)
+
+
+@dataclass(frozen=True)
+class KCenterRule:
+    """Greedy k-center in the embedding of a network that is trained on the pool for ``epochs``."""
+
+    net: Net
+    epochs: int
+
+    def __post_init__(self) -> None:
+        check_epochs(self.epochs)
+
+    def __call__(self, given: Candidates, images_per_class: int, random: Random) -> list[Tensor]:
+        features = embed(given, self.net, self.epochs, random)
+        return [farthest_first(f, min(images_per_class, len(f))) for f in features.split(list(given.pool.counts))]
+
+
+def farthest_first(features: Float[Tensor, "n d"], count: int) -> Int64[Tensor, " count"]:
+    """Rows in the order in which greedy k-center takes them."""
+    chosen = [int((features - features.mean(0)).square().sum(1).argmin())]
+    gaps = torch.full((len(features),), float("inf"), device=features.device)
+    for _ in range(count - 1):
+        gaps = torch.minimum(gaps, (features - features[chosen[-1]]).square().sum(1))
+        gaps[chosen[-1]] = -1.0  # taken: not even the last of equal images
+        chosen.append(int(gaps.argmax()))
+    return torch.tensor(chosen, dtype=torch.int64)
+
+
+@dataclass(frozen=True)
+class KMeansRule:
+    """Images nearest to the centroids of k-means, in the embedding of a network that is trained on the pool for ``epochs``."""
+
+    net: Net
+    epochs: int
+
+    def __post_init__(self) -> None:
+        check_epochs(self.epochs)
+
+    def __call__(self, given: Candidates, images_per_class: int, random: Random) -> list[Tensor]:
+        features = embed(given, self.net, self.epochs, random).split(list(given.pool.counts))
+        return [representatives(f, min(images_per_class, len(f)), random, distinct=True) for f in features]
+
+
+Keep = Literal["hardest", "easiest"]
+
+
+Score = Literal["forgotten", "misclassified", "el2n", "grand"]
+
+
+@dataclass(frozen=True)
+class ScoreRule:
+    """Ranks the images of every class by a score of training; ties at random."""
+
+    net: Net
+    score: Score
+    keep: Keep
+    epochs: int
+    networks: int
+
+    def __post_init__(self) -> None:
+        check_epochs(self.epochs)
+        if self.keep not in ("hardest", "easiest"):
+            raise ValueError(f"keep must be 'hardest' or 'easiest', got {self.keep!r}")
+        if self.networks < 1:
+            raise ValueError(f"networks must be at least 1, got {self.networks}")
+
+    def __call__(self, given: Candidates, images_per_class: int, random: Random) -> list[Tensor]:
+        if given.known.classes < 2:
+            if max(given.pool.counts) <= images_per_class:  # there is nothing to choose
+                return [torch.arange(n) for n in given.pool.counts]
+            raise ValueError(
+                f"{self.score} scores how well classes are told apart, and class {given.pool.class_names[0]} is alone; give it another "
+                "class (beside=, or one in the pool), or take random or herding"
+            )
+        scores = torch.stack([self._scores(given, random) for _ in range(self.networks)]).mean(0)
+        chosen = []
+        for part in scores.cpu().split(list(given.pool.counts)):
+            mixed = torch.randperm(len(part), generator=random.cpu)
+            order = part[mixed].argsort(descending=self.keep == "hardest", stable=True)
+            chosen.append(mixed[order][:images_per_class])
+        return chosen
+
+    def _scores(self, given: Candidates, random: Random) -> Float[Tensor, " n"]:
+        truth = given.labels()
+        if self.score in ("el2n", "grand"):
+            return error_norms(
+                trained(given, self.net, self.epochs, random), given, times_features=self.score == "grand"
+            )
+        right: list[Tensor] = []
+        trained(given, self.net, self.epochs, random, lambda model: right.append(predict(model, given.pool) == truth))
+        return forgetting_counts(torch.stack(right), transitions=self.score == "forgotten")
+
+
+def forgetting_counts(right: Bool[Tensor, "epochs n"], *, transitions: bool) -> Float[Tensor, " n"]:
+    """How often an image went from right to wrong between epochs, and the number of epochs if it was never right; or, without
+    ``transitions``, in how many epochs it was wrong."""
+    if not transitions:
+        return (~right).sum(0).float()
+    forgotten = (right[:-1] & ~right[1:]).sum(0).float()
+    return torch.where(right.any(0), forgotten, torch.full_like(forgotten, float(len(right))))
+
+
+@torch.no_grad()
+def error_norms(model: nn.Module, given: Candidates, *, times_features: bool) -> Float[Tensor, " n"]:
+    """|| softmax(logits) - one-hot ||, times the norm of the embedding for the gradient of the last layer."""
+    probe, truth, found, pool = Probe(model), given.labels(), [], given.pool
+    rows = torch.arange(len(pool), device=pool.device)
+    for part in rows.split(_chunk(pool)):
+        seen = probe(pool.rows(part))
+        error = seen.logits.softmax(1) - torch.nn.functional.one_hot(truth[part], seen.logits.shape[1])
+        found.append(error.norm(dim=1) * (seen.embedding.norm(dim=1) if times_features else 1))
+    return torch.cat(found)
+
+
+def trained(
+    given: Candidates,
+    net: Net,
+    epochs: int,
+    random: Random,
+    on_epoch: Callable[[nn.Module], None] | None = None,
+) -> nn.Module:
+    """A new network, trained for ``epochs`` to tell the known classes apart, in eval mode; ``on_epoch`` sees it after each of them."""
+    known = given.known
+    with random.scope():
+        model = as_factory(net)(known.shape, max(2, known.classes)).to(known.device)
+    if epochs:
+        data = known.all()
+        hook = None if on_epoch is None else lambda _: on_epoch(model)
+        train(model, data.x, data.y, PROTOCOLS["dc2021"].scaled(epochs - 1), random, on_epoch=hook, stop=given.stop)
+    return model.eval()
+
+
+def embed(given: Candidates, net: Net, epochs: int, random: Random) -> Float[Tensor, "n d"]:
+    """Embeddings of unit length of all candidates, class-major, under a network trained for ``epochs``."""
+    pool = given.pool
+    rows = torch.arange(len(pool), device=pool.device)
+    probe = Probe(trained(given, net, epochs, random))
+    with torch.no_grad():
+        found = [probe(pool.rows(part)).embedding for part in rows.split(_chunk(pool))]
+    return torch.nn.functional.normalize(torch.cat(found))
+
+
+def check_epochs(epochs: int) -> None:
+    """Raise unless a network can be trained for so many epochs."""
+    if epochs < 0:
+        raise ValueError(f"epochs must be at least 0, got {epochs}; 0 leaves a network as it starts")
+
+
+def _chunk(pool: ClassPool) -> int:
+    return 64 if pool.device.type == "cpu" else 2048

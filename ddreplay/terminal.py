@@ -1,0 +1,156 @@
+"""What the command line says while it works, and how it stops."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+from tqdm import tqdm
+
+from ddreplay.condense.checkpoint import StopRequested
+from ddreplay.condense.condenser import Progress
+
+__all__ = ["Bars", "check_writable", "exit_codes", "report", "say"]
+
+_PHASES = {
+    "images": ("choosing how many images", "numbers"),
+    "bank": ("networks", "networks"),
+    "steps": ("images", "steps"),
+}
+
+
+class Terminated(BaseException):
+    """The process was asked to end."""
+
+
+class Bars:
+    """A bar for every phase of a condensation, one after the other, on the standard error stream."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.quiet = quiet
+        self._phase, self._bar = "", None
+
+    def __enter__(self) -> Bars:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.phase != self._phase:
+            self._close()
+            words, unit = _PHASES[progress.phase]
+            self._phase = progress.phase
+            self._bar = tqdm(desc=words, unit=f" {unit}", disable=self.quiet, file=sys.stderr)
+        bar: Any = self._bar
+        bar.total = progress.total
+        bar.update(progress.done - bar.n)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        self._phase, self._bar = "", None
+
+
+def check_writable(path: Path) -> None:
+    """Make the folder of a file that is to be written, and try it.
+
+    Raises:
+        OSError: when a file cannot be written there.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} cannot be written: it is a folder; give the name of a file in it")
+    trial = path.with_name(f".{path.name}.{os.getpid()}.trial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise OSError(f"{path} cannot be written ({error.strerror}); give a file in a folder of your own") from error
+
+
+def say(line: str) -> None:
+    """A line for people, on the standard error stream."""
+    print(f"ddreplay: {line}", file=sys.stderr)
+
+
+def report(values: dict[str, Any], as_json: bool, line: str | None = None) -> None:
+    """One JSON object, or one line (or a row for every value) for people."""
+    if as_json:
+        print(json.dumps(values, default=str))
+    elif line is not None:
+        print(values[line])
+    else:
+        width = max(map(len, values))
+        for name, value in values.items():
+            print(f"{name.replace('_', ' '):<{width}}  {value}")
+
+
+@contextmanager
+def exit_codes() -> Iterator[None]:
+    """Misuse ends with one line and code 2; an interruption with 130, a request to end with 143."""
+    try:
+        with _told_to_end(), _messages():
+            yield
+    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+        _stop(" ".join(str(error).split()) or type(error).__name__, 2)
+    except StopRequested as stopped:
+        _stop(f"stopped; the state is in {stopped.path}, and the same command goes on from there", 128 + stopped.signal)
+    except KeyboardInterrupt:
+        _stop("interrupted; nothing is kept (condense --checkpoint FILE keeps the state)", 128 + signal.SIGINT)
+    except Terminated:
+        _stop("terminated; nothing is kept (condense --checkpoint FILE keeps the state)", 128 + signal.SIGTERM)
+
+
+def _stop(line: str, code: int) -> None:
+    say(line)
+    sys.exit(code)
+
+
+@contextmanager
+def _told_to_end() -> Iterator[None]:
+    """SIGTERM as an exception, so that bars are closed and nothing is left half done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+@contextmanager
+def _messages() -> Iterator[None]:
+    """What the package logs, as lines on the standard error stream."""
+    logger, handler = logging.getLogger("ddreplay"), _Lines()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+class _Lines(logging.Handler):
+    """Above the bars."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(f"ddreplay: {record.getMessage()}", file=sys.stderr)

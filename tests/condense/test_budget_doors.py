@@ -1,0 +1,187 @@
+"""One rule for budgets in bytes, whoever condenses; and what stops a run keeps it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ddreplay import Budget, ClassPool, CondensedMemory, CondensedSet, ConvNet, dc, dm, dsa, selections
+from ddreplay.condense.checkpoint import StopRequested
+from ddreplay.networks import Banked
+from ddreplay.storage.codecs import avif, jpeg, uint8
+
+NET = ConvNet(width=8)
+QUICK = dm(NET, networks=Banked(size=2), steps=3)
+
+
+def photos(per_class: int = 60, classes: int = 2) -> ClassPool:
+    """Smooth images of 32 x 32 pixels, as pictures are; noise would not be compressed."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(per_class * classes, 3, 4, 4, generator=generator)
+    x = torch.nn.functional.interpolate(coarse, size=(32, 32), mode="bicubic").clamp(0, 1)
+    return ClassPool((x * 255).to(torch.uint8), torch.arange(len(x)) % classes, device="cpu")
+
+
+@pytest.mark.parametrize("condenser", [QUICK, selections.random()], ids=["condensed", "real"])
+def test_a_named_condenser_takes_avif_for_bytes_too(condenser: Any) -> None:
+    found = condenser(photos(), Budget.bytes(1200))
+    assert isinstance(found.parts[0].codec, avif)
+    assert min(found.parts[0].counts) > 10
+    assert found.nbytes <= 2400
+
+
+def test_a_named_codec_is_taken_and_images_are_stored_plainly() -> None:
+    assert isinstance(QUICK.stored_by(jpeg())(photos(), Budget.bytes(2000)).parts[0].codec, jpeg)
+    assert isinstance(QUICK(photos(), 2).parts[0].codec, uint8)
+
+
+def test_channels_that_pictures_do_not_have_are_stored_plainly(toy_pool: Any) -> None:
+    found = QUICK(toy_pool(shape=(2, 9, 8), images_per_class=9), Budget.bytes(400))
+    assert isinstance(found.parts[0].codec, uint8)
+    assert found.nbytes <= 1200
+
+
+@pytest.mark.parametrize(
+    "method", [dc(NET, rounds=60, loops=(1, 1), lr=1.0), dsa(NET, rounds=30, loops=(1, 1))], ids=["dc", "dsa"]
+)
+def test_one_class_alone_is_told_apart_from_those_beside_it(method: Any, toy_pool: Any) -> None:
+    pool = toy_pool(images_per_class=40)
+    one, others = pool.select([0]), pool.select([1, 2])
+    with pytest.raises(ValueError, match="alone"):
+        method(one, 1)
+    start, end = (method(one, 1, beside=others, **how).images().x[0] for how in ({"seconds": 0.0}, {}))
+    mean = one.of_class(0).mean(0)
+    assert not torch.equal(start, end)
+    assert torch.corrcoef(torch.stack([end.flatten(), mean.flatten()]))[0, 1] > 0.3
+
+
+def test_a_class_beside_others_that_are_kept_whole_knows_of_them(toy_pool: Any) -> None:
+    pool = toy_pool(images_per_class=20)
+    rows = torch.cat([torch.arange(20), torch.tensor([20]), torch.tensor([40])])
+    method = dc(NET, rounds=20, loops=(1, 1), lr=1.0)
+    start, end = (method(pool.subset(rows), 1, **how).select([2]).images().x for how in ({"seconds": 0.0}, {}))
+    assert float((start - end).abs().max()) > 0.1
+
+
+def test_streams_of_one_class_at_a_time(toy_pool: Any) -> None:
+    pool = toy_pool(images_per_class=20)
+    memory = CondensedMemory(dsa(NET, rounds=20, loops=(1, 1)), 1)
+    with pytest.raises(ValueError, match="alone"):
+        memory.update(pool.select([0]))
+    assert len(memory) == 0
+    means = CondensedMemory(QUICK, 1)
+    for k in range(3):
+        means.update(pool.select([k]))
+    assert len(means) == 3
+    memory.update(pool.select([0, 1]))
+    memory.update(pool.select([2]))
+    assert sorted(memory.condensed.class_ids) == sorted(pool.class_ids.tolist())
+
+
+def test_an_update_that_fails_leaves_no_trace(toy_pool: Any) -> None:
+    pool = toy_pool(images_per_class=20)
+    memory, twin = (CondensedMemory(QUICK, 2, seed=1) for _ in range(2))
+    for one in (memory, twin):
+        one.update(pool.select([0, 1]))
+
+    def broken(*_: Any, **__: Any) -> CondensedSet:
+        raise OSError("no")
+
+    memory.condenser = broken
+    with pytest.raises(OSError, match="no"):
+        memory.update(pool.select([2]))
+    memory.condenser = QUICK
+    for one in (memory, twin):
+        one.update(pool.select([1, 2]))
+    assert torch.equal(memory.batch().x, twin.batch().x)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_process_that_is_told_to_stop_keeps_its_run(number: int, toy_pool: Any, tmp_path: Path) -> None:
+    pool, path = toy_pool(), tmp_path / "state"
+    whole = QUICK(pool, 2, seed=4)
+    before = signal.getsignal(number)
+
+    def stop(step: int, loss: torch.Tensor) -> None:
+        if step == 1:
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(StopRequested, match=str(path)):
+        QUICK(pool, 2, seed=4, checkpoint=path, on_step=stop)
+    assert signal.getsignal(number) == before
+    steps: list[int] = []
+    resumed = QUICK(pool, 2, seed=4, checkpoint=path, on_step=lambda step, _: steps.append(step))
+    assert steps == [3]
+    assert torch.equal(whole.images().x, resumed.images().x)
+
+
+def test_a_finished_checkpoint_says_so(toy_pool: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first = QUICK(toy_pool(), 2, checkpoint=tmp_path / "state")
+    with caplog.at_level(logging.INFO, "ddreplay"):
+        again = QUICK(
+            toy_pool(), 2, checkpoint=tmp_path / "state", on_step=lambda *_: pytest.fail("nothing is left to do")
+        )
+    assert "finished" in caplog.text
+    assert torch.equal(first.images().x, again.images().x)
+
+
+def test_a_checkpoint_is_known_by_every_image_weight_and_bit(toy_pool: Any, tmp_path: Path) -> None:
+    from torch import nn
+
+    def net(middle: nn.Module) -> nn.Module:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return nn.Sequential(nn.Conv2d(1, 4, 3), middle, nn.Flatten(), nn.Linear(144, 3))
+
+    pool, path = toy_pool(), tmp_path / "state"
+    dm(net(nn.ReLU()), steps=2)(pool, 2, checkpoint=path)
+    x, y = pool.all()
+    x = x.clone()
+    x[3] = -x[3]
+    other = ClassPool(x, pool.relabel(y), mean=pool.mean, std=pool.std, device="cpu")
+    for method, data in ((dm(net(nn.Tanh()), steps=2), pool), (dm(net(nn.ReLU()), steps=2), other)):
+        with pytest.raises(ValueError, match="another run"):
+            method(data, 2, checkpoint=path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="damaged"):
+        dm(net(nn.ReLU()), steps=2)(pool, 2, checkpoint=path)
+
+
+def test_the_number_of_images_is_chosen_once(toy_pool: Any, tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def choose(question: Any) -> int:
+        asked.append(1)
+        return 3
+
+    from dataclasses import replace
+
+    method, pool = replace(QUICK, choose=choose), photos(20)
+
+    def stop(step: int, loss: torch.Tensor) -> None:
+        if step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(StopRequested):
+        method(pool, Budget.bytes(900), checkpoint=tmp_path / "state", on_step=stop)
+    resumed = method(pool, Budget.bytes(900), checkpoint=tmp_path / "state")
+    assert asked == [1]
+    whole = method(pool, Budget.bytes(900))
+    assert torch.equal(resumed.images().x, whole.images().x)
+
+
+def test_files_have_the_permissions_of_the_umask(toy_pool: Any, tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        path = selections.random()(toy_pool(), 1).save(tmp_path / "set")
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o640
