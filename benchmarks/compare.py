@@ -9,10 +9,9 @@ from typing import Any
 
 from benchmarks.checks import at_least
 from benchmarks.memories import memory_condenser, spelled
-from benchmarks.report.progress import Progress
-from benchmarks.report.records import begin, write
+from benchmarks.report.records import begin
 from benchmarks.report.tables import format_bytes, format_summary, settings_note, summary, text_table
-from benchmarks.sets import condense_and_test, read, training
+from benchmarks.sets import read, run_sets, training
 
 __all__ = ["compare", "table"]
 
@@ -85,14 +84,12 @@ def compare(
         else "as the arguments say",
     }
     recording = begin("compare", settings, device=data.pool.device)
-    cells = list(itertools.product(range(seeds), images_per_class, methods))
-    with Progress(len(cells), name, unit="sets") as progress:
-        for seed, count, text in cells:
-            how: dict[str, Any] = {"net": net, "protocol": chosen, "networks": networks, "compile": compile}
-            tested = condense_and_test(condensers[text], data, count, seed=seed, first_network=1000 + seed, **how)
-            recording.add(method=text, images_per_class=count, seed=seed, **tested.result())
-            progress.advance(note=f"{text}, {count} per class: {tested.accuracy:.1f} %")
-            write(recording.finish(), out / f"{name}.json")
+    cells = [
+        (condensers[text], {"method": text, "images_per_class": count, "seed": seed})
+        for seed, count, text in itertools.product(range(seeds), images_per_class, methods)
+    ]
+    how: dict[str, Any] = {"net": net, "protocol": chosen, "networks": networks, "compile": compile}
+    run_sets(recording, out / f"{name}.json", cells, data, **how)
     print(table(recording.results, spelled_out, chosen.name))
     print(f"record: {out / name}.json")
 

@@ -9,10 +9,9 @@ from typing import Any, Literal
 
 from benchmarks.checks import at_least
 from benchmarks.memories import condenser, spelled
-from benchmarks.report.progress import Progress
-from benchmarks.report.records import begin, write
+from benchmarks.report.records import begin
 from benchmarks.report.tables import format_number, format_summary, paired, settings_note, summary, text_table
-from benchmarks.sets import condense_and_test, read, training
+from benchmarks.sets import read, run_sets, training
 from ddreplay import Distiller, names
 
 __all__ = ["PAPER", "SWEEPS", "mim4dd", "table", "variants"]
@@ -118,15 +117,12 @@ def mim4dd(
         "scale": "reduced: fewer updates and narrower networks than the papers'",
     }
     recording = begin("mim4dd", settings, device=data.pool.device)
-    cells = list(itertools.product(range(seeds), images_per_class, methods, added.items()))
-    with Progress(len(cells), name, unit="sets") as progress:
-        for seed, count, text, (label, extra) in cells:
-            method = bases[text] if extra is None else bases[text].plus(names.parse(extra[1], "term"), extra[0])
-            how: dict[str, Any] = {"net": net, "protocol": chosen, "networks": networks, "compile": compile}
-            tested = condense_and_test(method, data, count, seed=seed, first_network=1000 + seed, **how)
-            recording.add(method=text, variant=label, images_per_class=count, seed=seed, **tested.result())
-            progress.advance(note=f"{text}, {label}: {tested.accuracy:.1f} %")
-            write(recording.finish(), out / f"{name}.json")
+    cells = []
+    for seed, count, text, (label, extra) in itertools.product(range(seeds), images_per_class, methods, added.items()):
+        method = bases[text] if extra is None else bases[text].plus(names.parse(extra[1], "term"), extra[0])
+        cells.append((method, {"method": text, "variant": label, "images_per_class": count, "seed": seed}))
+    how: dict[str, Any] = {"net": net, "protocol": chosen, "networks": networks, "compile": compile}
+    run_sets(recording, out / f"{name}.json", cells, data, **how)
     print(table(recording.results, data.images.name, spelled_out, chosen.name))
     print(f"record: {out / name}.json")
 

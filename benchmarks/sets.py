@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.report.progress import Progress
+from benchmarks.report.records import Recording, write
 from ddreplay import ClassPool, CondensedSet, Condenser, names
 from ddreplay.datasets import ImageData, load
 from ddreplay.evaluate import Protocol, evaluate
 
-__all__ = ["Data", "Tested", "condense_and_test", "first_rows", "read", "reduced", "training"]
+__all__ = ["Data", "Tested", "condense_and_test", "first_rows", "read", "reduced", "run_sets", "training"]
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,34 @@ def condense_and_test(
     how: dict[str, Any] = {"protocol": protocol, "seeds": networks, "seed": first_network, "compile": compile}
     found = evaluate(condensed, data.test, names.network(net), **how)
     return Tested(condensed, found.accuracies, seconds, found.seconds)
+
+
+def run_sets(
+    recording: Recording,
+    path: Path,
+    cells: Sequence[tuple[Condenser, dict[str, Any]]],
+    data: Data,
+    *,
+    net: str,
+    protocol: Protocol,
+    networks: int,
+    compile: bool,
+) -> None:
+    """Condense and test a set for every cell, into the record at ``path``, which holds what is done at every moment.
+
+    Args:
+        cells: a condenser, and what the record says of the set besides its results, ``images_per_class`` and ``seed`` among it.
+    """
+    how: dict[str, Any] = {"net": net, "protocol": protocol, "networks": networks, "compile": compile}
+    with Progress(len(cells), path.stem, unit="sets") as progress:
+        for condenser, labels in cells:
+            seed = labels["seed"]
+            count = labels["images_per_class"]
+            tested = condense_and_test(condenser, data, count, seed=seed, first_network=1000 + seed, **how)
+            recording.add(**labels, **tested.result())
+            write(recording.finish(), path)
+            named = ", ".join(str(value) for name, value in labels.items() if name != "seed")
+            progress.advance(note=f"{named}: {tested.accuracy:.1f} %")
 
 
 def reduced(data: ImageData, train_per_class: int | None, test_per_class: int | None) -> ImageData:
