@@ -21,6 +21,7 @@ from ddreplay.condense.distiller import Distiller
 from ddreplay.condense.image_count import AtQuality, Fixed
 from ddreplay.data.pool import ClassPool
 from ddreplay.data.space import to_network, to_pixels
+from ddreplay.methods.practical import Practical
 from ddreplay.methods.selection_rules import RandomRule
 from ddreplay.methods.selections import Selection
 from ddreplay.parameterize.coded import Coded
@@ -87,19 +88,21 @@ def how_stored(policy: Any, samples: Samples) -> Stored | None:
 
 
 def _expected(policy: CondensedBuffer, samples: Samples) -> Sequence[Part]:
+    images = samples.x if samples.x.dim() == 4 else samples.x[:, :, None, None]
+    pool = ClassPool(images, samples.y, mean=policy.mean, std=policy.std, device="cpu")
     condenser = policy.condenser
+    if isinstance(condenser, Practical):
+        condenser = condenser.method(pool, policy.budget.of_each(pool.classes))
     if not isinstance(condenser, (Distiller, Selection)):
         log.info("how %s stores images is known when the memory holds some", type(condenser).__name__)
         return ()
     form = condenser.parameterize if isinstance(condenser, Distiller) else None
-    images = samples.x if samples.x.dim() == 4 else samples.x[:, :, None, None]
     codec = form.codec if isinstance(form, Coded) else condenser.codec or default_codec(policy.budget, images.shape[1])
     if not codec.lossy:
         return ()
     choose = (
         condenser.choose if isinstance(condenser.choose, (AtQuality, Fixed)) else AtQuality()
     )  # others train networks
-    pool = ClassPool(images, samples.y, mean=policy.mean, std=policy.std, device="cpu")
     chosen = Selection(RandomRule(), codec=codec, choose=choose)(pool, policy.budget.of_each(pool.classes))
     return chosen.parts
 
