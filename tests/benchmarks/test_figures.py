@@ -1,0 +1,169 @@
+"""Pictures: what they draw is what the tables beside them say, and curves can be told apart."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import figures as module
+from benchmarks.figures import PICTURES, RECORDS, bytes_of_cifar10, bytes_table, figures
+from benchmarks.report import byte_curves, streams
+from benchmarks.report.figures import COLORS, MOST_CURVES, Curve, draw_curves, save_figure, spread_apart
+from benchmarks.report.records import read
+from benchmarks.report.tables import Summary, format_summary, paired, summary
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+
+
+def captured(monkeypatch: pytest.MonkeyPatch, where: Any) -> list[list[Curve]]:
+    """What a module draws, panel by panel."""
+    panels: list[list[Curve]] = []
+    monkeypatch.setattr(where, "draw_curves", lambda axis, curves, **how: panels.append(list(curves)))
+    return panels
+
+
+def rows_of(text: str) -> list[list[str]]:
+    return [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+
+
+# ---- table and picture
+
+
+def test_the_picture_of_bytes_draws_what_its_table_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    panels = captured(monkeypatch, byte_curves)
+    module.draw_bytes_cifar10(tmp_path / "bytes.png")
+    (curves,) = panels
+    drawn = {(curve.name, budget): format_summary(s, scale=1) for curve in curves for budget, s in curve.points.items()}
+    header, _, *rows = rows_of(bytes_table())
+    for row in rows:
+        budget = 1000 * int(row[0].removesuffix(" kB"))
+        for name, cell in zip(header[1:], row[1:], strict=True):
+            shown = drawn.get((name, budget)) or drawn["DM through AVIF,\nfour tiles an image", budget]
+            assert cell.replace("**", "").startswith(f"{shown} (")
+    assert len(drawn) == sum(len(row) - 1 for row in rows)
+
+
+def test_real_images_have_the_higher_of_both_records() -> None:
+    kept = byte_curves.curves(bytes_of_cifar10())
+    runs = [
+        byte_curves.curves(read(RECORDS / f"bytes_cifar10{more}.json").results) for more in ("", "_real_low_quality")
+    ]
+    for memory, budgets in kept.items():
+        for budget, values in budgets.items():
+            means = [summary(run[memory][budget]).mean for run in runs if budget in run.get(memory, {})]
+            assert summary(values).mean == max(means)
+    assert len(kept["random jpeg"]) == 4
+
+
+def test_the_table_of_bytes_in_the_docs_is_that_of_the_records() -> None:
+    written = {row[0]: row for row in rows_of(RESULTS) if re.fullmatch(r"\d kB", row[0])}
+    wanted = [[cell.replace("*", "") for cell in row] for row in rows_of(bytes_table())[2:]]
+    assert [[cell.replace("*", "") for cell in written[row[0]][:5]] for row in wanted] == wanted
+
+
+def test_the_table_of_digits_in_the_docs_is_that_of_the_record() -> None:
+    groups = streams.grouped(read(RECORDS / "class_incremental_digits.json").results)
+    written = [row for row in rows_of(RESULTS) if row[0] in ("GDumb", "experience replay") and row[1].isdigit()]
+    assert len(written) == 6
+    for title, count, _, *cells in written:
+        strategy = "gdumb" if title == "GDumb" else "er"
+        values = {
+            memory: [r["average_accuracy"] for r in groups[strategy, int(count), memory]]
+            for memory in ("ring", "herding", "dm", "dc")
+        }
+        assert cells[:4] == [format_summary(summary(v), scale=1) for v in values.values()]
+        assert cells[4] == "+" + format_summary(paired(values["dm"], values["ring"]), scale=1)
+
+
+def test_every_record_is_cited_and_every_link_leads_somewhere() -> None:
+    folders = (ROOT / "ddreplay", ROOT / "benchmarks", ROOT / "strategies")
+    said = RESULTS + (ROOT / "README.md").read_text(encoding="utf-8")
+    said += "".join(path.read_text(encoding="utf-8") for folder in folders for path in sorted(folder.rglob("*.py")))
+    assert [path.name for path in sorted(RECORDS.glob("*.json")) if path.name not in said] == []
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", RESULTS) if "://" not in link]
+    assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
+
+
+def test_every_record_says_what_ran_and_can_be_read() -> None:
+    for path in sorted(RECORDS.glob("*.json")):
+        record = read(path)
+        assert record.results, path.name
+        assert record.command, path.name
+
+
+# ---- curves
+
+
+def test_curves_of_a_stream_differ_and_names_stand_at_their_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panels = captured(monkeypatch, streams)
+    results = read(RECORDS / "class_incremental_digits.json").results
+    streams.draw(results, tmp_path / "a.png", "digits")
+    assert len(panels) == 6
+    for curves in panels:
+        names = [curve.name for curve in curves]
+        assert names == ["finetuning", "joint training", "ring buffer", "herding", "DM", "DC"]
+        assert len({(curve.color, curve.line) for curve in curves}) == 6
+    lines = {curve.name: curve.line for curve in panels[0]}
+    assert lines["finetuning"] != lines["joint training"]
+
+
+def test_many_memories_are_cut_to_six_with_a_real_one_among_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panels = captured(monkeypatch, streams)
+    results = read(RECORDS / "class_incremental_digits_methods.json").results
+    streams.draw(results, tmp_path / "a.png", "digits")
+    assert [len(curves) for curves in panels] == [MOST_CURVES] * 2
+    assert "ring buffer" in [curve.name for curve in panels[0]]
+    with save_figure(tmp_path / "b.png") as (axis,), pytest.raises(ValueError, match="at most 6 curves, got 7"):
+        draw_curves(axis, [Curve(str(k), {1: summary([k, k + 1])}, "black") for k in range(7)])
+
+
+def test_bands_and_bars_end_at_0_and_100(tmp_path: Path) -> None:
+    wild = Curve(
+        "wild", {1: Summary(99, 9, 9, 3), 2: Summary(2, 9, 9, 3), 3: Summary(50, 9, float("nan"), 1)}, COLORS[0]
+    )
+    with save_figure(tmp_path / "a.png", columns=2) as axes:
+        draw_curves(axes[0], [wild])
+        draw_curves(axes[1], [wild], bars=True)
+        band = axes[0].collections[0].get_paths()[0].vertices[:, 1]
+        bars = [y for segment in axes[1].collections[0].get_segments() for y in segment[:, 1]]
+        for heights in (list(band), bars):
+            assert (min(heights), max(heights)) == (0, 100)
+        assert [text.get_text() for axis in axes for text in axis.texts] == ["wild", "wild"]
+
+
+def test_places_are_moved_apart_in_order_and_stay_inside() -> None:
+    moved = spread_apart([0.99, 0.5, 0.98, 0.51], 0.1)
+    assert sorted(moved) == [moved[k] for k in (1, 3, 2, 0)]
+    ordered = sorted(moved)
+    assert all(b - a >= 0.1 - 1e-9 for a, b in pairwise(ordered))
+    assert min(moved) >= 0
+    assert max(moved) <= 1
+    assert spread_apart([0.1, 0.9], 0.2) == [0.1, 0.9]
+
+
+def test_the_command_draws_every_picture_the_same_way_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figures(out=tmp_path / "a")
+    said = capsys.readouterr().out
+    assert "DM through AVIF" in said
+    assert "joint training" in said
+    figures(("bytes_cifar10",), out=tmp_path / "b")
+    assert {path.stem for path in (tmp_path / "a").iterdir()} == set(PICTURES)
+    first, second = ((tmp_path / folder / "bytes_cifar10.png").read_bytes() for folder in "ab")
+    assert first == second
+    with pytest.raises(ValueError, match="names must be among"):
+        figures(("kittens",))
+
+
+def test_pictures_of_the_docs_are_there() -> None:
+    shown = {Path(link).stem for link in re.findall(r"!\[[^]]*\]\(([^)]+\.png)\)", RESULTS)}
+    assert shown == set(PICTURES)
+    assert {path.stem for path in (ROOT / "docs").glob("*.png")} >= shown

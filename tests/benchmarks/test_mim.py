@@ -1,0 +1,56 @@
+"""MIM4DD's benchmark: its variants, one small run, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.mim import SWEEPS, mim4dd, table, variants
+from benchmarks.report.records import read
+from ddreplay import names
+from ddreplay.objectives import MutualInformation
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_every_value_of_a_sweep_is_a_term_with_that_value(sweep: Any) -> None:
+    found = variants(0.8, ("temperature=0.7",), sweep, ())
+    assert found.pop("alone") is None
+    assert len(found) == len(SWEEPS[sweep])
+    for value, (label, extra) in zip(SWEEPS[sweep], found.items(), strict=True):
+        assert extra is not None
+        weight, text = extra
+        term = names.parse(text, "term")
+        assert isinstance(term, MutualInformation)
+        assert label == f"{sweep}={value:g}"
+        assert (weight if sweep == "weight" else term.describe()[sweep]) == value
+        assert term.describe()["temperature"] == (value if sweep == "temperature" else 0.7)
+
+
+def small(tmp_path: Path, **more: Any) -> dict[str, Any]:
+    how = {"seeds": 2, "networks": 1, "net": "convnet(width=4)", "epochs": 1, "train_per_class": 8, "test_per_class": 3}
+    return {**how, "out": tmp_path, "device": "cpu", **more}
+
+
+def test_a_small_run_pairs_both_sides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mim4dd(methods=("dm(steps=2, networks=banked(size=1))",), term=("depth=1",), weight=0.1, **small(tmp_path))
+    record = read(tmp_path / "mim4dd.json")
+    assert [r["variant"] for r in record.results] == ["alone", "+ MIM4DD"] * 2
+    assert record.protocol["variants"] == {"alone": None, "+ MIM4DD": "mutual_information(depth=1) at 0.1"}
+    assert record.protocol["evaluation"].endswith("1 epochs")
+    assert table(record.results, "digits").splitlines()[0].split("  ")[0] == "per class"
+    assert "accuracy %, dm2023" in capsys.readouterr().out
+
+
+def test_experts_are_kept_beside_the_record(tmp_path: Path) -> None:
+    text = "mtt(iterations=1, steps=1, experts=1, latest_start=1, batch_expert=8)"
+    mim4dd(methods=(text,), **small(tmp_path, seeds=1))
+    assert any((tmp_path / "experts").iterdir())
+    assert "folder='experts'" in read(tmp_path / "mim4dd.json").protocol["condensers"][text]
+
+
+def test_selections_have_nothing_to_add_a_term_to(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="methods must descend an objective, which 'random' does not"):
+        mim4dd(methods=("random",), **small(tmp_path))
+    assert list(tmp_path.iterdir()) == []
