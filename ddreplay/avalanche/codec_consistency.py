@@ -22,7 +22,8 @@ from ddreplay.condense.image_count import AtQuality, Fixed
 from ddreplay.data.pool import ClassPool
 from ddreplay.data.space import to_network, to_pixels
 from ddreplay.methods.practical import Practical
-from ddreplay.methods.selection_rules import RandomRule, Selection
+from ddreplay.methods.selection_rules import RandomRule
+from ddreplay.methods.selections import Selection
 from ddreplay.parameterize.coded import Coded
 from ddreplay.randomness import Random
 from ddreplay.storage.codecs import Codec
