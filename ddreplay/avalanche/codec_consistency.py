@@ -90,21 +90,20 @@ def how_stored(policy: Any, samples: Samples) -> Stored | None:
 def _expected(policy: CondensedBuffer, samples: Samples) -> Sequence[Part]:
     images = samples.x if samples.x.dim() == 4 else samples.x[:, :, None, None]
     pool = ClassPool(images, samples.y, mean=policy.mean, std=policy.std, device="cpu")
-    condenser = policy.condenser
+    condenser, budget = policy.condenser, policy.budget.of_each(pool.classes)
     if isinstance(condenser, Practical):
-        condenser = condenser.method(pool, policy.budget.of_each(pool.classes))
+        condenser = condenser.method(pool, budget)
     if not isinstance(condenser, (Distiller, Selection)):
         log.info("how %s stores images is known when the memory holds some", type(condenser).__name__)
         return ()
     form = condenser.parameterize if isinstance(condenser, Distiller) else None
-    codec = form.codec if isinstance(form, Coded) else condenser.codec or default_codec(policy.budget, images.shape[1])
+    codec = form.codec if isinstance(form, Coded) else condenser.codec or default_codec(budget, images.shape[1])
     if not codec.lossy:
         return ()
     choose = (
         condenser.choose if isinstance(condenser.choose, (AtQuality, Fixed)) else AtQuality()
     )  # others train networks
-    chosen = Selection(RandomRule(), codec=codec, choose=choose)(pool, policy.budget.of_each(pool.classes))
-    return chosen.parts
+    return Selection(RandomRule(), codec=codec, choose=choose)(pool, budget).parts
 
 
 class CodecPlugin(SupervisedPlugin, supports_distributed=False):  # type: ignore[misc, call-arg]
