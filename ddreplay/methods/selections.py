@@ -16,13 +16,14 @@ from ddreplay.data.pool import ClassPool
 from ddreplay.data.space import to_pixels
 from ddreplay.methods.selection_rules import (
     Candidates,
-    HerdingRule,
-    KCenterRule,
+    InEmbedding,
     Keep,
-    KMeansRule,
     RandomRule,
     Rule,
     ScoreRule,
+    farthest_first,
+    herd,
+    nearest_to_centroids,
 )
 from ddreplay.randomness import Random
 from ddreplay.storage.budget import Budget
@@ -155,7 +156,7 @@ def herding(net: Net | None = None, *, epochs: int = 10, codec: Codec | None = N
     Reference: Welling, "Herding dynamical weights to learn", ICML 2009; iCaRL (Rebuffi et al., CVPR 2017), Algorithm 4, with
     embeddings of unit length.
     """
-    return Selection(HerdingRule(net or ConvNet(), epochs), codec, "herding")
+    return Selection(InEmbedding(net or ConvNet(), epochs, herd), codec, "herding")
 
 
 def k_center(net: Net | None = None, *, epochs: int = 10, codec: Codec | None = None) -> Selection:
@@ -167,7 +168,7 @@ def k_center(net: Net | None = None, *, epochs: int = 10, codec: Codec | None = 
         net, epochs, codec: as in `herding`.
     Reference: Sener and Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set Approach", ICLR 2018.
     """
-    return Selection(KCenterRule(net or ConvNet(), epochs), codec, "k_center")
+    return Selection(InEmbedding(net or ConvNet(), epochs, farthest_first), codec, "k_center")
 
 
 def k_means(net: Net | None = None, *, epochs: int = 10, codec: Codec | None = None) -> Selection:
@@ -178,7 +179,7 @@ def k_means(net: Net | None = None, *, epochs: int = 10, codec: Codec | None = N
     Args:
         net, epochs, codec: as in `herding`.
     """
-    return Selection(KMeansRule(net or ConvNet(), epochs), codec, "k_means")
+    return Selection(InEmbedding(net or ConvNet(), epochs, nearest_to_centroids), codec, "k_means")
 
 
 def forgetting(

@@ -17,7 +17,7 @@ from ddreplay.augment.siamese import Identity, Siamese
 from ddreplay.backbones import Probe, compiling
 from ddreplay.data.pool import Batch
 from ddreplay.methods.gradient import DC_LOOPS, DCC_LOOPS, dc, dcc, dsac
-from ddreplay.networks import Setting
+from ddreplay.networks import Context
 from ddreplay.networks import trained_on_synthetic as trained
 from ddreplay.objectives import GradientMatching, Look, Side, WarmUp
 from ddreplay.objectives import gradient_matching as gradients
@@ -346,8 +346,8 @@ def test_batch_norm_is_settled_on_real_images_for_matching_and_trains_in_between
     pool, random = toy_pool(), Random(0)
     method = dc(ConvNet(width=4, norm="batch"), loops=(3, 1))
     syn = pool.draw(2, Random(5))
-    setting = Setting(pool, method.objective, Identity(), 4, random, lambda: syn, 2)
-    networks = method.networks.start(setting)
+    context = Context(pool, method.objective, Identity(), 4, random, lambda: syn, 2)
+    networks = method.networks.start(context)
     at, _ = networks.show()
     norms = [m for m in at.net.modules() if isinstance(m, nn.BatchNorm2d)]
     assert norms
@@ -369,8 +369,8 @@ def test_batch_norm_is_settled_on_real_images_for_matching_and_trains_in_between
 def test_settling_is_one_pass_over_sixteen_real_images_a_class(toy_pool: Callable[..., Any]) -> None:
     pool = toy_pool(images_per_class=40)
     method = dc(ConvNet(width=4, norm="batch"), loops=(1, 0))
-    setting = Setting(pool, method.objective, Identity(), 4, Random(0), lambda: pool.draw(1, Random(5)), 1)
-    at, _ = method.networks.start(setting).show()
+    context = Context(pool, method.objective, Identity(), 4, Random(0), lambda: pool.draw(1, Random(5)), 1)
+    at, _ = method.networks.start(context).show()
 
     random = Random(0)
     with random.scope():
