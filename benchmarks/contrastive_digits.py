@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from benchmarks.report.figures import save_figure
+from benchmarks.report.tables import text_table
 from ddreplay.backbones import ConvNet
 from ddreplay.data.pool import ClassPool
 from ddreplay.datasets import load
@@ -55,11 +57,11 @@ def condense_digits(
     images_per_class: int,
     rounds: int,
     width: int,
-    picture: Path,
+    picture: Path | None,
     loops: tuple[int, int] = (10, 50),
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Both scopes of gradient matching on both pairs; the picture holds a row for every class.
+    """Both scopes of gradient matching on both pairs; the picture, if any, holds a row for every class.
 
     Both start from noise and train networks on the synthetic images alike; they differ in the scope alone. DCC's warm-up
     is off, as in Eq. 10.
@@ -90,7 +92,8 @@ def condense_digits(
                 }
             )
             sheets[f"{rows[-1]['images']}: {_NAMES[scope]}"] = torch.cat(syn) * pool.std[0] + pool.mean[0]
-    _draw(picture, sheets, images_per_class)
+    if picture is not None:
+        _draw(picture, sheets, images_per_class)
     return rows
 
 
@@ -108,14 +111,18 @@ def _draw(path: Path, sheets: dict[str, Tensor], columns: int) -> None:
 
 
 def digits_table(rows: Sequence[dict[str, Any]]) -> str:
-    """R with the axes of the data, and where in the image the class means differ."""
-    lines = [
-        "| images | matching | R(S) | left half's share of the class difference | of real images | norm of it |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    lines += [
-        f"| {r['images']} | {_NAMES[r['scope']]} | {r['ratio']:.3f} | {r['left_share']:.3f} "
-        f"| {r['left_share_real']:.3f} | {r['difference']:.2f} |"
-        for r in rows
-    ]
-    return "\n".join(lines)
+    """R with the axes of the data, and where in the image the class means differ: means over seeds, with the least and the most."""
+    header = ["images", "matching", "R(S)", "left half's share of the class difference", "of real images", "norm of it"]
+    cells = []
+    for images, scope in dict.fromkeys((r["images"], r["scope"]) for r in rows):
+        own = [r for r in rows if (r["images"], r["scope"]) == (images, scope)]
+        shown = [_over_seeds([r[key] for r in own]) for key in ("ratio", "left_share")]
+        real, norm = (statistics.fmean(r[key] for r in own) for key in ("left_share_real", "difference"))
+        cells.append([images, _NAMES[scope], *shown, f"{real:.3f}", f"{norm:.2f}"])
+    seeds = len({r["seed"] for r in rows})
+    return f"{text_table(header, cells)}\nmeans over {seeds} seeds (least to most)"
+
+
+def _over_seeds(values: Sequence[float]) -> str:
+    mean = f"{statistics.fmean(values):.3f}"
+    return f"{mean} ({min(values):.3f} to {max(values):.3f})" if len(values) > 1 else mean

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from benchmarks.checks import at_least
 from benchmarks.report.figures import COLORS, GRAY, save_figure
 from benchmarks.report.records import begin, write
 from ddreplay.randomness import Random
@@ -42,6 +43,7 @@ def contrastive_example(
     steps: int = 2000,
     mnist: Path | None = None,
     digits: bool = True,
+    digit_seeds: int = 1,
     images_per_class: int = 10,
     rounds: int = 20,
     width: int = 32,
@@ -65,13 +67,15 @@ def contrastive_example(
         steps: of the descent.
         mnist: an .npz with MNIST in the MedMNIST layout; without it scikit-learn's 8 x 8 digits are condensed.
         digits: condense digits at all.
+        digit_seeds: condensations of digits of each kind.
         images_per_class: condensed digits a class. Paper: 10.
         rounds: networks per condensation of digits, 10 image steps each. Paper: 1000.
         width: filters of the ConvNet. Paper: 128.
         out: where the record and the pictures go.
     """
-    _check(alphas, betas, seeds, samples, capacity)
     protocol = {name: value for name, value in locals().items() if name not in ("mnist", "out")}
+    _check(alphas, betas, seeds, samples, capacity)
+    at_least(1, digit_seeds=digit_seeds, images_per_class=images_per_class, rounds=rounds, width=width)
     recording = begin("contrastive-example", {**protocol, "mnist": mnist is not None})
     grid = _solve_grid(alphas, betas, seeds, samples, capacity, penalty, steps)
     for problem, solved in zip(grid.problems, grid.rows(), strict=True):
@@ -86,12 +90,13 @@ def contrastive_example(
         from benchmarks.contrastive_digits import condense_digits, digits_table
 
         print(f"\nDigits 3 and 8, {rounds} networks a condensation ...", flush=True)
-        path = out / "contrastive_digits.png"
-        rows = condense_digits(mnist, images_per_class=images_per_class, rounds=rounds, width=width, picture=path)
-        for row in rows:
-            recording.add(part="digits", **row)
-        print(digits_table(rows))
-        write(recording.finish(), out / "contrastive_example.json")
+        how: dict[str, Any] = {"images_per_class": images_per_class, "rounds": rounds, "width": width}
+        for seed in range(digit_seeds):
+            picture = None if seed else out / "contrastive_digits.png"
+            for row in condense_digits(mnist, picture=picture, seed=seed, **how):
+                recording.add(part="digits", **row)
+            write(recording.finish(), out / "contrastive_example.json")
+        print(digits_table([r for r in recording.results if r["part"] == "digits"]))
 
 
 def _check(alphas: Sequence[float], betas: Sequence[float], seeds: int, samples: int, capacity: float) -> None:

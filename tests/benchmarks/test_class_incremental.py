@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +20,7 @@ from ddreplay.datasets import load
 from ddreplay.methods import Practical, selections
 from ddreplay.randomness import Random
 from ddreplay.storage.codecs import webp
+from strategies import STRATEGIES
 
 TABLE = [[90.0, 0.0, 0.0], [60.0, 80.0, 0.0], [70.0, 50.0, 95.0]]
 
@@ -36,10 +39,10 @@ def test_streams_divide_the_classes_by_seed() -> None:
     assert sorted(c for classes in stream.order for c in classes) == list(range(10))
     assert stream.order != class_incremental_stream(digits, 5, seed=2, per_class=7).order
     for experience, classes, test in zip(stream.train, stream.order, stream.test, strict=True):
-        labels = [y for _, y in experience.dataset]
+        labels = [y for _, y, _ in experience.dataset]
         assert sorted(labels) == sorted(classes * 7)
         assert test.class_ids.tolist() == sorted(classes)
-    x = torch.stack([x for x, _ in stream.train[0].dataset])
+    x = torch.stack([x for x, _, _ in stream.train[0].dataset])
     raw = x * torch.tensor(digits.std) + torch.tensor(digits.mean)
     assert float(raw.min()) == pytest.approx(0, abs=1e-5)
     with pytest.raises(ValueError, match="divide"):
@@ -109,6 +112,15 @@ def test_a_small_run_writes_its_record_and_picture(tmp_path: Path, capsys: pytes
     assert (tmp_path / "class_incremental_digits.png").stat().st_size > 1000
     assert "finetuning" in said
     assert "95 % interval over 2 seeds" in said
+
+
+def test_every_strategy_of_the_table_runs_and_those_without_a_memory_once(tmp_path: Path) -> None:
+    how: dict[str, Any] = {"seeds": 1, "net": "convnet(width=4)", "epochs": 1, "gdumb_steps": 1, "per_class": 4}
+    class_incremental(
+        images_per_class=(1, 2), memories=("ring",), strategies=tuple(STRATEGIES), workers=1, **how, out=tmp_path
+    )
+    ran = Counter(r["strategy"] for r in read(tmp_path / "class_incremental_digits.json").results)
+    assert ran == {name: 2 if strategy.has_memory else 1 for name, strategy in STRATEGIES.items()}
 
 
 def test_wrong_arguments_stop_before_the_work(tmp_path: Path) -> None:

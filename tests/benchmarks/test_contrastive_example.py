@@ -182,5 +182,8 @@ def test_digits_are_condensed_by_both_scopes_and_drawn(tmp_path: Path) -> None:
     ]
     assert all(0 < r["ratio"] < 1 for r in rows)
     assert rows[0]["ratio"] != rows[1]["ratio"]
-    assert len(digits_table(rows).splitlines()) == 6
+    lines = digits_table([*rows, {**rows[0], "seed": 1, "ratio": 0.0}]).splitlines()
+    assert len(lines) == 7
+    assert f"{rows[0]['ratio'] / 2:.3f} (0.000 to {rows[0]['ratio']:.3f})" in lines[2]
+    assert f"{rows[1]['ratio']:.3f}" in lines[3]
     assert picture.read_bytes().startswith(b"\x89PNG")
