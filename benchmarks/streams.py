@@ -65,7 +65,7 @@ def class_incremental_stream(
     for classes in order:
         rows = _rows(data.train_labels, classes, per_class, random)
         x = (data.train_images[rows].float() / 255 - mean) / std
-        train.append(_plain_dataset(x, data.train_labels[rows]))
+        train.append(_dataset(x, data.train_labels[rows]))
     test = [_test_pool(data, classes, place) for classes in order]
     return Stream(order, benchmark_from_datasets(train=train).train_stream, test, data.classes)
 
@@ -91,12 +91,18 @@ class _Pairs(Dataset[tuple[Tensor, int]]):
         return self.x[index], self.targets[index]
 
 
-def _plain_dataset(x: Tensor, y: Tensor) -> Any:
-    from avalanche.benchmarks.utils import DataAttribute
-    from avalanche.benchmarks.utils.classification_dataset import ClassificationDataset
+def _dataset(x: Tensor, y: Tensor) -> Any:
+    """With one task label for all, which some strategies ask for (LwF)."""
+    from avalanche.benchmarks.utils import (
+        ConstantSequence,
+        DataAttribute,
+        TaskAwareSupervisedClassificationDataset,
+        TaskLabels,
+    )
 
     pairs = _Pairs(x, y)
-    return ClassificationDataset([pairs], data_attributes=[DataAttribute(pairs.targets, "targets")])
+    attributes = [DataAttribute(pairs.targets, "targets"), TaskLabels(ConstantSequence(0, len(pairs)))]
+    return TaskAwareSupervisedClassificationDataset([pairs], data_attributes=attributes)
 
 
 def _test_pool(data: ImageData, classes: Sequence[int], device: torch.device) -> ClassPool:
