@@ -1,4 +1,4 @@
-"""What condenses where nobody names a method: no paper, but the best for the budget in minutes."""
+"""What condenses where nobody names a method: no paper, but what is good for the budget in minutes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def practical(
         networks, steps = Banked(size=10, trained=100), 100
     else:
         large = shape is not None and min(shape[1:]) > 32
-        networks, steps = Banked(size=10 if large else 20, images=256, trained=100), 200 if large else 400
+        networks, steps = Banked(size=10 if large else 20, images=256), 200 if large else 400
     return dm(net, networks=networks, steps=steps, lr=0.4, per_image=True, strategy=strategy)
 
 
