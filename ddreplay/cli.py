@@ -20,7 +20,7 @@ from ddreplay.datasets import ImageData, load
 from ddreplay.evaluate import Protocol
 from ddreplay.evaluate import evaluate as run_evaluation
 from ddreplay.forecast import condensing_seconds, evaluating_seconds, in_words
-from ddreplay.methods.practical import practical
+from ddreplay.methods.practical import Practical
 from ddreplay.networks import Fresh
 from ddreplay.storage.budget import Budget
 from ddreplay.storage.condensed_set import CondensedSet
@@ -93,7 +93,7 @@ def condense(
     }
     budget = Budget.of(**given) if any(v is not None for v in given.values()) else Budget.images(10)
     _check(seconds, checkpoint_every, device)
-    how: dict[str, Any] = {"method": method, "net": net, "options": option, "budget": budget, "codec": codec}
+    how: dict[str, Any] = {"method": method, "net": net, "options": option, "codec": codec}
     _condenser(**how)  # what cannot be read is refused before the data are read
     for path in (out, *([] if checkpoint is None else [checkpoint])):
         check_writable(path)
@@ -299,7 +299,6 @@ def _condenser(
     method: str | None,
     net: str | None,
     options: Sequence[str],
-    budget: Budget,
     codec: str | None,
     data: ImageData | None = None,
 ) -> Condenser:
@@ -311,8 +310,7 @@ def _condenser(
     strategy = None if data is None else data.augmentation
     made: Condenser
     if method is None:
-        known: dict[str, Any] = {} if data is None else {"shape": data.shape, "strategy": data.augmentation}
-        made = practical(budget, None if net is None else names.network(net), **known)
+        made = Practical(None if net is None else names.network(net), strategy=strategy)
     else:
         made = names.condenser(method, net=net or "convnet", options=options, augment=strategy)
     return stored_by(made, None if codec is None else names.codec(codec))
