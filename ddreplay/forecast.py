@@ -35,7 +35,7 @@ def condensing_seconds(condenser: Condenser, pool: ClassPool, budget: Budget, *,
     """About how many seconds a condensation will take, by trying its first steps for ``patience`` seconds, at least one of them.
 
     What networks cost beside steps (a bank's real side, their training, experts) is measured on a few images and multiplied. ``None``:
-    where there are few steps or none.
+    where there are few steps or none to take.
     """
     if isinstance(condenser, Whitened):
         return condensing_seconds(condenser.condenser, pool, Budget.images(_images(budget, pool)), patience=patience)
@@ -50,6 +50,8 @@ def condensing_seconds(condenser: Condenser, pool: ClassPool, budget: Budget, *,
     some = pool.first(FEW) if isinstance(smaller, ExpertSegments) else pool
     least = 1 if not entries and not budget.in_bytes else 2
     times = _step_times(tried, some, budget, patience, least)
+    if not times:  # every class keeps its real images
+        return None
     step = statistics.median(times[1:]) if len(times) > 1 else times[0]
     entry = max(0.0, times[0] - step) if entries else 0.0
     return beside + entries * entry + steps * step

@@ -70,6 +70,10 @@ def test_nothing_is_said_of_what_has_few_steps_or_none(clock: list[Any], toy_poo
     assert not clock
 
 
+def test_nothing_is_said_where_every_class_keeps_its_images(toy_pool: MakePool) -> None:
+    assert condensing_seconds(dm(NET, steps=5000), toy_pool(), Budget.images(6)) is None
+
+
 @pytest.mark.parametrize(
     "method",
     [dm(NET, steps=5000), dc(NET, rounds=900), idm(NET, steps=5000), dm(NET, networks=Banked(size=3), steps=5000)],
