@@ -65,6 +65,10 @@ class Rounds:
     rounds: int
     loops: Loops
 
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise ValueError(f"rounds must be at least 1, got {self.rounds}")
+
     def __call__(self, images_per_class: int) -> int:
         return self.rounds * self.loops(images_per_class)[0]
 
