@@ -41,9 +41,9 @@ def practical(
     and 200 steps 34.7 %, 41 s).
 
     Args:
-        budget: what the set may take; an int: images per class.
-        net: looks at the images; ``None``: a ConvNet of width 32, depth by image size.
-        shape: of the images, (channels, height, width): larger ones get a smaller bank. ``None``: as for 32 x 32 pixels.
+        budget: What the set may take; an int: images per class.
+        net: Looks at the images; ``None``: a ConvNet of width 32, depth by image size.
+        shape: The shape of the images, (channels, height, width): larger ones get a smaller bank. ``None``: as for 32 x 32 pixels.
         strategy: DSA operations.
     Example:
         >>> practical(2, shape=(1, 8, 8))(toy_pool(), 2).stored_images
@@ -64,10 +64,10 @@ class Practical:
     """`practical` as a condenser: what it condenses with follows from the budget and the pool at hand.
 
     Attributes:
-        net: looks at the images; ``None``: as `practical` has it.
-        codec: how the set is stored; ``None``: uint8 for a budget in images, AVIF for one in bytes.
+        net: Looks at the images; ``None``: as `practical` has it.
+        codec: Says how the set is stored; ``None``: uint8 for a budget in images, AVIF for one in bytes.
         strategy: DSA operations; ``None``: those that the pool's data set allows.
-        compile: run networks through ``torch.compile``.
+        compile: Runs networks through ``torch.compile``.
     """
 
     net: Net | None = None
