@@ -43,7 +43,9 @@ COMMANDS: dict[str, Command] = {
     "precision": Command("benchmarks.precision:precision", "bfloat16, compiling, channels-last: seconds and accuracy"),
     "analyses": Command("benchmarks.analyses:analyses", "what condensed sets look like from inside networks (figures)"),
     "figures": Command("benchmarks.figures:figures", "the pictures of README and docs, from the records"),
-    "bytes": Command("benchmarks.bytes_curve:bytes_curve", "accuracy against bytes a class, real and condensed images"),
+    "bytes": Command(
+        "benchmarks.bytes_curve:bytes_curve", "accuracy against bytes per class, real and condensed images"
+    ),
 }
 
 
@@ -53,7 +55,7 @@ def available() -> dict[str, Command]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one benchmark; returns the exit status."""
+    """Run one benchmark; returns the exit status: 2, with one line, where arguments or data are wrong."""
     given = sys.argv[1:] if arguments is None else arguments
     commands = available()
     if not given or given[0] in ("-h", "--help"):
@@ -68,7 +70,14 @@ def main(arguments: list[str] | None = None) -> int:
     import tyro
 
     function = getattr(importlib.import_module(_module(commands[name])), commands[name].target.partition(":")[2])
-    tyro.cli(function, prog=f"python -m benchmarks {name}", args=rest)
+    try:
+        tyro.cli(function, prog=f"python -m benchmarks {name}", args=rest)
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
+        print(f"python -m benchmarks {name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"python -m benchmarks {name}: interrupted; finished cells are in the record", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -1,4 +1,4 @@
-"""``python -m benchmarks bytes``: accuracy against bytes a class, for real and condensed images, by how they are stored."""
+"""``python -m benchmarks bytes``: accuracy against bytes per class, for real and condensed images, by how they are stored."""
 
 from __future__ import annotations
 
@@ -27,8 +27,11 @@ __all__ = ["bytes_curve"]
 
 @dataclass(frozen=True)
 class Scale:
-    """What a run costs. visits: images that a tested network is trained on, repetitions included. tries: of a trial's images a class.
-    trained: steps that the bank's networks are trained on real images for, at most."""
+    """What a run costs.
+
+    visits: images that a tested network is trained on, repetitions included; tries: the same for a trial's network, per class. trained:
+    steps that the bank's networks are trained on real images for, at most.
+    """
 
     net: str
     budgets: tuple[int, ...]
@@ -116,7 +119,7 @@ def bytes_curve(
         bytes_per_class: budgets; default: those of the scale. Labels, numbers and normalisation are charged.
         memories: which curves: names of `MEMORIES`, or condensers with a codec, such as "idm(codec=avif, steps=500)"; default: all of the
             former that suit the images.
-        images: stored images of a class, a number for every memory in their order, instead of choosing them; 0: choose.
+        images: stored images per class, a number for every memory in their order, instead of choosing them; 0: choose.
         net: the backbone that condenses, chooses and is trained; default: that of the scale.
         steps: image steps of condensing; default: those of the scale.
         seeds: of selection, condensing and training; default: those of the scale.

@@ -67,7 +67,7 @@ def condense_digits(
     is off, as in Eq. 10.
 
     Args:
-        loops: (image steps a network sees, epochs on the synthetic set after each), as DC has them for 10 images a class.
+        loops: (image steps a network sees, epochs on the synthetic set after each), as DC has them for 10 images per class.
     """
     rows, sheets = [], {}
     for mirror in (False, True):

@@ -49,7 +49,7 @@ def contrastive_example(
     width: int = 32,
     out: Path = Path("results"),
 ) -> None:
-    """The motivating example of DCC (Sec. 3.2): two classes with a shared feature, one synthetic point a class.
+    """The motivating example of DCC (Sec. 3.2): two classes with a shared feature, one synthetic point for each.
 
     x ~ N(y alpha phi1 + beta phi2, I) (Eq. 3); Eq. 4 is minimised by projected gradient descent in float64, class by class
     (Eq. 6) and for both classes together (Eq. 8), under max |s| <= capacity. R(S) (Eq. 5) is the share of the feature that
@@ -60,7 +60,7 @@ def contrastive_example(
     Args:
         alphas: strengths of the feature that differs between the classes, at least 1.
         betas: strengths of the feature that both classes share.
-        seeds: data sets (and random starts) per alpha and beta.
+        seeds: data sets (and random starts) for each alpha and beta.
         samples: drawn images per data set; those with y w'x < 1 have a gradient and take part.
         capacity: upper bound of |s|. The paper: at most 1 - sqrt(2/pi) = 0.202.
         penalty: lambda of Eq. 4.
@@ -68,7 +68,7 @@ def contrastive_example(
         mnist: an .npz with MNIST in the MedMNIST layout; without it scikit-learn's 8 x 8 digits are condensed.
         digits: condense digits at all.
         digit_seeds: condensations of digits of each kind.
-        images_per_class: condensed digits a class. Paper: 10.
+        images_per_class: condensed digits per class. Paper: 10.
         rounds: networks per condensation of digits, 10 image steps each. Paper: 1000.
         width: filters of the ConvNet. Paper: 128.
         out: where the record and the pictures go.

@@ -107,7 +107,7 @@ def fine_grained(
         net: the network that condensing and evaluation use.
         rounds: networks that look at a set.
         steps: image steps a network sees.
-        inner_epochs: epochs on the set after each of them.
+        inner_epochs: epochs on the set after each image step.
         lr_class: image learning rate of dc and dsa.
         lr_set: image learning rate of dcc and dsac, whose loss is smaller by the number of classes.
         lr_net: learning rate of the networks while condensing.

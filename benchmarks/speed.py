@@ -117,7 +117,7 @@ def speed(
 
 
 def make_problem(row: Row, size: Size, dtype: torch.dtype) -> Problem:
-    """Images of noise around one pattern a class, a fresh network and one augmentation draw; the same at every call."""
+    """Images of noise around one pattern for each class, a fresh network and one augmentation draw; the same at every call."""
     random = Random(0, size.device)
     with random.scope():
         net = as_factory(names.network(size.net))(size.shape, size.classes).to(size.device, dtype)

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +105,21 @@ def test_reading_something_else(tmp_path):
         records.read(path)
 
 
+def test_a_run_goes_on_from_its_record_and_from_no_other(tmp_path):
+    path = tmp_path / "gdumb.json"
+    first = records.resume(path, "gdumb", {"sizes": (1, 2), "data": Path("/home/someone/cifar10.npz")})
+    assert first.results == []
+    first.add(seed=0, accuracy=0.5)
+    first.started -= 100
+    records.write(first.finish(), path)
+    again = records.resume(path, "gdumb", {"sizes": [1, 2], "data": "/elsewhere/cifar10.npz"})
+    again.add(seed=1, accuracy=0.6)
+    assert again.finish().values("seed") == [0, 1]
+    assert again.finish().seconds >= 100
+    with pytest.raises(ValueError, match=r"gdumb.json is the record of another run, with other settings"):
+        records.resume(path, "gdumb", {"sizes": (1, 3), "data": "cifar10.npz"})
+
+
 def test_a_missing_key_is_named():
     with pytest.raises(KeyError, match=r"results \[0\] of 'gdumb' have no 'loss'"):
         finished().values("loss")
@@ -198,6 +214,33 @@ def test_a_command_gets_its_arguments(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == "3 True\n"
     assert commands.main(["smaple"]) == 2
     assert "did you mean 'sample'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("compare --seeds 0", "seeds must be at least 1, got 0"),
+        ("compare --methods dn", "method must be one of"),
+        ("compare --net convnat", "net must be one of"),
+        ("compare --dataset nowhere.npz", "nowhere.npz"),
+        ("class-incremental --strategies erace", "strategies must be among"),
+        ("class-incremental --experiences 3", "10 classes do not divide into 3 experiences"),
+        ("class-incremental --codec jpg", "did you mean jpeg?"),
+        ("gdumb --memories 'dm(step=3)'", "an option of dm must be one of"),
+        ("bytes --memories dm", "memories need a codec"),
+        ("task-incremental --images-per-class 0", "images_per_class must be at least 1, got 0"),
+        ("fine-grained --dataset digits --groups 1", "group 1 of 10 classes is not there: digits has 10 classes"),
+        ("unrolling --steps 0", "steps must be at least 1, got 0"),
+        ("precision --ways float64", "ways must be among"),
+        ("speed --repeats 0", "repeats must be at least 1, got 0"),
+    ],
+)
+def test_wrong_values_end_in_one_line(arguments, said, tmp_path, capsys):
+    assert commands.main([*shlex.split(arguments), "--out", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith(f"python -m benchmarks {arguments.split()[0]}: ")
+    assert said in line
+    assert not (tmp_path / "out").exists()
 
 
 def test_no_import_of_a_missing_module(monkeypatch):
