@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 import pytest
@@ -180,7 +181,7 @@ def test_a_distiller_through_a_codec_is_guessed_like_real_images() -> None:
 
 
 def test_the_default_memory_of_a_budget_in_bytes_is_guessed_through_avif() -> None:
-    samples = read(next(iter(STREAMS["label-free"]().train_stream)).dataset)
+    samples = partial(read, next(iter(STREAMS["label-free"]().train_stream)).dataset)
     how = {"mean": MEAN, "std": STD, "device": "cpu"}
     found = how_stored(CondensedBuffer(bytes_per_class=250, **how), samples)
     assert found is not None
