@@ -140,6 +140,8 @@ class Run:
         with checkpoint.guard():
             while self.step < self.steps and not self.deadline.over():
                 look, statistic = self.networks.show()
+                if self.deadline.over():  # the network may have been cut short, which a resumed run would not repeat
+                    break
                 by_class = self.method.step_per == "class"
                 loss = self._step_by_class(look, statistic) if by_class else self._step(look, statistic)
                 self.networks.moved()
