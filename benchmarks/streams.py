@@ -92,12 +92,16 @@ class _Pairs(Dataset[tuple[Tensor, int]]):
 
 
 def _dataset(x: Tensor, y: Tensor) -> Any:
-    """Avalanche's, with items (image, label, task 0), as its own class-incremental benchmarks have them."""
-    from avalanche.benchmarks.utils import DataAttribute, TaskLabels
-    from avalanche.benchmarks.utils.classification_dataset import TaskAwareSupervisedClassificationDataset
+    """With one task label for all, which some strategies ask for (LwF)."""
+    from avalanche.benchmarks.utils import (
+        ConstantSequence,
+        DataAttribute,
+        TaskAwareSupervisedClassificationDataset,
+        TaskLabels,
+    )
 
     pairs = _Pairs(x, y)
-    attributes = [DataAttribute(pairs.targets, "targets"), TaskLabels([0] * len(pairs))]
+    attributes = [DataAttribute(pairs.targets, "targets"), TaskLabels(ConstantSequence(0, len(pairs)))]
     return TaskAwareSupervisedClassificationDataset([pairs], data_attributes=attributes)
 
 

@@ -17,9 +17,11 @@ from ddreplay import __version__, names
 from ddreplay.condense.condenser import Condenser, Deadline, stored_by, taken
 from ddreplay.data.pool import ClassPool, pick_device
 from ddreplay.datasets import ImageData, load
+from ddreplay.evaluate import Protocol
 from ddreplay.evaluate import evaluate as run_evaluation
 from ddreplay.forecast import condensing_seconds, evaluating_seconds, in_words
-from ddreplay.methods.practical import practical
+from ddreplay.methods.practical import Practical
+from ddreplay.networks import Fresh
 from ddreplay.storage.budget import Budget
 from ddreplay.storage.condensed_set import CondensedSet
 from ddreplay.storage.contact_sheet import contact_sheet
@@ -91,7 +93,7 @@ def condense(
     }
     budget = Budget.of(**given) if any(v is not None for v in given.values()) else Budget.images(10)
     _check(seconds, checkpoint_every, device)
-    how: dict[str, Any] = {"method": method, "net": net, "options": option, "budget": budget, "codec": codec}
+    how: dict[str, Any] = {"method": method, "net": net, "options": option, "codec": codec}
     _condenser(**how)  # what cannot be read is refused before the data are read
     for path in (out, *([] if checkpoint is None else [checkpoint])):
         check_writable(path)
@@ -180,12 +182,9 @@ def evaluate(
     chosen, pool = chosen.on(data.augmentation).of(condensed), _test_pool(data, condensed, device)
     if not json:
         say(_about(data, "test"))
-        took = evaluating_seconds(condensed, pool, factory, protocol=chosen, seeds=seeds)
-        if took > WORTH_SAYING:
-            say(
-                f"{seeds} networks of {chosen.epochs} epochs take about {in_words(took)}; less: --seeds 1, "
-                f'--epochs {max(1, int(chosen.epochs * TEN_MINUTES / max(took, TEN_MINUTES)))}, --net "convnet(width=32)"'
-            )
+        _say_evaluation_time(
+            evaluating_seconds(condensed, pool, factory, protocol=chosen, seeds=seeds), chosen, seeds, net
+        )
     with tqdm(
         total=seeds * (chosen.epochs + (not chosen.milestones)), unit=" epochs", disable=json, file=sys.stderr
     ) as bar:
@@ -300,7 +299,6 @@ def _condenser(
     method: str | None,
     net: str | None,
     options: Sequence[str],
-    budget: Budget,
     codec: str | None,
     data: ImageData | None = None,
 ) -> Condenser:
@@ -312,8 +310,7 @@ def _condenser(
     strategy = None if data is None else data.augmentation
     made: Condenser
     if method is None:
-        known: dict[str, Any] = {} if data is None else {"shape": data.shape, "strategy": data.augmentation}
-        made = practical(budget, None if net is None else names.network(net), **known)
+        made = Practical(None if net is None else names.network(net), strategy=strategy)
     else:
         made = names.condenser(method, net=net or "convnet", options=options, augment=strategy)
     return stored_by(made, None if codec is None else names.codec(codec))
@@ -327,11 +324,22 @@ def _say_time(expected: float | None, method: str, seconds: float | None) -> Non
     known = names.options(name) if name in names.KINDS["method"] else {}
     count = next((n for n in ("rounds", "iterations", "steps") if n in known), None)
     ways = ["--seconds 600 stops in time"]
-    if count is not None:
-        fewer = max(1, int(known[count].default * min(1.0, TEN_MINUTES / expected)))
-        bank = ' "networks=banked(size=20)"' if "networks" in known else ""
-        ways.append(f"--option {count}={fewer}{bank} does less")
+    if "networks" in known and known["networks"].default == Fresh():
+        ways.append('--option steps=1000 "networks=banked(size=20)" does far less')
+    elif count is not None:
+        ways.append(f"--option {count}=N does as many as you say")
     say(f"{method} takes about {in_words(expected)} here; less: {', '.join(ways)}, no --method is a matter of minutes")
+
+
+def _say_evaluation_time(expected: float, protocol: Protocol, seeds: int, net: str) -> None:
+    if expected < WORTH_SAYING:
+        return
+    fewer = max(1, int(protocol.epochs * TEN_MINUTES / max(expected, TEN_MINUTES)))
+    small = '--net "convnet(width=32)"'
+    given = {"--seeds 1": seeds > 1, f"--epochs {fewer}": fewer < protocol.epochs, small: net == "convnet"}
+    ways = ", ".join(way for way, helps in given.items() if helps)
+    time_taken = f"{seeds} networks of {protocol.epochs} epochs take about {in_words(expected)} here"
+    say(f"{time_taken}; less: {ways}" if ways else time_taken)
 
 
 def _about(data: ImageData, split: Literal["train", "test"]) -> str:

@@ -127,11 +127,11 @@ def _is_sequence(origin: Any) -> bool:
 
 _SECTION = re.compile(r"^(Args|Attributes|Raises|Returns|Departures|Reference|Example):")
 _ENTRY = re.compile(r"^(\w+(?:, \w+)*): ")
-_REFERENCE = re.compile(r"^as in `(\w+)`")
+_REFERENCE = re.compile(r"^[Aa]s in `(\w+)`")
 
 
 def meanings(make: Callable[..., Any], others: Mapping[str, Callable[..., Any]]) -> dict[str, str]:
-    """What a docstring says of each argument; "as in `dm`" is looked up among the ``others``."""
+    """What a docstring says of each argument; "As in `dm`" is looked up among the ``others``."""
     found: dict[str, str] = {}
     names: list[str] = []
     inside = False

@@ -22,7 +22,6 @@ from ddreplay.methods.whitened import Whitened
 from ddreplay.networks import Banked, ExpertSegments, ModelQueue, NetworkSource
 from ddreplay.randomness import Random
 from ddreplay.storage.budget import Budget
-from ddreplay.storage.codecs import BudgetTooSmall
 from ddreplay.storage.condensed_set import CondensedSet
 from ddreplay.training import by_optimizer
 
@@ -36,7 +35,7 @@ def condensing_seconds(condenser: Condenser, pool: ClassPool, budget: Budget, *,
     """About how many seconds a condensation will take, by trying its first steps for ``patience`` seconds, at least one of them.
 
     What networks cost beside steps (a bank's real side, their training, experts) is measured on a few images and multiplied. ``None``:
-    where there are few steps or none, or the budget is too small for any image.
+    where there are few steps or none to take.
     """
     if isinstance(condenser, Whitened):
         return condensing_seconds(condenser.condenser, pool, Budget.images(_images(budget, pool)), patience=patience)
@@ -49,9 +48,9 @@ def condensing_seconds(condenser: Condenser, pool: ClassPool, budget: Budget, *,
         return None  # to try it would be to do it
     tried = replace(condenser, networks=smaller, steps=min(steps, TRIED), choose=Fixed(count))
     some = pool.first(FEW) if isinstance(smaller, ExpertSegments) else pool
-    try:
-        times = _step_times(tried, some, budget, patience, least=1 if not entries and not budget.in_bytes else 2)
-    except BudgetTooSmall:
+    least = 1 if not entries and not budget.in_bytes else 2
+    times = _step_times(tried, some, budget, patience, least)
+    if not times:  # every class keeps its real images
         return None
     step = statistics.median(times[1:]) if len(times) > 1 else times[0]
     entry = max(0.0, times[0] - step) if entries else 0.0
@@ -89,8 +88,9 @@ def _without_training(source: NetworkSource, pool: ClassPool, steps: int) -> tup
     if isinstance(source, Banked):
         renewed = 0 if source.refresh is None else steps // source.refresh
         entries = min(source.size, steps) + renewed
-        training = entries * source.trained / 2 * _batch_seconds(source.net, pool, 64) if source.trained else 0.0
-        return replace(source, size=1, trained=0, refresh=None), training, entries
+        batches = entries * source.trained / 2 if source.runs is None else source.runs * source.trained
+        training = batches * _batch_seconds(source.net, pool, source.batch_size) if batches else 0.0
+        return replace(source, size=1, trained=0, refresh=None, runs=None), training, entries
     if isinstance(source, ExpertSegments):
         epochs = source.latest_start - 1 + source.segment
         batches = epochs * -(-len(pool) // source.batch_size)
@@ -144,7 +144,7 @@ def _finish(device: torch.device) -> None:
 def in_words(seconds: float) -> str:
     """A duration for people, to two figures.
 
-    >>> in_words(34.2), in_words(400), in_words(20_000), in_words(400_000)
+    >>> in_words(34.2), in_words(400.0), in_words(2e4), in_words(4e5)
     ('34 s', '7 minutes', '5.6 hours', '4.6 days')
     """
     if seconds < 100:

@@ -37,6 +37,7 @@ from ddreplay.networks.real_batches import Representative, RepresentativeImages,
 from ddreplay.objectives import (
     CharacteristicFunction,
     ClassRegulariser,
+    GradientMatching,
     GramMatching,
     IntraClassDiversity,
     MaximumMeanDiscrepancy,
@@ -135,6 +136,7 @@ KINDS: dict[str, Table] = {
         "characteristic_function": CharacteristicFunction,
         "mutual_information": MutualInformation,
         "class_regulariser": ClassRegulariser,
+        "gradient_matching": GradientMatching,
     },
 }
 """Kind of object -> name -> what makes it. Kinds are named after the arguments that take them."""

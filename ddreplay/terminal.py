@@ -33,11 +33,14 @@ class Terminated(BaseException):
 
 
 class Bars:
-    """A bar for every phase of a condensation, one after the other, on the standard error stream."""
+    """A bar for every phase of a condensation, one under the other, on the standard error stream.
+
+    Phases may take turns: networks of a bank are made when they are first looked at.
+    """
 
     def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet
-        self._phase, self._bar = "", None
+        self._bars: dict[str, Any] = {}
 
     def __enter__(self) -> Bars:
         return self
@@ -45,22 +48,18 @@ class Bars:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close()
+        for bar in self._bars.values():
+            bar.close()
+        self._bars.clear()
 
     def __call__(self, progress: Progress) -> None:
-        if progress.phase != self._phase:
-            self._close()
+        if progress.phase not in self._bars:
             words, unit = _PHASES[progress.phase]
-            self._phase = progress.phase
-            self._bar = tqdm(desc=words, unit=f" {unit}", disable=self.quiet, file=sys.stderr)
-        bar: Any = self._bar
+            how: dict[str, Any] = {"disable": self.quiet, "file": sys.stderr, "position": len(self._bars)}
+            self._bars[progress.phase] = tqdm(desc=words, unit=f" {unit}", **how)
+        bar = self._bars[progress.phase]
         bar.total = progress.total
         bar.update(progress.done - bar.n)
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-        self._phase, self._bar = "", None
 
 
 def check_writable(path: Path) -> None:
@@ -103,6 +102,8 @@ def exit_codes() -> Iterator[None]:
     try:
         with _told_to_end(), _messages():
             yield
+    except BrokenPipeError:  # who reads has read enough; nothing is left to be flushed at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
         _stop(" ".join(str(error).split()) or type(error).__name__, 2)
     except StopRequested as stopped:

@@ -241,10 +241,7 @@ def test_a_papers_settings_say_how_long_they_take(
     monkeypatch.setattr("ddreplay.cli.Bars.__call__", lambda *_: order.append("step"))
     main(["condense", "digits", *QUICK[:-1], "--option", "steps=2", "--out", str(tmp_path / "set")])
     said = capsys.readouterr().err
-    assert (
-        'dm takes about 11 hours here; less: --seconds 600 stops in time, --option steps=300 "networks=banked(size=20)"'
-        in said
-    )
+    assert "dm takes about 11 hours here; less: --seconds 600 stops in time, --option steps=1000" in said
     assert order == ["time", "step", "step"]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks.analysis.ntk import image_kernel
 from ddreplay.backbones import Net
-from ddreplay.networks import Networks, NetworkSource, Setting
+from ddreplay.networks import Context, Networks, NetworkSource
 from ddreplay.objectives.term import Look, Side, Statistic, Term
 
 __all__ = ["Watched", "WatchedTerm"]
@@ -29,9 +29,9 @@ class Watched:
         """The source's."""
         return self.source.net
 
-    def start(self, setting: Setting) -> Networks:
+    def start(self, context: Context) -> Networks:
         """The source's networks, watched."""
-        return _Watching(self.source.start(setting), self.see)
+        return _Watching(self.source.start(context), self.see)
 
 
 class _Watching:

@@ -13,6 +13,7 @@ from ddreplay.avalanche.nearest_mean import NearestMean, NearestMeanPlugin
 from ddreplay.avalanche.plugins import AugmentPlugin, CondensedReplayPlugin, MemoryOnlyPlugin
 from ddreplay.avalanche.reference_gradient import ReferenceGradientPlugin
 from ddreplay.avalanche.storage_policies import ClassGroup, CondensedBuffer, RingBuffer
+from ddreplay.avalanche.stream_networks import SnapshotPlugin
 from ddreplay.avalanche.use_in import use_in
 
 __all__ = [
@@ -28,5 +29,6 @@ __all__ = [
     "NearestMeanPlugin",
     "ReferenceGradientPlugin",
     "RingBuffer",
+    "SnapshotPlugin",
     "use_in",
 ]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from ddreplay.condense.distiller import Distiller
 from ddreplay.condense.image_count import AtQuality, Fixed
 from ddreplay.data.pool import ClassPool
 from ddreplay.data.space import to_network, to_pixels
+from ddreplay.methods.practical import Practical
 from ddreplay.methods.selection_rules import RandomRule
 from ddreplay.methods.selections import Selection
 from ddreplay.parameterize.coded import Coded
@@ -71,37 +73,35 @@ class Stored:
         return out.reshape(x.shape)
 
 
-def how_stored(policy: Any, samples: Samples) -> Stored | None:
+def how_stored(policy: Any, samples: Callable[[], Samples]) -> Stored | None:
     """How a storage policy stores the classes of an experience; ``None`` where nothing is lost, or nothing is known of it.
 
     Where the memory holds something, as its newest images that are stored with loss. Before, as the policy's budget would store a
-    random choice of the experience's own images.
+    random choice of the experience's own images, ``samples``, which are asked for in this case alone.
     """
     if not isinstance(policy, CondensedBuffer):
         return None
-    parts = [part for memory in policy.memories.values() for part in memory.condensed.parts] or _expected(
-        policy, samples
-    )
-    lossy = [part for part in parts if part.codec.lossy]
+    held = [part for memory in policy.memories.values() for part in memory.condensed.parts]
+    lossy = [part for part in held or _expected(policy, samples()) if part.codec.lossy]
     return Stored.like(lossy[-1]) if lossy else None
 
 
 def _expected(policy: CondensedBuffer, samples: Samples) -> Sequence[Part]:
-    condenser = policy.condenser
+    images = samples.x if samples.x.dim() == 4 else samples.x[:, :, None, None]
+    pool = ClassPool(images, samples.y, mean=policy.mean, std=policy.std, device="cpu")
+    condenser, budget = policy.condenser, policy.budget.of_each(pool.classes)
+    if isinstance(condenser, Practical):
+        condenser = condenser.method(pool, budget)
     if not isinstance(condenser, (Distiller, Selection)):
         log.info("how %s stores images is known when the memory holds some", type(condenser).__name__)
         return ()
     form = condenser.parameterize if isinstance(condenser, Distiller) else None
-    images = samples.x if samples.x.dim() == 4 else samples.x[:, :, None, None]
-    codec = form.codec if isinstance(form, Coded) else condenser.codec or default_codec(policy.budget, images.shape[1])
+    codec = form.codec if isinstance(form, Coded) else condenser.codec or default_codec(budget, images.shape[1])
     if not codec.lossy:
         return ()
-    choose = (
-        condenser.choose if isinstance(condenser.choose, (AtQuality, Fixed)) else AtQuality()
-    )  # others train networks
-    pool = ClassPool(images, samples.y, mean=policy.mean, std=policy.std, device="cpu")
-    chosen = Selection(RandomRule(), codec=codec, choose=choose)(pool, policy.budget.of_each(pool.classes))
-    return chosen.parts
+    # other rules for the number of images train networks
+    choose = condenser.choose if isinstance(condenser.choose, (AtQuality, Fixed)) else AtQuality()
+    return Selection(RandomRule(), codec=codec, choose=choose)(pool, budget).parts
 
 
 class CodecPlugin(SupervisedPlugin, supports_distributed=False):  # type: ignore[misc, call-arg]
@@ -141,11 +141,11 @@ class CodecPlugin(SupervisedPlugin, supports_distributed=False):  # type: ignore
         if self.crisp == 1 or len(dataset) == 0:
             return
         started = time.perf_counter()
-        samples = read(dataset)
+        samples = cache(partial(read, dataset))
         self.stored = how_stored(self.storage_policy, samples)
         if self.stored is None:
             return
-        self._shown = _Shown(dataset, samples, self.stored, self.crisp, self.random)
+        self._shown = _Shown(dataset, samples(), self.stored, self.crisp, self.random)
         strategy.adapted_dataset = self._shown.as_dataset()
         self.seconds.append(time.perf_counter() - started)
         log.info("%d new images through %s in %.1f s", len(dataset), self.stored.codec, self.seconds[-1])

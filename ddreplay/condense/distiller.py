@@ -222,7 +222,7 @@ class Distiller:
         fewer = max(1, steps // 8) if isinstance(steps, int) else lambda n: max(1, steps(n) // 8)
         source = networks.source if isinstance(networks, Bank) else networks
         if isinstance(source, Banked):
-            source = replace(source, size=max(1, source.size // 4))
+            source = source.fraction(4)
         return replace(self, steps=fewer, networks=source, compile=False)  # every number of images would compile anew
 
     def plus(self, term: Term, weight: float = 1.0) -> Distiller:

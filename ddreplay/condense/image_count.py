@@ -27,7 +27,7 @@ __all__ = ["AtQuality", "ByCodec", "ChooseCount", "CountQuestion", "Fixed", "Val
 log = logging.getLogger(__name__)
 
 Make = Callable[[ClassPool, int], CondensedSet]
-"""A pool and a number of images a class -> a set within the budget."""
+"""A pool and a number of images per class -> a set within the budget."""
 
 
 def _nothing(images: int) -> int:
@@ -40,8 +40,8 @@ class CountQuestion:
 
     Attributes:
         budget: in bytes, for each class.
-        make: condenses a pool into so many images a class, within the budget, in a fraction of the time: for trials.
-        beside: bytes of the whole set that so many images a class take beside themselves (coefficients, for example).
+        make: condenses a pool into so many images per class, within the budget, in a fraction of the time: for trials.
+        beside: bytes of the whole set that so many images per class take beside themselves (coefficients, for example).
         deadline: until when the answer is due.
         on_progress: is told of every candidate tried.
     """
@@ -67,7 +67,7 @@ class CountQuestion:
         return nbytes(codec.encode(blocks)) + self.beside(n) <= self.budget.room(self.pool, counts)
 
     def most(self, codec: Codec, *, fitting: int, tolerance: float = 0.0) -> int:
-        """How many images a class fit at this quality, of a number that does and all; by doubling, then bisection."""
+        """How many images per class fit at this quality, of a number that does and all; by doubling, then bisection."""
         beyond, stride = max(self.pool.counts) + 1, max(1, fitting)
         while fitting + stride < beyond and self._more(codec, fitting + stride):
             fitting, stride = fitting + stride, fitting + stride
@@ -93,7 +93,7 @@ class CountQuestion:
 
 @runtime_checkable
 class ChooseCount(Protocol):
-    """How many images a class a budget in bytes should be spent on; their quality follows."""
+    """How many images per class a budget in bytes should be spent on; their quality follows."""
 
     def __call__(self, asked: CountQuestion) -> int: ...
 
@@ -117,7 +117,7 @@ class Fixed:
 
 @dataclass(frozen=True)
 class AtQuality:
-    """As many images a class, to 3 %, as the pool's first real ones fit at a low quality: no trial, seconds instead of minutes.
+    """As many images per class, to 3 %, as the pool's first real ones fit at a low quality: no trial, seconds instead of minutes.
 
     Args:
         share: that quality's place among those of the codec, from 0 (fewest bytes) to 1. ``None``: 1.5 over the shorter side in
@@ -141,7 +141,7 @@ class AtQuality:
 
 @dataclass(frozen=True)
 class Validated:
-    """The number of images a class whose set teaches a network most, by held-out images of the pool.
+    """The number of images per class whose set teaches a network most, by held-out images of the pool.
 
     Numbers grow by a factor of about 1.4; the search goes uphill, three numbers at a stride, then one, from a first guess: an image
     takes as many bytes as its side has pixels. Where nothing can be held out or there is one class, the guess is taken; where time is
@@ -186,7 +186,7 @@ class Validated:
             while (best := max((k for k in (at, at + stride, at - stride) if 0 <= k < len(counts)), key=score)) != at:
                 at = best
         log.info(
-            "images a class -> validation accuracy: %s", {counts[k]: round(v, 2) for k, v in sorted(scores.items())}
+            "images per class -> validation accuracy: %s", {counts[k]: round(v, 2) for k, v in sorted(scores.items())}
         )
         return counts[at]
 
@@ -231,7 +231,7 @@ class ByCodec:
 
 
 def candidates(asked: CountQuestion) -> list[int]:
-    """Numbers of images a class worth trying: from all at the highest quality to all at the lowest, by factors of 1.4.
+    """Numbers of images per class worth trying: from all at the highest quality to all at the lowest, by factors of 1.4.
 
     Raises:
         BudgetTooSmall: when one image of every class at the lowest quality is too large.
@@ -247,7 +247,7 @@ def candidates(asked: CountQuestion) -> list[int]:
         fitting.append(n)
     if not fitting:
         raise BudgetTooSmall(
-            f"not one image of every class fits into {asked.bytes_per_class:g} bytes a class at the lowest quality of {asked.codec!r}; "
+            f"not one image of every class fits into {asked.bytes_per_class:g} bytes per class at the lowest quality of {asked.codec!r}; "
             "raise the budget or use a codec of fewer bytes"
         )
     if lowest == highest:

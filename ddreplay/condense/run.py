@@ -16,7 +16,7 @@ from ddreplay.condense.class_sweep import can_sweep, sweep_classes
 from ddreplay.condense.condenser import Deadline, OnProgress, OnStep, Progress
 from ddreplay.data.chunks import forward_chunk
 from ddreplay.data.pool import Batch, ClassPool
-from ddreplay.networks.source import Setting
+from ddreplay.networks.source import Context
 from ddreplay.objectives.term import Look, Side, Statistic, pick_classes
 from ddreplay.parameterize.form import Form
 from ddreplay.randomness import Random
@@ -89,7 +89,7 @@ class Run:
         self.chunk = forward_chunk(pool.shape, pool.device)
         real = pool if alone else classes.pool
         self.drawer = method.draw.start(real)
-        setting = Setting(
+        context = Context(
             pool=classes.pool,
             objective=self.objective,
             augment=method.augment,
@@ -105,19 +105,19 @@ class Run:
             stop=deadline.over,
             on_network=None if on_progress is None else self._tell_networks,
         )
-        self._prepare(setting, Random(seed + _SIZES, pool.device))
+        self._prepare(context, Random(seed + _SIZES, pool.device))
         stored = {"params": list(self.form.parameters()), "stored_per_class": self.form.stored_per_class}
         self.optimizer = method.optimizer([stored, *self.objective.parameter_groups()])
-        self.networks = method.networks.start(setting)
+        self.networks = method.networks.start(context)
 
     def _tell_networks(self, done: int, total: int) -> None:
         if self.on_progress is not None:
             self.on_progress(Progress("bank", done, total))
 
-    def _prepare(self, setting: Setting, random: Random) -> None:
+    def _prepare(self, context: Context, random: Random) -> None:
         """Parameters of the objective whose size depends on the networks; what is drawn for them moves no other draw."""
         if self.objective.sized:
-            look = setting.look(setting.network(self.method.networks.net, random), random)
+            look = context.look(context.network(self.method.networks.net, random), random)
             with random.scope(), torch.no_grad():
                 images = self._compared_images(self.form.decode().detach().clone())
                 self.objective.prepare(Side(look, images, self.compared))
@@ -140,6 +140,8 @@ class Run:
         with checkpoint.guard():
             while self.step < self.steps and not self.deadline.over():
                 look, statistic = self.networks.show()
+                if self.deadline.over():  # the network may have been cut short, which a resumed run would not repeat
+                    break
                 by_class = self.method.step_per == "class"
                 loss = self._step_by_class(look, statistic) if by_class else self._step(look, statistic)
                 self.networks.moved()

@@ -48,16 +48,16 @@ def dm(
         L = sum_c || mean_i f(a(x_i)) - mean_j f(a(s_j)) ||^2          f = the network up to its classifier
 
     Args:
-        net: makes a randomly initialised network; ``None``: the ConvNet of the paper, depth by image size.
-        networks: which networks look. ``Banked(size=40)`` keeps that many and computes their real side once, which is far faster than
+        net: Makes a randomly initialised network; ``None``: the ConvNet of the paper, depth by image size.
+        networks: Says which networks look. ``Banked(size=40)`` keeps that many and computes their real side once, which is far faster than
             a new one at every step.
-        parameterize: how stored numbers become images: ``Pixels("noise")`` starts from noise, ``Partitioned(2)`` stores four smaller
+        parameterize: Says how stored numbers become images: ``Pixels("noise")`` starts from noise, ``Partitioned(2)`` stores four smaller
             images in each.
-        steps: image updates. Paper: 20,000.
-        lr: step size on pixels in normalised space. Paper and released code: 1.0 (10 from 100 images per class on).
+        steps: The number of image updates. Paper: 20,000.
+        lr: The step size on pixels in normalised space. Paper and released code: 1.0 (10 from 100 images per class on).
         per_image: ``lr`` is multiplied by the stored images per class, for budgets in bytes, where that number is chosen later:
             0.1 is the paper's step at 10 images per class, times ``factor``^2 with `Partitioned`.
-        batch_real: real images per class and step; a bank looks at its own number of them, once.
+        batch_real: The number of real images per class and step; a bank looks at its own number of them, once.
         strategy: DSA operations; without ``flip`` for digits (``ddreplay.augment.DIGITS``).
     Departures: one augmentation draw per step for all classes, where the released code draws one per class.
     Reference: Zhao and Bilen, "Dataset Condensation with Distribution Matching", WACV 2023.
@@ -102,14 +102,14 @@ def idm(
     f = the network up to its classifier, s_j = the tiles, A = the network's running accuracy on real images.
 
     Args:
-        net, batch_real, strategy: as in `dm`.
-        networks: which networks look; only those of a `ModelQueue` know their running accuracy.
-        parameterize: how stored numbers become images. Paper: ``Partitioned(2)``, and ``Pixels()`` in its comparisons across
+        net, batch_real, strategy: As in `dm`.
+        networks: Says which networks look; only those of a `ModelQueue` know their running accuracy.
+        parameterize: Says how stored numbers become images. Paper: ``Partitioned(2)``, and ``Pixels()`` in its comparisons across
             architectures and in continual learning.
-        steps: image updates. Paper: 20,000.
-        lr: step size on pixels in normalised space, momentum 0.5. Paper and released code: 0.2.
-        weight: w. Paper and released code, CIFAR-10: 0.5, and 0.1 at 50 images per class; other data: `idm_settings`.
-        accuracy_unit: of A. Released code: percent (0 to 100); the paper does not say.
+        steps: The number of image updates. Paper: 20,000.
+        lr: The step size on pixels in normalised space, momentum 0.5. Paper and released code: 0.2.
+        weight: The weight w. Paper and released code, CIFAR-10: 0.5, and 0.1 at 50 images per class; other data: `idm_settings`.
+        accuracy_unit: The unit of A. Released code: percent (0 to 100); the paper does not say.
         step_per: ``"class"``: the images step once per class, as in the released code, where momentum also moves the classes whose
             turn it is not; ``"set"``: once, on the sum over classes (paper).
     Departures: one augmentation draw, one network and one real batch per step for all classes, where the released code draws an
@@ -151,13 +151,13 @@ def ddm(
     with `StyleMoments`, `GramMatching` and `IntraClassDiversity`.
 
     Args:
-        net, networks, parameterize, steps, batch_real, strategy: as in `dm`.
-        lr: step size on pixels in normalised space, momentum 0.5. Released code: 1.0.
-        moments, gram, diversity: weights, for a network 128 wide: L_DM is a sum over features, so for half the width they are half.
+        net, networks, parameterize, steps, batch_real, strategy: As in `dm`.
+        lr: The step size on pixels in normalised space, momentum 0.5. Released code: 1.0.
+        moments, gram, diversity: The weights, for a network 128 wide: L_DM is a sum over features, so for half the width they are half.
             Released code: 1e4, 1e4 and 10, each alone; together 1e4, 0 and 10.
-        taps, of_image: the layers whose style is matched, and whether moments are taken of every image's maps or of the mean map. A
+        taps, of_image: The layers whose style is matched, and whether moments are taken of every image's maps or of the mean map. A
             network without norms needs others than ``("norms",)``: ``("convolutions",)``.
-        neighbours: images of the same class that diversity looks at; ``None``: a fifth of them, see `IntraClassDiversity`.
+        neighbours: The number of images of the same class that diversity looks at; ``None``: a fifth of them, see `IntraClassDiversity`.
     Departures: by default only correlations are matched, which was best on held-out images when each term was turned on and off
         (benchmarks/records/ddm_ablation.json; CIFAR-10, 10 per class, reduced scale, two seeds: plain 37.1 %, moments 37.3, gram
         38.9, diversity 34.5). Its authors' later code, too, measures diversity at the published weight below plain `dm` and style
@@ -196,11 +196,11 @@ def m3d(
         L = sum_c [ mean k(x, x') + mean k(s, s') - 2 mean k(x, s) ]          k = Gaussian kernels on the embeddings
 
     Args:
-        net, parameterize, steps, batch_real, strategy: as in `dm`.
-        networks: which networks look. The real side of a bank's entry is the embeddings of its images, all of which every step
+        net, parameterize, steps, batch_real, strategy: As in `dm`.
+        networks: Says which networks look. The real side of a bank's entry is the embeddings of its images, all of which every step
             compares: ``Banked(images=256)``.
-        lr: step size on pixels in normalised space, momentum 0.5; the loss is at most 2 per class, hence larger than for `dm`.
-        scales: of the kernels, see `MaximumMeanDiscrepancy`.
+        lr: The step size on pixels in normalised space, momentum 0.5; the loss is at most 2 per class, hence larger than for `dm`.
+        scales: The scales of the kernels, see `MaximumMeanDiscrepancy`.
     Departures: only the objective is M3D's. Networks, augmentation and steps are those of `dm`. The step size is
         our choice, on held-out images of CIFAR-10 (300 to 3000 did alike; 8x8 digits want 5).
     Reference: Zhang et al., "M3D: Dataset Condensation by Minimizing Maximum Mean Discrepancy", AAAI 2024.
@@ -234,12 +234,12 @@ def ncfm(
     with the distance of amplitudes and phases of `CharacteristicFunction`.
 
     Args:
-        net, networks, steps, batch_real, strategy: as in `dm`.
-        parameterize: how stored numbers become images. Paper: ``Partitioned(2)``.
-        lr: step size on pixels in normalised space, momentum 0.5.
-        frequencies: how many t are drawn for a network.
-        spread: of the frequencies; large values tell close images apart, small ones compare means.
-        amplitude: the weight of amplitudes, beside 1 - ``amplitude`` of phases.
+        net, networks, steps, batch_real, strategy: As in `dm`.
+        parameterize: Says how stored numbers become images. Paper: ``Partitioned(2)``.
+        lr: The step size on pixels in normalised space, momentum 0.5.
+        frequencies: The number of frequencies that are drawn for a network.
+        spread: The spread of the frequencies; large values tell close images apart, small ones compare means.
+        amplitude: The weight of amplitudes, beside 1 - ``amplitude`` of phases.
     Departures: only the objective is NCFM's, without the network that learns frequencies, as in its released configuration. Networks,
         augmentation and steps are those of `dm`; the paper matches several layers of trained networks and calibrates with their
         labels. Step size and spread are our choice, on held-out images of CIFAR-10: a spread of 4, with any step size, gained nothing over

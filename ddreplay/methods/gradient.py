@@ -46,17 +46,17 @@ def dc(
         L = sum_c sum_layers D(grad CE(x_c), grad CE(s_c))          D = sum over output units of 1 - cosine
 
     Args:
-        net: makes a randomly initialised network; ``None``: the ConvNet of the paper, depth by image size.
-        rounds: how many networks. Paper: 1000.
+        net: Makes a randomly initialised network; ``None``: the ConvNet of the paper, depth by image size.
+        rounds: The number of networks. Paper: 1000.
         loops: (image steps a network, epochs on the synthetic set after each); the default is the released code's table, where a
             budget between two rows takes the larger one's, and one above the last row the last one's.
-        lr: step size on pixels in normalised space, momentum 0.5.
-        lr_net: step size of the network's training, without momentum.
-        batch_real: real images per class and step.
-        parameterize: how stored numbers become images; the default starts from noise, ``Pixels()`` from real images.
-        metric: the distance of gradients: ``"layerwise"``, ``"cosine"``, ``"mse"`` or ``"l1"``, see `gradient_distance`.
-        mix: mixed-class augmentation of both sides alike (`ddreplay.augment.mixing`); networks train on unmixed images.
-        compile: run the real side and the networks' training through ``torch.compile``: about half the time, once
+        lr: The step size on pixels in normalised space, momentum 0.5.
+        lr_net: The step size of the network's training, without momentum.
+        batch_real: The number of real images per class and step.
+        parameterize: Says how stored numbers become images; the default starts from noise, ``Pixels()`` from real images.
+        metric: The distance of gradients: ``"layerwise"``, ``"cosine"``, ``"mse"`` or ``"l1"``, see `gradient_distance`.
+        mix: Mixed-class augmentation of both sides alike (`ddreplay.augment.mixing`); networks train on unmixed images.
+        compile: Runs the real side and the networks' training through ``torch.compile``: about half the time, once
             compiling has taken some tens of seconds; without a compiler nothing changes.
     Departures: the released code makes one more update after its last evaluation; this does ``rounds`` x steps, no more.
     Reference: Zhao, Mopuri and Bilen, "Dataset Condensation with Gradient Matching", ICLR 2021.
@@ -93,8 +93,8 @@ def dsa(
     """`dc` with differentiable siamese augmentation on both sides, and augmented network training (DSA).
 
     Args:
-        net, rounds, loops, lr, lr_net, batch_real, metric, mix, compile: as in `dc`.
-        parameterize: how stored numbers become images; the default starts from real images.
+        net, rounds, loops, lr, lr_net, batch_real, metric, mix, compile: As in `dc`.
+        parameterize: Says how stored numbers become images; the default starts from real images.
         strategy: DSA operations; without ``flip`` for digits (``ddreplay.augment.DIGITS``).
     Departures: one augmentation draw per step for all classes, where the released code draws one per class.
     Reference: Zhao and Bilen, "Dataset Condensation with Differentiable Siamese Augmentation", ICML 2021.
@@ -140,13 +140,13 @@ def dcc(
         L = sum_layers D(sum_c grad CE(x_c), sum_c grad CE(s_c))
 
     Args:
-        net, rounds, lr, lr_net, batch_real, metric, mix, compile: as in `dc`.
-        parameterize: how stored numbers become images; the default starts from real images.
-        loops: as in `dc`; the default is DCC's table.
+        net, rounds, lr, lr_net, batch_real, metric, mix, compile: As in `dc`.
+        parameterize: Says how stored numbers become images; the default starts from real images.
+        loops: As in `dc`; the default is DCC's table.
         scope: ``None``: the paper's bi-level warm-up, for the first quarter of the rounds (250 of 1000) and the first 10 steps of
             a network. ``"set"``: no warm-up. ``WarmUp(rounds=250, steps=None)`` or ``WarmUp(rounds=None, steps=10)``: one level
             alone. ``"class"``: DC with these loops and real images to start from.
-        groups: compare within groups of classes, the paper's future work for many classes: how many, or lists of class positions
+        groups: Compares within groups of classes, the paper's future work for many classes: how many, or lists of class positions
             (see `GradientMatching`).
     Departures: the paper's Algorithm 1 ends the warm-up by ``>``, its released code by ``>=``, one step earlier; this follows
         the code. One image of a batch counts as much as another: the collective gradient is the mean over classes, whose scale
@@ -191,7 +191,7 @@ def dsac(
     """`dcc` with differentiable siamese augmentation on both sides, and augmented network training (DSAC).
 
     Args:
-        net, rounds, loops, scope, groups, lr, lr_net, batch_real, parameterize, metric, mix, compile: as in `dcc`.
+        net, rounds, loops, scope, groups, lr, lr_net, batch_real, parameterize, metric, mix, compile: As in `dcc`.
         strategy: DSA operations; without ``flip`` for digits (``ddreplay.augment.DIGITS``).
     Departures: one augmentation draw per step for all classes, where the released code draws one per class; its default keeps
         ``flip`` for every data set.

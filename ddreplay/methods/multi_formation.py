@@ -41,18 +41,18 @@ def idc(
         L_c = sum over convolutions || grad CE(a(x_c)) - grad CE(a(tiles of s_c)) ||^2          one image step per class
 
     Args:
-        net: makes a randomly initialised network; ``None``: the ConvNet of the paper, depth by image size.
-        rounds: how many networks. Paper: 2000.
-        steps: rounds over the classes that each network sees. Paper: 100.
-        parameterize: how stored numbers become images; ``Pixels()``: no multi-formation (IDC-I).
-        lr: step size on pixels in normalised space for one stored image per class; it grows in proportion. Paper: 0.005 / 10 on
+        net: Makes a randomly initialised network; ``None``: the ConvNet of the paper, depth by image size.
+        rounds: The number of networks. Paper: 2000.
+        steps: The number of rounds over the classes that each network sees. Paper: 100.
+        parameterize: Says how stored numbers become images; ``Pixels()``: no multi-formation (IDC-I).
+        lr: The step size on pixels in normalised space for one stored image per class; it grows in proportion. Paper: 0.005 / 10 on
             pixels in [0, 1], which is 0.0005 / std^2 here: 0.0125 at CIFAR's std of 0.2.
-        batch_real: real images per class and step.
-        metric: the distance of gradients: ``"mse"`` (CIFAR, SVHN) or ``"l1"`` (MNIST, ImageNet).
-        images_net: real images that the network learns from after each step.
-        batch_net: in batches of so many.
-        lr_net: step size of the network's training.
-        mix: how often a batch of that training is mixed by CutMix, 0 to 1.
+        batch_real: The number of real images per class and step.
+        metric: The distance of gradients: ``"mse"`` (CIFAR, SVHN) or ``"l1"`` (MNIST, ImageNet).
+        images_net: The number of real images that the network learns from after each step.
+        batch_net: The number of images in a batch of that training.
+        lr_net: The step size of the network's training.
+        mix: The share of that training's batches that CutMix mixes, 0 to 1.
     Departures: one augmentation draw for all classes of a step, where the released code draws one per class; all synthetic images
         of a class in every step, not 128 at most; pixels are clamped to their range when stored, not during the run; tiles are
         ordered column by column (`Partitioned`).
@@ -106,10 +106,10 @@ def dream(
     ``batch_real`` centres are the real batch until then.
 
     Args:
-        interval: steps between two clusterings. Paper: 10.
-        candidates: cluster a random draw of this many images of every class; ``None``: all of them, as published.
-        parameterize: how stored numbers become images; the default starts from representative images.
-        net, rounds, steps, lr, batch_real, metric, images_net, batch_net, lr_net, mix: as in `idc`.
+        interval: The number of steps between two clusterings. Paper: 10.
+        candidates: Clusters a random draw of this many images of every class; ``None``: all of them, as published.
+        parameterize: Says how stored numbers become images; the default starts from representative images.
+        net, rounds, steps, lr, batch_real, metric, images_net, batch_net, lr_net, mix: As in `idc`.
     Departures: those of `idc`.
     Reference: Liu et al., "DREAM: Efficient Dataset Distillation by Representative Matching", ICCV 2023.
     Example:

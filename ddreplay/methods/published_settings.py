@@ -11,7 +11,7 @@ from ddreplay.parameterize.pixels import Pixels
 
 __all__ = ["IDM_SETTINGS", "MTT_SETTINGS", "idm_settings"]
 
-_WHOLE_CLASS = 5000  # real images a class; smaller classes give all they have
+_WHOLE_CLASS = 5000  # real images per class; smaller classes give all they have
 
 
 _CIFAR: dict[str, Any] = {"weight": 0.5, "batch_real": 256, "networks": ModelQueue()}

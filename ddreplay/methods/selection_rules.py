@@ -18,9 +18,7 @@ from ddreplay.randomness import Random
 
 __all__ = [
     "Candidates",
-    "HerdingRule",
-    "KCenterRule",
-    "KMeansRule",
+    "InEmbedding",
     "RandomRule",
     "Rule",
     "ScoreRule",
@@ -29,6 +27,7 @@ __all__ = [
     "farthest_first",
     "forgetting_counts",
     "herd",
+    "nearest_to_centroids",
     "trained",
 ]
 
@@ -73,21 +72,27 @@ class RandomRule:
 
 
 @dataclass(frozen=True)
-class HerdingRule:
-    """Greedy herding in the embedding of a network that is trained on the pool for ``epochs``."""
+class InEmbedding:
+    """Chooses in the embedding of a network that is trained on the known classes.
+
+    Attributes:
+        net: the network. epochs: of its training; 0 leaves it as it starts.
+        order: puts the embeddings of one class, [n, d], in order: rows of the ``count`` best, best first.
+    """
 
     net: Net
     epochs: int
+    order: Callable[[Tensor, int, Random], Tensor]
 
     def __post_init__(self) -> None:
         check_epochs(self.epochs)
 
     def __call__(self, given: Candidates, images_per_class: int, random: Random) -> list[Tensor]:
-        features = embed(given, self.net, self.epochs, random)
-        return [herd(f, min(images_per_class, len(f))) for f in features.split(list(given.pool.counts))]
+        features = embed(given, self.net, self.epochs, random).split(list(given.pool.counts))
+        return [self.order(f, min(images_per_class, len(f)), random) for f in features]
 
 
-def herd(features: Float[Tensor, "n d"], count: int) -> Int64[Tensor, " count"]:
+def herd(features: Float[Tensor, "n d"], count: int, random: Random | None = None) -> Int64[Tensor, " count"]:
     """Rows in the order in which herding takes them: argmin_i || mu - (sum of chosen + f_i) / (k + 1) ||."""
     mean = features.mean(0)
     total, free = torch.zeros_like(mean), torch.ones(len(features), dtype=torch.bool, device=features.device)
@@ -101,22 +106,7 @@ def herd(features: Float[Tensor, "n d"], count: int) -> Int64[Tensor, " count"]:
     return torch.tensor(chosen, dtype=torch.int64)
 
 
-@dataclass(frozen=True)
-class KCenterRule:
-    """Greedy k-center in the embedding of a network that is trained on the pool for ``epochs``."""
-
-    net: Net
-    epochs: int
-
-    def __post_init__(self) -> None:
-        check_epochs(self.epochs)
-
-    def __call__(self, given: Candidates, images_per_class: int, random: Random) -> list[Tensor]:
-        features = embed(given, self.net, self.epochs, random)
-        return [farthest_first(f, min(images_per_class, len(f))) for f in features.split(list(given.pool.counts))]
-
-
-def farthest_first(features: Float[Tensor, "n d"], count: int) -> Int64[Tensor, " count"]:
+def farthest_first(features: Float[Tensor, "n d"], count: int, random: Random | None = None) -> Int64[Tensor, " count"]:
     """Rows in the order in which greedy k-center takes them."""
     chosen = [int((features - features.mean(0)).square().sum(1).argmin())]
     gaps = torch.full((len(features),), float("inf"), device=features.device)
@@ -127,19 +117,9 @@ def farthest_first(features: Float[Tensor, "n d"], count: int) -> Int64[Tensor, 
     return torch.tensor(chosen, dtype=torch.int64)
 
 
-@dataclass(frozen=True)
-class KMeansRule:
-    """Images nearest to the centroids of k-means, in the embedding of a network that is trained on the pool for ``epochs``."""
-
-    net: Net
-    epochs: int
-
-    def __post_init__(self) -> None:
-        check_epochs(self.epochs)
-
-    def __call__(self, given: Candidates, images_per_class: int, random: Random) -> list[Tensor]:
-        features = embed(given, self.net, self.epochs, random).split(list(given.pool.counts))
-        return [representatives(f, min(images_per_class, len(f)), random, distinct=True) for f in features]
+def nearest_to_centroids(features: Float[Tensor, "n d"], count: int, random: Random) -> Int64[Tensor, " count"]:
+    """The rows nearest to the centroids of k-means with as many clusters, the largest cluster first."""
+    return representatives(features, count, random, distinct=True)
 
 
 Keep = Literal["hardest", "easiest"]

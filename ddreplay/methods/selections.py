@@ -16,13 +16,14 @@ from ddreplay.data.pool import ClassPool
 from ddreplay.data.space import to_pixels
 from ddreplay.methods.selection_rules import (
     Candidates,
-    HerdingRule,
-    KCenterRule,
+    InEmbedding,
     Keep,
-    KMeansRule,
     RandomRule,
     Rule,
     ScoreRule,
+    farthest_first,
+    herd,
+    nearest_to_centroids,
 )
 from ddreplay.randomness import Random
 from ddreplay.storage.budget import Budget
@@ -40,8 +41,8 @@ class Selection:
     The chosen images stand best first, so a shorter prefix is what the rule would have chosen for a smaller budget.
 
     Attributes:
-        codec: how the images are stored; ``None``: uint8 for a budget in images, AVIF for one in bytes (`default_codec`).
-        choose: with a budget in bytes, how many images it is spent on; they are stored at the highest quality that fits.
+        codec: Says how the images are stored; ``None``: uint8 for a budget in images, AVIF for one in bytes (`default_codec`).
+        choose: With a budget in bytes, how many images it is spent on; they are stored at the highest quality that fits.
     """
 
     rule: Rule
@@ -140,7 +141,7 @@ def random(*, codec: Codec | None = None) -> Selection:
     """A uniform choice per class: what a ring buffer holds after a shuffled stream.
 
     Args:
-        codec: as in `herding`.
+        codec: As in `herding`.
     """
     return Selection(RandomRule(), codec, "random")
 
@@ -149,13 +150,13 @@ def herding(net: Net | None = None, *, epochs: int = 10, codec: Codec | None = N
     """Greedy herding: each image brings the mean of the chosen embeddings as near to the class mean as it can.
 
     Args:
-        net: the network that is trained on the pool, by default the ConvNet of the papers.
-        epochs: of its training; 0: random weights.
-        codec: how the images are stored; ``None``: uint8 for a budget in images, AVIF for one in bytes.
+        net: The network that is trained on the pool, by default the ConvNet of the papers.
+        epochs: The epochs of its training; 0 leaves its random weights.
+        codec: Says how the images are stored; ``None``: uint8 for a budget in images, AVIF for one in bytes.
     Reference: Welling, "Herding dynamical weights to learn", ICML 2009; iCaRL (Rebuffi et al., CVPR 2017), Algorithm 4, with
     embeddings of unit length.
     """
-    return Selection(HerdingRule(net or ConvNet(), epochs), codec, "herding")
+    return Selection(InEmbedding(net or ConvNet(), epochs, herd), codec, "herding")
 
 
 def k_center(net: Net | None = None, *, epochs: int = 10, codec: Codec | None = None) -> Selection:
@@ -164,10 +165,10 @@ def k_center(net: Net | None = None, *, epochs: int = 10, codec: Codec | None = 
     Covers a class including its oddities, which serves large budgets; at small ones it is worse than a random choice.
 
     Args:
-        net, epochs, codec: as in `herding`.
+        net, epochs, codec: As in `herding`.
     Reference: Sener and Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set Approach", ICLR 2018.
     """
-    return Selection(KCenterRule(net or ConvNet(), epochs), codec, "k_center")
+    return Selection(InEmbedding(net or ConvNet(), epochs, farthest_first), codec, "k_center")
 
 
 def k_means(net: Net | None = None, *, epochs: int = 10, codec: Codec | None = None) -> Selection:
@@ -176,9 +177,9 @@ def k_means(net: Net | None = None, *, epochs: int = 10, codec: Codec | None = N
     A shorter prefix holds the largest clusters of this clustering, not a clustering of its own.
 
     Args:
-        net, epochs, codec: as in `herding`.
+        net, epochs, codec: As in `herding`.
     """
-    return Selection(KMeansRule(net or ConvNet(), epochs), codec, "k_means")
+    return Selection(InEmbedding(net or ConvNet(), epochs, nearest_to_centroids), codec, "k_means")
 
 
 def forgetting(
@@ -196,8 +197,8 @@ def forgetting(
         keep: ``"hardest"``: most forgotten first, as published; ``"easiest"``: least.
         count: ``"forgotten"``: from right to wrong between two epochs (original definition; an image never learned counts as forgotten
             in every epoch); ``"misclassified"``: epochs in which it is wrong (IDM's tables, with 5 epochs).
-        net, epochs, codec: as in `herding`.
-        networks: so many are trained, and their scores averaged.
+        net, epochs, codec: As in `herding`.
+        networks: The number of networks that are trained, whose scores are averaged.
     Departures: looks after every epoch, where the original looks at the batch trained on.
     Reference: Toneva et al., "An Empirical Study of Example Forgetting during Deep Neural Network Learning", ICLR 2019.
     """
@@ -212,7 +213,7 @@ def el2n(
     Args:
         keep: ``"easiest"``: smallest first, which alone reaches the values of condensation's tables at small budgets; ``"hardest"``:
             largest first, as published for pruning large sets, at ten images per class near chance.
-        net, epochs, networks, codec: as in `forgetting`.
+        net, epochs, networks, codec: As in `forgetting`.
     Reference: Paul et al., "Deep Learning on a Data Diet: Finding Important Examples Early in Training", NeurIPS 2021.
     """
     return Selection(ScoreRule(net or ConvNet(), "el2n", keep, epochs, networks), codec, "el2n")
@@ -224,7 +225,7 @@ def grand(
     """Images by the norm of the loss gradient of the last layer, || softmax - one-hot || || embedding ||, averaged over networks.
 
     Args:
-        keep, net, epochs, networks, codec: as in `el2n`.
+        keep, net, epochs, networks, codec: As in `el2n`.
     Departures: the last layer's weights stand for the whole gradient.
     Reference: Paul et al., "Deep Learning on a Data Diet: Finding Important Examples Early in Training", NeurIPS 2021.
     """

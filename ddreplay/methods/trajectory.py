@@ -46,23 +46,23 @@ def mtt(
         L = || w_N - w*_{t+M} ||^2 / || w*_t - w*_{t+M} ||^2          w_{i+1} = w_i - alpha grad CE(a_i(S)),  w_0 = w*_t
 
     Args:
-        net: makes a randomly initialised network; ``None``: the ConvNet of the paper, depth by image size.
-        iterations: image updates.
+        net: Makes a randomly initialised network; ``None``: the ConvNet of the paper, depth by image size.
+        iterations: The number of image updates.
         steps: N, the student's steps. `MTT_SETTINGS` has the paper's choices by data set.
         segment: M, in epochs.
-        latest_start: t is below it, in epochs.
-        lr: step size on pixels in normalised space, momentum 0.5.
-        lr_lr: step size of alpha.
-        inner_lr: alpha at the start.
-        batch: synthetic images in an inner step; ``None``: all.
-        experts: how many experts are trained, by plain SGD with the same augmentation. Paper: 100.
-        lr_expert: step size of their training.
-        batch_expert: images in a batch of their training.
-        folder: where trajectories are kept between runs, see `ExpertSegments`.
+        latest_start: The epoch that t stays below.
+        lr: The step size on pixels in normalised space, momentum 0.5.
+        lr_lr: The step size of alpha.
+        inner_lr: The step size alpha at the start.
+        batch: The number of synthetic images in an inner step; ``None``: all.
+        experts: The number of experts that are trained, by plain SGD with the same augmentation. Paper: 100.
+        lr_expert: The step size of their training.
+        batch_expert: The number of images in a batch of their training.
+        folder: The folder where trajectories are kept between runs, see `ExpertSegments`.
         strategy: DSA operations; without ``flip`` for digits (``ddreplay.augment.DIGITS``).
-        parameterize: how stored numbers become images; the default starts from real images.
+        parameterize: Says how stored numbers become images; the default starts from real images.
         memory: ``"graph"``, ``"constant"`` or ``"first-order"``: what is kept of the student's steps, see `TrajectoryMatching`.
-        lr_labels: learn soft labels with this step size; ``None``: labels stay as they are.
+        lr_labels: Learns soft labels with this step size; ``None``: labels stay as they are.
     Departures: experts are trained as far as segments reach, not always for 50 epochs. Whitening (ZCA) is `Whitened`.
     Reference: Cazenavette et al., "Dataset Distillation by Matching Training Trajectories", CVPR 2022.
     Example:
@@ -114,10 +114,10 @@ def tesla(
     """`mtt` in constant memory: one inner step's graph at a time (TESLA).
 
     Args:
-        published: the gradient of the paper and the released code, which takes later weights as independent of the images. It needs
+        published: The gradient of the paper and the released code, which takes later weights as independent of the images. It needs
             one state and two passes, and is another direction than the objective's own as soon as there are two steps.
-        net, iterations, steps, segment, latest_start, lr, lr_lr, inner_lr, batch, experts, lr_expert, batch_expert: as in `mtt`.
-        folder, strategy, parameterize, lr_labels: as in `mtt`.
+        net, iterations, steps, segment, latest_start, lr, lr_lr, inner_lr, batch, experts, lr_expert, batch_expert: As in `mtt`.
+        folder, strategy, parameterize, lr_labels: As in `mtt`.
     Departures: by default the gradient is the exact one of `mtt`, from weights computed again. The released code assigns labels by
         the expert's logits at every iteration; ``lr_labels`` learns them. Its lost factor 2 of the image gradient is not
         followed: the step size of a published setting is to be halved.

@@ -35,17 +35,17 @@ def bptt(
         L = CE(x; w_N)          v_{i+1} = m v_i + grad CE(a(S); w_i),  w_{i+1} = w_i - lr_net v_{i+1}
 
     Args:
-        net: makes a randomly initialised network; ``None``: the ConvNet of the paper, depth by image size.
-        iterations: image updates. The released configuration says 500,000.
+        net: Makes a randomly initialised network; ``None``: the ConvNet of the paper, depth by image size.
+        iterations: The number of image updates. The released configuration says 500,000.
         steps: N, steps of the unrolled training.
-        lr: step size on pixels in normalised space, momentum 0.5.
-        lr_net: step size of the unrolled training.
-        momentum: of the unrolled training.
-        batch: synthetic images of every class in one of its steps; ``None``: all.
-        batch_real: real images per class in the outer loss.
-        max_norm: the gradient of the images is shortened to this norm; ``None``: it is not.
-        strategy: operations, one a step for the real batch and all inner steps (``flip_rotate``; for digits ``rotate``), or ``None``.
-        parameterize: how stored numbers become images; the default starts from noise, `ddreplay.parameterize.Basis` gives
+        lr: The step size on pixels in normalised space, momentum 0.5.
+        lr_net: The step size of the unrolled training.
+        momentum: The momentum of the unrolled training.
+        batch: The number of synthetic images of every class in one of its steps; ``None``: all.
+        batch_real: The number of real images per class in the outer loss.
+        max_norm: The gradient of the images is shortened to this norm; ``None``: it is not.
+        strategy: The operations, one per step for the real batch and all inner steps (``flip_rotate``; for digits ``rotate``), or ``None``.
+        parameterize: Says how stored numbers become images; the default starts from noise, `ddreplay.parameterize.Basis` gives
             addressable memories.
         memory: ``"graph"`` or ``"constant"``: what is kept of the unrolled steps, see `UnrolledLoss`.
     Departures: noise is normal, not Xavier-uniform. Whitening (ZCA) is `Whitened`.
@@ -85,9 +85,9 @@ def dd(
         L = CE(x; w_N)          w_{i+1} = w_i - lr_i grad CE(S; w_i),  lr_i learned
 
     Args:
-        net, iterations, steps, lr, batch_real, parameterize, memory: as in `bptt`; every inner step sees the whole set.
-        lr_net: every inner step size at the start.
-        lr_lr: step size of the inner step sizes, which a softplus keeps positive.
+        net, iterations, steps, lr, batch_real, parameterize, memory: As in `bptt`; every inner step sees the whole set.
+        lr_net: The inner step sizes at the start.
+        lr_lr: The step size of the inner step sizes, which a softplus keeps positive.
     Departures: all steps share the images, where the paper also gives each step its own. SGD moves the images, not Adam.
     Reference: Wang et al., "Dataset Distillation", arXiv 2018.
     Example:

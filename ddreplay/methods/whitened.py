@@ -31,10 +31,10 @@ class Whitened:
     `evaluate` whitens the set and the test images again before it trains.
 
     Args:
-        condenser: the method.
-        eps: added to every variance, of pixels in [0, 1]. Paper of MTT: 0.1.
-        rank: directions of largest variance that are scaled one by one, the rest by their mean variance; ``None``: all. All directions
-            of 32 x 32 colour images take 38 MB in the set, which is charged; a rank of 64 takes 0.8 MB.
+        condenser: The method.
+        eps: The number added to every variance, of pixels in [0, 1]. Paper of MTT: 0.1.
+        rank: The number of directions of largest variance that are scaled one by one, the rest by their mean variance; ``None``:
+            all. All directions of 32 x 32 colour images take 38 MB in the set, which is charged; a rank of 64 takes 0.8 MB.
     Departures: variances beyond ``rank`` are replaced by their mean.
     Reference: Nguyen et al., "Dataset Distillation with Infinitely Wide Convolutional Networks", NeurIPS 2021; Cazenavette et al.,
         CVPR 2022.

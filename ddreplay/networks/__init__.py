@@ -5,7 +5,7 @@ from ddreplay.networks.experts import ExpertSegments
 from ddreplay.networks.fresh import Fresh
 from ddreplay.networks.queue import ModelQueue, Pretrained
 from ddreplay.networks.snapshots import Snapshots
-from ddreplay.networks.source import Networks, NetworkSource, Setting, with_net
+from ddreplay.networks.source import Context, Networks, NetworkSource, with_net
 from ddreplay.networks.trained_on_real import TrainedOnReal
 from ddreplay.networks.trained_on_synthetic import Loops, Rounds, TrainedOnSynthetic
 
@@ -20,7 +20,7 @@ __all__ = [
     "Networks",
     "Pretrained",
     "Rounds",
-    "Setting",
+    "Context",
     "Snapshots",
     "TrainedOnReal",
     "TrainedOnSynthetic",

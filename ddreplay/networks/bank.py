@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ddreplay.backbones import Net
-from ddreplay.networks.source import Networks, NetworkSource, Setting
+from ddreplay.networks.source import Context, Networks, NetworkSource
 from ddreplay.objectives.term import Look, Statistic
 from ddreplay.randomness import Random
 from ddreplay.training import Descend, LabelledImages, WithReplacement, by_optimizer, learnable, train_network
@@ -113,34 +113,34 @@ class Banked:
         runs = max(1, self.runs // share)
         return replace(self, runs=runs, size=runs * len(self.ages))
 
-    def start(self, setting: Setting) -> Networks:
-        return self.build(setting).start(setting)
+    def start(self, context: Context) -> Networks:
+        return self.build(context).start(context)
 
-    def build(self, setting: Setting) -> Bank:
+    def build(self, context: Context) -> Bank:
         """The bank for this pool, objective and augmentation; it is a source too, and serves several budgets.
 
         Raises:
             ValueError: when the objective's real side is not the same at every step.
         """
-        check_bankable(setting)
-        teaches = setting.pool.classes > 1
+        check_bankable(context)
+        teaches = context.pool.classes > 1
         if self.trained and not teaches:
-            alone = setting.pool.class_names[0]
+            alone = context.pool.class_names[0]
             log.info("class %s is alone, which teaches a network nothing: the bank's networks stay untrained", alone)
         grow: Grow
         if self.runs is None or not teaches:
-            count, grow = self.size, _Alone(self, setting, self.trained if teaches else 0)
+            count, grow = self.size, _Alone(self, context, self.trained if teaches else 0)
         else:
-            count, grow = self.runs, _Runs(self, setting)
-        return Bank(self, setting, [setting.random.seed() for _ in range(count)], self.size, grow)
+            count, grow = self.runs, _Runs(self, context)
+        return Bank(self, context, [context.random.seed() for _ in range(count)], self.size, grow)
 
 
-def check_bankable(setting: Setting) -> None:
+def check_bankable(context: Context) -> None:
     """Raise a ValueError for an objective whose real side cannot be kept."""
-    if not setting.objective.bankable:
+    if not context.objective.bankable:
         raise ValueError(
             "this objective cannot be banked, because a term's real side changes with the step or with the synthetic images: "
-            f"{setting.objective.describe()}; use Fresh(net)"
+            f"{context.objective.describe()}; use Fresh(net)"
         )
 
 
@@ -188,17 +188,17 @@ class Bank:
     """Networks with their augmentation draw and real statistic; an entry is computed when it is first looked at.
 
     Everything of an entry follows from its seed, or its run's, and from the pool, the objective and the augmentation. An entry whose
-    training was cut short (``Setting.stop``) is given out and not kept.
+    training was cut short (``Context.stop``) is given out and not kept.
 
     Attributes:
         source: What the bank was made from.
-        setting: What its entries are made with.
+        context: What its entries are made with.
         seeds: One seed per entry, or one per run.
         size: The number of entries.
     """
 
-    def __init__(self, source: BankSource, setting: Setting, seeds: list[int], size: int, grow: Grow) -> None:
-        self.source, self.setting, self.seeds, self.size = source, setting, seeds, size
+    def __init__(self, source: BankSource, context: Context, seeds: list[int], size: int, grow: Grow) -> None:
+        self.source, self.context, self.seeds, self.size = source, context, seeds, size
         self._grow = grow
         self._entries: dict[int, tuple[Look, Statistic]] = {}
 
@@ -212,20 +212,20 @@ class Bank:
         """The number of entries that are computed."""
         return len(self._entries)
 
-    def entry(self, position: int, running: Setting | None = None) -> tuple[Look, Statistic]:
+    def entry(self, position: int, running: Context | None = None) -> tuple[Look, Statistic]:
         """The look at this position and the real statistic under it.
 
         Args:
-            running: The setting whose deadline and progress count, where it is not the bank's own.
+            running: The context whose deadline and progress count, where it is not the bank's own.
         """
         if position in self._entries:
             return self._entries[position]
-        setting, running = self.setting, running or self.setting
+        context, running = self.context, running or self.context
         grown = self._grow(position, self.seeds, running.stop)
-        images = max(setting.pool.counts) if self.source.images is None else self.source.images
+        images = max(context.pool.counts) if self.source.images is None else self.source.images
         with scope(grown.seed):
-            look = setting.look(grown.net, grown.random)
-            found = look, setting.statistic(look, images, grown.random)
+            look = context.look(grown.net, grown.random)
+            found = look, context.statistic(look, images, grown.random)
         if grown.whole:
             self._entries[position] = found
             if running.on_network is not None:
@@ -246,17 +246,17 @@ class Bank:
             self.entry(position)
         return self
 
-    def start(self, setting: Setting) -> Networks:
+    def start(self, context: Context) -> Networks:
         """A bank that was built before is a network source for other budgets on the same pool.
 
         Raises:
             ValueError: when it was built on another pool.
         """
-        mine = self.setting
-        known = (setting.pool.shape, setting.pool.counts, setting.compared)
+        mine = self.context
+        known = (context.pool.shape, context.pool.counts, context.compared)
         if known != (mine.pool.shape, mine.pool.counts, mine.compared):
             raise ValueError("this bank was built on another pool: build one for this pool, or pass Banked(net) itself")
-        return _BankedNetworks(self, setting)
+        return _BankedNetworks(self, context)
 
     @property
     def nbytes(self) -> int:
@@ -274,18 +274,18 @@ def scope(seed: int) -> AbstractContextManager[None]:
 class _Alone:
     """Every entry is a network of its own, of a random age up to ``trained`` steps."""
 
-    def __init__(self, source: Banked, setting: Setting, trained: int) -> None:
-        self.source, self.setting, self.trained = source, setting, trained
+    def __init__(self, source: Banked, context: Context, trained: int) -> None:
+        self.source, self.context, self.trained = source, context, trained
 
     def __call__(self, position: int, seeds: Sequence[int], stop: Callable[[], bool] | None) -> Grown:
         seed = seeds[position]
-        random = Random(seed, self.setting.pool.device)
-        net = self.setting.network(self.source.net, random)
+        random = Random(seed, self.context.pool.device)
+        net = self.context.network(self.source.net, random)
         if not self.trained:
             return Grown(net, seed, random)
         steps = random.integer(self.trained + 1)
         with scope(seed):
-            taken = _train(net, _sgd(net, self.source), steps, self.source, self.setting, random, stop)
+            taken = _train(net, _sgd(net, self.source), steps, self.source, self.context, random, stop)
         return Grown(net, seed, random, whole=taken == steps)
 
     def forget(self, run: int) -> None:
@@ -301,16 +301,16 @@ class _Runs:
     snapshots: the networks of the runs trained so far, by run, one per age.
     """
 
-    def __init__(self, source: Banked, setting: Setting) -> None:
-        self.source, self.setting = source, setting
+    def __init__(self, source: Banked, context: Context) -> None:
+        self.source, self.context = source, context
         self.snapshots: dict[int, list[nn.Module]] = {}
 
     def __call__(self, position: int, seeds: Sequence[int], stop: Callable[[], bool] | None) -> Grown:
         ages = self.source.ages
         run, age = divmod(position, len(ages))
-        random = Random(seeds[run], self.setting.pool.device)
+        random = Random(seeds[run], self.context.pool.device)
         seed = [random.seed() for _ in ages][age]
-        own = Random(seed, self.setting.pool.device)
+        own = Random(seed, self.context.pool.device)
         if run not in self.snapshots:
             found, whole = self._train(seeds[run], random, stop)
             if not whole:
@@ -320,12 +320,12 @@ class _Runs:
 
     def _train(self, seed: int, random: Random, stop: Callable[[], bool] | None) -> tuple[list[nn.Module], bool]:
         """The network of a run at every age, or until it was stopped; and whether it was not."""
-        net = self.setting.network(self.source.net, random)
+        net = self.context.network(self.source.net, random)
         descend = _sgd(net, self.source)
         found: list[nn.Module] = []
         with scope(seed):
             for age, until in zip((0, *self.source.ages), self.source.ages, strict=False):
-                taken = _train(net, descend, until - age, self.source, self.setting, random, stop)
+                taken = _train(net, descend, until - age, self.source, self.context, random, stop)
                 found.append(copy.deepcopy(net))
                 if taken < until - age:
                     return found, False
@@ -347,7 +347,7 @@ def _train(
     descend: Descend,
     steps: int,
     source: Banked,
-    setting: Setting,
+    context: Context,
     random: Random,
     stop: Callable[[], bool] | None,
 ) -> int:
@@ -355,12 +355,12 @@ def _train(
     with learnable(net):
         return train_network(
             net,
-            LabelledImages.of_pool(setting.pool),
+            LabelledImages.of_pool(context.pool),
             WithReplacement(steps, source.batch_size),
             descend,
             random,
-            augment=setting.augment,
-            compile=setting.compile,
+            augment=context.augment,
+            compile=context.compile,
             stop=stop,
         )
 
@@ -370,16 +370,16 @@ def _nbytes(value: Any) -> int:
 
 
 class _BankedNetworks:
-    def __init__(self, bank: Bank, setting: Setting) -> None:
-        self.bank, self.setting, self.step = bank, setting, 0
+    def __init__(self, bank: Bank, context: Context) -> None:
+        self.bank, self.context, self.step = bank, context, 0
 
     def show(self) -> tuple[Look, Statistic]:
-        refresh, size, random = self.bank.source.refresh, self.bank.size, self.setting.random
+        refresh, size, random = self.bank.source.refresh, self.bank.size, self.context.random
         position = random.integer(size)
         if refresh is not None and self.step % refresh == 0:
             position = (self.step // refresh) % size
             self.bank.replace(position, random.seed())
-        look, statistic = self.bank.entry(position, self.setting)
+        look, statistic = self.bank.entry(position, self.context)
         look.round = self.step
         return look, statistic
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ddreplay.augment.siamese import Augment, Identity
 from ddreplay.backbones import Net
 from ddreplay.data.pool import ClassPool
-from ddreplay.networks.source import Networks, Setting
+from ddreplay.networks.source import Context, Networks
 from ddreplay.objectives.term import Look, Statistic
 from ddreplay.randomness import Random
 from ddreplay.training import LabelledImages, Shuffled, by_optimizer, learnable, train_network
@@ -37,7 +37,7 @@ class ExpertSegments:
 
     Experts are trained when they are first picked, once, from seeds of their own: the same for every run on a pool. The epochs
     that can be asked for are kept, ``latest_start + segment`` of them; longer training would not be looked at. An expert whose
-    training is cut short (``Setting.stop``) is shown from its beginning to where it came, and not written to ``folder``.
+    training is cut short (``Context.stop``) is shown from its beginning to where it came, and not written to ``folder``.
 
     Args:
         net: Makes a randomly initialised network; ``None``: the network of the method that this is part of.
@@ -76,13 +76,13 @@ class ExpertSegments:
                 f"got {self.experts}, {self.latest_start}, {self.segment} and {self.batch_size}"
             )
 
-    def start(self, setting: Setting) -> Networks:
-        return _ExpertNetworks(self, setting)
+    def start(self, context: Context) -> Networks:
+        return _ExpertNetworks(self, context)
 
 
 class _ExpertNetworks:
-    def __init__(self, source: ExpertSegments, setting: Setting) -> None:
-        self.source, self.setting, self.shown = source, setting, 0
+    def __init__(self, source: ExpertSegments, context: Context) -> None:
+        self.source, self.context, self.shown = source, context, 0
         self._kept: dict[int, list[Weights]] = {}
         self._cut: set[int] = set()
         self._made = 0
@@ -90,16 +90,16 @@ class _ExpertNetworks:
         self._digest = ""
 
     def show(self) -> tuple[Look, Statistic]:
-        random = self.setting.random
+        random = self.context.random
         expert, epoch = random.integer(self.source.experts), random.integer(self.source.latest_start)
         start, target = self.segment(expert, epoch)
         net = self._network()
         with torch.no_grad():
             for weight, value in zip(net.parameters(), start, strict=True):
                 weight.copy_(value)
-        look = self.setting.look(net, round=self.shown, target=target)
+        look = self.context.look(net, round=self.shown, target=target)
         self.shown += 1
-        return look, self.setting.statistic(look)
+        return look, self.context.statistic(look)
 
     def moved(self) -> None:
         """A segment is seen once."""
@@ -123,7 +123,7 @@ class _ExpertNetworks:
                 self._kept[expert] = trajectory
                 return trajectory[epoch]
             _write(path, trajectory)
-        with safe_open(str(path), framework="pt", device=str(self.setting.pool.device)) as file:
+        with safe_open(str(path), framework="pt", device=str(self.context.pool.device)) as file:
             return tuple(file.get_tensor(f"{epoch}.{k}") for k in range(len(list(self._network().parameters()))))
 
     def _path(self, expert: int) -> Path | None:
@@ -135,21 +135,21 @@ class _ExpertNetworks:
             self._cut.add(expert)
             return
         self._made += 1
-        if self.setting.on_network is not None:
-            self.setting.on_network(self._made, self.source.experts)
+        if self.context.on_network is not None:
+            self.context.on_network(self._made, self.source.experts)
 
     def _network(self) -> nn.Module:
         """One module for all weights; they are put into it."""
         if self._net is None:
-            self._net = self.setting.network(self.source.net, Random(self.source.seed, self.setting.pool.device))
+            self._net = self.context.network(self.source.net, Random(self.source.seed, self.context.pool.device))
         return self._net
 
     def _train(self, expert: int) -> tuple[list[Weights], bool]:
         """An expert's weights after every epoch, and whether there was time for all of them; if not, the last ones repeat."""
-        source, pool, stop = self.source, self.setting.pool, self.setting.stop
+        source, pool, stop = self.source, self.context.pool, self.context.stop
         epochs, asked = source.latest_start - 1 + source.segment, itertools.count()
         random = Random(_seed(source.seed, expert), pool.device)
-        net = self.setting.network(source.net, random)
+        net = self.context.network(source.net, random)
         trajectory = [_weights(net)]
         with random.scope(), learnable(net):
             train_network(
@@ -173,7 +173,7 @@ class _ExpertNetworks:
             s, net = self.source, self._network()
             sizes = [(name, tuple(p.shape)) for name, p in net.named_parameters()]
             settings = (s.latest_start, s.segment, s.lr, s.momentum, s.batch_size, s.augment, s.seed)
-            text = f"{s.net!r} {net!r} {sizes} {settings} {_pool_digest(self.setting.pool)}"
+            text = f"{s.net!r} {net!r} {sizes} {settings} {_pool_digest(self.context.pool)}"
             self._digest = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", text).encode()).hexdigest()[:16]
         return self._digest
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ddreplay.backbones import Net
-from ddreplay.networks.source import Networks, Setting
+from ddreplay.networks.source import Context, Networks
 from ddreplay.objectives.term import Look, Statistic
 
 __all__ = [
@@ -24,18 +24,18 @@ class Fresh:
 
     net: Net | None = None
 
-    def start(self, setting: Setting) -> Networks:
-        return _FreshNetworks(self.net, setting)
+    def start(self, context: Context) -> Networks:
+        return _FreshNetworks(self.net, context)
 
 
 class _FreshNetworks:
-    def __init__(self, net: Net | None, setting: Setting) -> None:
-        self.net, self.setting, self.shown = net, setting, 0
+    def __init__(self, net: Net | None, context: Context) -> None:
+        self.net, self.context, self.shown = net, context, 0
 
     def show(self) -> tuple[Look, Statistic]:
-        look = self.setting.look(self.setting.network(self.net), round=self.shown)
+        look = self.context.look(self.context.network(self.net), round=self.shown)
         self.shown += 1
-        return look, self.setting.statistic(look)
+        return look, self.context.statistic(look)
 
     def moved(self) -> None:
         """A fresh network is seen once."""

@@ -11,7 +11,7 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from ddreplay.backbones import Net
-from ddreplay.networks.source import Networks, Setting
+from ddreplay.networks.source import Context, Networks
 from ddreplay.objectives.term import Look, Statistic
 from ddreplay.randomness import Random
 from ddreplay.training import LabelledImages, WithReplacement, by_optimizer, learnable, train_network
@@ -108,8 +108,8 @@ class ModelQueue:
         if self.meter_interval is not None and self.meter_interval < 1:
             raise ValueError(f"meter_interval must be at least 1 or None, got {self.meter_interval}")
 
-    def start(self, setting: Setting) -> Networks:
-        return QueuedNetworks(self, setting)
+    def start(self, context: Context) -> Networks:
+        return QueuedNetworks(self, context)
 
 
 class Queued:
@@ -154,10 +154,10 @@ class QueuedNetworks:
     networks lost since then. trained: The weights of pretrained networks.
     """
 
-    def __init__(self, source: ModelQueue, setting: Setting) -> None:
-        self.source, self.setting = source, setting
+    def __init__(self, source: ModelQueue, context: Context) -> None:
+        self.source, self.context = source, context
         self.step, self.pushed, self.popped = 0, 0, 0
-        self.labels = setting.pool.all_labels()
+        self.labels = context.pool.all_labels()
         self.trained: list[dict[str, Any]] = []
         if source.pretrained is not None:
             self._pretrain(source.pretrained)
@@ -175,19 +175,19 @@ class QueuedNetworks:
         if source.meter_interval is not None and self.step % source.meter_interval == 0:
             for queued in self.queue:
                 queued.clear()
-        chosen = self.queue[self.setting.random.integer(len(self.queue))]
-        look = self.setting.look(chosen.net.eval(), round=self.step, accuracy=chosen.accuracy)
-        return look, self.setting.statistic(look)
+        chosen = self.queue[self.context.random.integer(len(self.queue))]
+        look = self.context.look(chosen.net.eval(), round=self.step, accuracy=chosen.accuracy)
+        return look, self.context.statistic(look)
 
     def moved(self) -> None:
         self.step += 1
-        order = torch.randperm(len(self.queue), generator=self.setting.random.cpu)
+        order = torch.randperm(len(self.queue), generator=self.context.random.cpu)
         for position in order[: self.source.fetch].tolist():
             self._train(self.queue[position], self.source.train_steps)
 
     def _push(self) -> None:
-        source, random, pool = self.source, self.setting.random, self.setting.pool
-        net = self.setting.network(source.net)
+        source, random, pool = self.source, self.context.random, self.context.pool
+        net = self.context.network(source.net)
         queued = Queued(net, source, source.lr)
         if source.pretrained is not None:
             how = source.pretrained
@@ -200,16 +200,16 @@ class QueuedNetworks:
         self.pushed += 1
 
     def _pretrain(self, how: Pretrained) -> None:
-        setting = self.setting
+        context = self.context
         for k in range(how.networks):
-            queued = Queued(setting.network(self.source.net), self.source, self.source.lr)
-            self._train(queued, how.steps, setting.stop)
+            queued = Queued(context.network(self.source.net), self.source, self.source.lr)
+            self._train(queued, how.steps, context.stop)
             self.trained.append(queued.net.state_dict())
-            if setting.on_network is not None:
-                setting.on_network(k + 1, how.networks)
+            if context.on_network is not None:
+                context.on_network(k + 1, how.networks)
 
     def _train(self, queued: Queued, steps: int, stop: Callable[[], bool] | None = None) -> None:
-        pool, random = self.setting.pool, self.setting.random
+        pool, random = self.context.pool, self.context.random
         images = LabelledImages(pool.rows, self.labels, pool.classes)
         images = images if queued.rows is None else images.among(queued.rows)
         order = WithReplacement(steps, self.source.batch_size)
@@ -225,7 +225,7 @@ class QueuedNetworks:
                 order,
                 by_optimizer(queued.optimizer),
                 random,
-                compile=self.setting.compile,
+                compile=self.context.compile,
                 on_step=count,
                 stop=stop,
             )
@@ -247,7 +247,7 @@ class QueuedNetworks:
         self.queue = [self._restored(entry) for entry in state["queue"]]
 
     def _restored(self, entry: dict[str, Any]) -> Queued:
-        net = self.setting.network(self.source.net, Random(0, self.setting.pool.device))
+        net = self.context.network(self.source.net, Random(0, self.context.pool.device))
         queued = Queued(net, self.source, entry["lr"], entry["rows"])
         net.load_state_dict(entry["net"])
         queued.optimizer.load_state_dict(entry["optimizer"])

@@ -12,7 +12,7 @@ from torch import nn
 from ddreplay.backbones import NetFactory, find_classifier
 from ddreplay.data.space import Shape
 from ddreplay.networks.bank import Bank, Grown, check_bankable
-from ddreplay.networks.source import Networks, Setting
+from ddreplay.networks.source import Context, Networks
 from ddreplay.randomness import Random
 
 __all__ = ["Snapshots"]
@@ -68,32 +68,32 @@ class Snapshots:
     def _first(self, shape: Shape, classes: int) -> nn.Module:
         return copy.deepcopy(self.nets[0])
 
-    def start(self, setting: Setting) -> Networks:
-        return self.build(setting).start(setting)
+    def start(self, context: Context) -> Networks:
+        return self.build(context).start(context)
 
-    def build(self, setting: Setting) -> Bank:
+    def build(self, context: Context) -> Bank:
         """The bank for this pool, objective and augmentation; it is a source too, and serves several budgets.
 
         Raises:
             ValueError: when the objective's real side is not the same at every step, or a network does not fit.
         """
-        check_bankable(setting)
+        check_bankable(context)
         for k, net in enumerate(self.nets):
-            _check_fit(k, net, setting)
+            _check_fit(k, net, context)
         count = len(self.nets)
-        return Bank(self, setting, [setting.random.seed() for _ in range(count)], count, _Copies(self.nets, setting))
+        return Bank(self, context, [context.random.seed() for _ in range(count)], count, _Copies(self.nets, context))
 
 
 class _Copies:
     """Every entry is a copy of a network that was given."""
 
-    def __init__(self, nets: Sequence[nn.Module], setting: Setting) -> None:
-        self.nets, self.setting = nets, setting
+    def __init__(self, nets: Sequence[nn.Module], context: Context) -> None:
+        self.nets, self.context = nets, context
 
     def __call__(self, position: int, seeds: Sequence[int], stop: Callable[[], bool] | None) -> Grown:
-        net = copy.deepcopy(self.nets[position]).to(self.setting.pool.device).train()
-        net.requires_grad_(self.setting.objective.weight_gradients)
-        return Grown(net, seeds[position], Random(seeds[position], self.setting.pool.device))
+        net = copy.deepcopy(self.nets[position]).to(self.context.pool.device).train()
+        net.requires_grad_(self.context.objective.weight_gradients)
+        return Grown(net, seeds[position], Random(seeds[position], self.context.pool.device))
 
     def forget(self, run: int) -> None:
         """Nothing is kept."""
@@ -102,8 +102,8 @@ class _Copies:
         return ()
 
 
-def _check_fit(k: int, net: nn.Module, setting: Setting) -> None:
-    kind, shape, known = type(net).__name__, setting.pool.shape, max(2, setting.pool.classes)
+def _check_fit(k: int, net: nn.Module, context: Context) -> None:
+    kind, shape, known = type(net).__name__, context.pool.shape, max(2, context.pool.classes)
     try:
         classifier = net.get_submodule(find_classifier(net, shape))
     except Exception as error:
@@ -112,7 +112,7 @@ def _check_fit(k: int, net: nn.Module, setting: Setting) -> None:
             "that were made for such images and end in a linear layer"
         ) from error
     outputs = classifier.out_features if isinstance(classifier, nn.Linear) else None
-    if setting.objective.discriminative and outputs != known:
+    if context.objective.discriminative and outputs != known:
         raise ValueError(
             f"nets[{k}], a {kind}, has {outputs} outputs, and the objective reads them as the {known} classes that are known; use an "
             "objective of embeddings, such as MeanEmbedding, or Banked(net)"

@@ -17,7 +17,7 @@ from ddreplay.networks.real_batches import Drawer, Uniform
 from ddreplay.objectives.term import Look, Side, Statistic, Term
 from ddreplay.randomness import Random
 
-__all__ = ["NetworkSource", "Networks", "Setting", "with_net"]
+__all__ = ["NetworkSource", "Networks", "Context", "with_net"]
 
 Part = TypeVar("Part")
 
@@ -36,7 +36,7 @@ def with_net(part: Part, net: Net) -> Part:
 
 
 @dataclass
-class Setting:
+class Context:
     """What a source works with during one condensation.
 
     Attributes:
@@ -135,5 +135,5 @@ class NetworkSource(Protocol):
     def net(self) -> Net | None:
         """What makes the networks; ``None`` where the method says it (`with_net`)."""
 
-    def start(self, setting: Setting) -> Networks:
+    def start(self, context: Context) -> Networks:
         """Begin a condensation."""

@@ -11,7 +11,7 @@ from torch import nn
 from ddreplay.augment.mixing import Mix
 from ddreplay.augment.siamese import Augment, Identity
 from ddreplay.backbones import Net, has_batchnorm, settle_batchnorm
-from ddreplay.networks.source import Networks, Setting
+from ddreplay.networks.source import Context, Networks
 from ddreplay.networks.trained_on_synthetic import BATCHNORM_IMAGES
 from ddreplay.objectives.term import Look, Statistic
 from ddreplay.randomness import Random
@@ -59,8 +59,8 @@ class TrainedOnReal:
                 f"{self.steps}, {self.batch_size} and {self.images}"
             )
 
-    def start(self, setting: Setting) -> Networks:
-        return _RealNetworks(self, setting)
+    def start(self, context: Context) -> Networks:
+        return _RealNetworks(self, context)
 
 
 @dataclass
@@ -72,18 +72,18 @@ class _Trainee:
 
 
 class _RealNetworks:
-    def __init__(self, source: TrainedOnReal, setting: Setting) -> None:
-        self.source, self.setting = source, setting
+    def __init__(self, source: TrainedOnReal, context: Context) -> None:
+        self.source, self.context = source, context
         self.round, self.step = 0, 0
         self.trainee: _Trainee | None = None
-        self.images = LabelledImages.of_pool(setting.pool)
+        self.images = LabelledImages.of_pool(context.pool)
 
     def show(self) -> tuple[Look, Statistic]:
-        trainee = self.trainee = self.trainee or self._begin(self.setting.random)
+        trainee = self.trainee = self.trainee or self._begin(self.context.random)
         if has_batchnorm(trainee.net):
-            settle_batchnorm(trainee.net, self.setting.pool.draw(BATCHNORM_IMAGES, self.setting.random).x)
-        look = self.setting.look(trainee.net, round=self.round, step=self.step)
-        return look, self.setting.statistic(look)
+            settle_batchnorm(trainee.net, self.context.pool.draw(BATCHNORM_IMAGES, self.context.random).x)
+        look = self.context.look(trainee.net, round=self.round, step=self.step)
+        return look, self.context.statistic(look)
 
     def moved(self) -> None:
         self.step += 1
@@ -93,14 +93,14 @@ class _RealNetworks:
             self._train(self.trainee)
 
     def _begin(self, random: Random) -> _Trainee:
-        source, net = self.source, self.setting.network(self.source.net, random)
+        source, net = self.source, self.context.network(self.source.net, random)
         optimizer = torch.optim.SGD(
             net.parameters(), lr=source.lr, momentum=source.momentum, weight_decay=source.weight_decay
         )
         return _Trainee(net, optimizer)
 
     def _train(self, trainee: _Trainee) -> None:
-        source, random = self.source, self.setting.random
+        source, random = self.source, self.context.random
         order, descend = Shuffled(source.batch_size, source.images), by_optimizer(trainee.optimizer)
         with random.scope(), learnable(trainee.net):
             train_network(trainee.net, self.images, order, descend, random, augment=source.augment, mix=source.mix)
@@ -113,6 +113,6 @@ class _RealNetworks:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.round, self.step, self.trainee = state["round"], state["step"], None
         if state["trainee"] is not None:
-            self.trainee = self._begin(Random(0, self.setting.pool.device))
+            self.trainee = self._begin(Random(0, self.context.pool.device))
             self.trainee.net.load_state_dict(state["trainee"][0])
             self.trainee.optimizer.load_state_dict(state["trainee"][1])

@@ -10,7 +10,7 @@ from torch import nn
 from ddreplay.augment.siamese import Augment, Identity
 from ddreplay.backbones import Net, has_batchnorm, settle_batchnorm
 from ddreplay.data.pool import Batch
-from ddreplay.networks.source import Networks, Setting
+from ddreplay.networks.source import Context, Networks
 from ddreplay.objectives.term import Look, Statistic
 from ddreplay.randomness import Random
 from ddreplay.training import LabelledImages, Shuffled, learnable, plain_sgd, train_network
@@ -65,6 +65,10 @@ class Rounds:
     rounds: int
     loops: Loops
 
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise ValueError(f"rounds must be at least 1, got {self.rounds}")
+
     def __call__(self, images_per_class: int) -> int:
         return self.rounds * self.loops(images_per_class)[0]
 
@@ -99,24 +103,24 @@ class TrainedOnSynthetic:
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
 
-    def start(self, setting: Setting) -> Networks:
-        return _TrainedNetworks(self, setting)
+    def start(self, context: Context) -> Networks:
+        return _TrainedNetworks(self, context)
 
 
 class _TrainedNetworks:
-    def __init__(self, source: TrainedOnSynthetic, setting: Setting) -> None:
-        self.source, self.setting = source, setting
-        self.steps, self.epochs = Loops.of(source.loops)(setting.images_per_class)
+    def __init__(self, source: TrainedOnSynthetic, context: Context) -> None:
+        self.source, self.context = source, context
+        self.steps, self.epochs = Loops.of(source.loops)(context.images_per_class)
         self.round, self.step = 0, 0
         self.net: nn.Module | None = None
 
     def show(self) -> tuple[Look, Statistic]:
         if self.net is None:
-            self.net = self.setting.network(self.source.net)
+            self.net = self.context.network(self.source.net)
         if has_batchnorm(self.net):
-            settle_batchnorm(self.net, self.setting.pool.draw(BATCHNORM_IMAGES, self.setting.random).x)
-        look = self.setting.look(self.net, round=self.round, step=self.step)
-        return look, self.setting.statistic(look)
+            settle_batchnorm(self.net, self.context.pool.draw(BATCHNORM_IMAGES, self.context.random).x)
+        look = self.context.look(self.net, round=self.round, step=self.step)
+        return look, self.context.statistic(look)
 
     def moved(self) -> None:
         self.step += 1
@@ -125,7 +129,7 @@ class _TrainedNetworks:
         elif self.net is not None:
             source = self.source
             how: dict[str, Any] = {name: getattr(source, name) for name in ("lr", "batch_size", "augment", "compile")}
-            train_epoch(self.net, self.setting.syn(), self.setting.random, epochs=self.epochs, **how)
+            train_epoch(self.net, self.context.syn(), self.context.random, epochs=self.epochs, **how)
 
     def state_dict(self) -> dict[str, Any]:
         net = None if self.net is None else self.net.state_dict()
@@ -134,7 +138,7 @@ class _TrainedNetworks:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.round, self.step, self.net = state["round"], state["step"], None
         if state["net"] is not None:
-            self.net = self.setting.network(self.source.net, Random(0, self.setting.pool.device))
+            self.net = self.context.network(self.source.net, Random(0, self.context.pool.device))
             self.net.load_state_dict(state["net"])
 
 

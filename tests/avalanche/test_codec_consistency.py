@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ from toy_streams import MEAN, STD, Seen, label_free_stream, linear, noisy, task_
 
 from ddreplay import ConvNet, dm
 from ddreplay.avalanche import CodecPlugin, CondensedBuffer, CondensedReplayPlugin, MemoryOnlyPlugin, RingBuffer, use_in
-from ddreplay.avalanche.codec_consistency import Stored
+from ddreplay.avalanche.codec_consistency import Stored, how_stored
+from ddreplay.avalanche.datasets import read
 from ddreplay.networks import Banked
 from ddreplay.storage.codecs import Codec, bits, jpeg
 
@@ -176,6 +178,16 @@ def test_a_distiller_through_a_codec_is_guessed_like_real_images() -> None:
     strategy = base(plugins=[plugin := CondensedReplayPlugin(memory)])
     strategy.train(task_labelled_stream().train_stream[0])
     assert plugin.coding.stored == Stored(LOSSY, 4, MEAN, STD)
+
+
+def test_the_default_memory_of_a_budget_in_bytes_is_guessed_through_avif() -> None:
+    samples = partial(read, next(iter(STREAMS["label-free"]().train_stream)).dataset)
+    how = {"mean": MEAN, "std": STD, "device": "cpu"}
+    found = how_stored(CondensedBuffer(bytes_per_class=250, **how), samples)
+    assert found is not None
+    assert found.codec.name == "avif"
+    assert 1 <= found.images <= 10
+    assert how_stored(CondensedBuffer(images_per_class=2, **how), samples) is None
 
 
 def test_a_condenser_that_says_nothing_of_its_codec_is_known_by_what_it_stored(

@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ddreplay import ClassPool, ConvNet, evaluate, methods
+from ddreplay import ClassPool, ConvNet, evaluate, methods, training
 from ddreplay.backbones import Probe, probe
 from ddreplay.backbones.compiling import Compiled
 from ddreplay.methods import selections
-from ddreplay.networks import ModelQueue, queue
+from ddreplay.networks import ModelQueue
 from ddreplay.parameterize import Pixels
 
 NET = ConvNet(width=4)
@@ -29,7 +29,7 @@ def _calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
         calls.append(tuple(x.shape))
         return traced(net, x)
 
-    for module in (probe, queue, evaluation):
+    for module in (probe, training, evaluation):
         monkeypatch.setattr(module, "compiled", lambda: noting)
     return calls
 

@@ -16,7 +16,7 @@ from ddreplay.augment.siamese import DIGITS, Composed, Identity
 from ddreplay.backbones import Probe
 from ddreplay.condense.optimizer import SGD
 from ddreplay.evaluate import PROTOCOLS, Protocol, train
-from ddreplay.networks import Setting, TrainedOnReal
+from ddreplay.networks import Context, TrainedOnReal
 from ddreplay.networks.real_batches import Representative
 from ddreplay.objectives import GradientMatching, Look, Side
 from ddreplay.randomness import Random
@@ -56,8 +56,8 @@ def test_a_network_without_convolutions_is_refused(toy_pool: MakePool) -> None:
 
 
 def networks_of(pool: ClassPool, **how: Any) -> Any:
-    setting = Setting(pool, GradientMatching(), Identity(), 4, Random(0), lambda: pool.draw(1, Random(0)))
-    return TrainedOnReal(NET, **{"steps": 3, "images": 9, "batch_size": 4, **how}).start(setting)
+    context = Context(pool, GradientMatching(), Identity(), 4, Random(0), lambda: pool.draw(1, Random(0)))
+    return TrainedOnReal(NET, **{"steps": 3, "images": 9, "batch_size": 4, **how}).start(context)
 
 
 def weights(net: nn.Module) -> Tensor:

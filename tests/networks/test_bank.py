@@ -12,7 +12,7 @@ import torch
 from ddreplay import ClassPool, ConvNet, dc, dm
 from ddreplay.augment.siamese import Identity, Siamese
 from ddreplay.data.chunks import DrawnImages
-from ddreplay.networks import Banked, Fresh, Setting
+from ddreplay.networks import Banked, Context, Fresh
 from ddreplay.objectives import GradientMatching, MeanEmbedding, WarmUp
 from ddreplay.objectives.term import Term
 from ddreplay.randomness import Random
@@ -21,15 +21,15 @@ MakePool = Callable[..., ClassPool]
 NET = ConvNet(width=8)
 
 
-def setting(pool: ClassPool, seed: int = 0, objective: Term | None = None, chunk: int | None = None) -> Setting:
-    return Setting(
+def a_context(pool: ClassPool, seed: int = 0, objective: Term | None = None, chunk: int | None = None) -> Context:
+    return Context(
         pool, objective or MeanEmbedding(), Siamese(), 4, Random(seed), lambda: pool.draw(1, Random(0)), 1, chunk
     )
 
 
 def test_a_banks_statistics_are_the_class_means_in_float64(toy_pool: MakePool) -> None:
     pool = toy_pool(images_per_class=7)
-    bank = Banked(NET, 3, images=None).build(setting(pool, chunk=5)).fill()
+    bank = Banked(NET, 3, images=None).build(a_context(pool, chunk=5)).fill()
     for position in range(3):
         look, statistic = bank.entry(position)
         look.net.double()
@@ -43,7 +43,7 @@ def test_a_banks_statistics_are_the_class_means_in_float64(toy_pool: MakePool) -
 
 def test_entries_differ_in_network_and_draw_and_follow_from_their_seed(toy_pool: MakePool) -> None:
     pool = toy_pool()
-    one, two = Banked(NET, 4).build(setting(pool, 1)), Banked(NET, 4).build(setting(pool, 1))
+    one, two = Banked(NET, 4).build(a_context(pool, 1)), Banked(NET, 4).build(a_context(pool, 1))
     for a, b in zip(range(4), range(4), strict=True):
         assert torch.equal(one.entry(a)[1][0], two.entry(b)[1][0])
     values = [one.entry(k)[1][0] for k in range(4)]
@@ -66,7 +66,7 @@ def test_real_images_are_read_once(toy_pool: MakePool, monkeypatch: pytest.Monke
 
 
 def test_refreshing_at_every_step_shows_a_new_network_every_time(toy_pool: MakePool) -> None:
-    networks = Banked(NET, 3, images=4, refresh=1).start(setting(toy_pool()))
+    networks = Banked(NET, 3, images=4, refresh=1).start(a_context(toy_pool()))
     seen = []
     for _ in range(12):
         look, statistic = networks.show()
@@ -81,7 +81,7 @@ def test_the_limit_of_refreshing_is_fresh_in_distribution(toy_pool: MakePool) ->
     """Means over many shown statistics agree within their standard errors."""
 
     def moments(source: object) -> tuple[torch.Tensor, torch.Tensor]:
-        context = replace(setting(toy_pool(), seed=7), augment=Identity())
+        context = replace(a_context(toy_pool(), seed=7), augment=Identity())
         networks = source.start(context)  # type: ignore[attr-defined]
         found = []
         for _ in range(300):
@@ -96,8 +96,8 @@ def test_the_limit_of_refreshing_is_fresh_in_distribution(toy_pool: MakePool) ->
 
 def test_refreshing_now_and_then_replaces_the_oldest(toy_pool: MakePool) -> None:
     source = Banked(NET, 2, refresh=3)
-    bank = source.build(setting(toy_pool()))
-    networks = bank.start(bank.setting)
+    bank = source.build(a_context(toy_pool()))
+    networks = bank.start(bank.context)
     changed = []
     for _ in range(9):
         before = list(bank.seeds)
@@ -110,7 +110,7 @@ def test_refreshing_now_and_then_replaces_the_oldest(toy_pool: MakePool) -> None
 def test_a_bank_serves_several_budgets(toy_pool: MakePool) -> None:
     pool = toy_pool()
     method = dm(NET, steps=4, networks=Banked(size=2))
-    bank = Banked(NET, 2).build(setting(pool, objective=method.objective)).fill()
+    bank = Banked(NET, 2).build(a_context(pool, objective=method.objective)).fill()
     assert bank.nbytes > 0
     shared = replace(method, networks=bank)
     assert shared(pool, 1).stored_images == 3
@@ -138,7 +138,7 @@ def test_a_trained_bank_knows_the_real_images_at_different_ages(toy_pool: MakePo
     pool = toy_pool(images_per_class=20)
 
     def losses(trained: int) -> torch.Tensor:
-        context = replace(setting(pool, 3), augment=Identity())
+        context = replace(a_context(pool, 3), augment=Identity())
         bank = Banked(NET, 6, trained=trained).build(context).fill()
         nets = [bank.entry(k)[0].net for k in range(6)]
         assert not any(p.requires_grad or p.grad is not None for net in nets for p in net.parameters())

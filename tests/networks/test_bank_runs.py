@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ddreplay import ClassPool, ConvNet, dm
 from ddreplay.augment.siamese import Siamese
-from ddreplay.networks import Bank, Banked, Setting
+from ddreplay.networks import Bank, Banked, Context
 from ddreplay.objectives import MeanEmbedding
 from ddreplay.randomness import Random
 from ddreplay.training import LabelledImages, WithReplacement, by_optimizer, learnable, train_network
@@ -22,12 +22,12 @@ MakePool = Callable[..., ClassPool]
 NET = ConvNet(width=8)
 
 
-def setting(pool: ClassPool, seed: int = 0, **how: Any) -> Setting:
-    return Setting(pool, MeanEmbedding(), Siamese(), 4, Random(seed), lambda: pool.draw(1, Random(0)), **how)
+def a_context(pool: ClassPool, seed: int = 0, **how: Any) -> Context:
+    return Context(pool, MeanEmbedding(), Siamese(), 4, Random(seed), lambda: pool.draw(1, Random(0)), **how)
 
 
 def built(source: Banked, pool: ClassPool, seed: int = 0, **how: Any) -> Bank:
-    return source.build(setting(pool, seed, **how))
+    return source.build(a_context(pool, seed, **how))
 
 
 def weights(net: nn.Module) -> Tensor:
@@ -47,7 +47,7 @@ def test_every_entry_is_its_run_at_its_age(toy_pool: MakePool) -> None:
             random = Random(seed)
             for _ in source.ages:
                 random.seed()  # one for each entry
-            net = setting(pool).network(NET, random)
+            net = a_context(pool).network(NET, random)
             descend = by_optimizer(torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.5))
             with learnable(net):
                 train_network(
@@ -126,11 +126,11 @@ def test_a_run_goes_on_from_a_checkpoint_to_the_same_bits(toy_pool: MakePool, tm
 
 def test_a_bank_takes_over_the_seeds_of_a_state(toy_pool: MakePool) -> None:
     source, pool = Banked(NET, 4, trained=4, runs=2), toy_pool()
-    one, two = source.build(setting(pool, 1)).fill(), source.build(setting(pool, 2)).fill()
-    networks = one.start(one.setting)
+    one, two = source.build(a_context(pool, 1)).fill(), source.build(a_context(pool, 2)).fill()
+    networks = one.start(one.context)
     networks.moved()
     before = [two.entry(k)[1][0] for k in range(4)]
-    other = two.start(two.setting)
+    other = two.start(two.context)
     other.load_state_dict(networks.state_dict())
     for k in range(4):
         assert torch.equal(one.entry(k)[1][0], two.entry(k)[1][0])
@@ -146,14 +146,14 @@ def test_a_deadline_cuts_training_short_and_what_was_cut_is_not_kept(source: Ban
         asked.append(True)
         return len(asked) > 5
 
-    bank = source.build(setting(pool))
-    networks = bank.start(setting(pool, stop=stop))
+    bank = source.build(a_context(pool))
+    networks = bank.start(a_context(pool, stop=stop))
     look, statistic = networks.show()
     assert len(asked) == 6
     assert torch.isfinite(statistic[0]).all()
     assert torch.isfinite(weights(look.net)).all()
     assert bank.ready == bank.nbytes == 0
-    fresh = source.build(setting(pool)).entry(0)
+    fresh = source.build(a_context(pool)).entry(0)
     assert torch.equal(fresh[1][0], bank.entry(0)[1][0])
 
 

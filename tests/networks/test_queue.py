@@ -13,7 +13,7 @@ import torch
 from ddreplay import ClassPool, ConvNet
 from ddreplay.augment.siamese import Identity
 from ddreplay.data.pool import Batch
-from ddreplay.networks import ModelQueue, Pretrained, Setting
+from ddreplay.networks import Context, ModelQueue, Pretrained
 from ddreplay.networks.queue import QueuedNetworks
 from ddreplay.objectives import MeanEmbedding
 from ddreplay.randomness import Random
@@ -23,8 +23,8 @@ NET = ConvNet(width=4)
 
 
 def queue(pool: ClassPool, seed: int = 0, **how: Any) -> QueuedNetworks:
-    setting = Setting(pool, MeanEmbedding(), Identity(), 4, Random(seed), lambda: Batch(torch.empty(0), torch.empty(0)))
-    found = ModelQueue(NET, batch_size=4, **how).start(setting)
+    context = Context(pool, MeanEmbedding(), Identity(), 4, Random(seed), lambda: Batch(torch.empty(0), torch.empty(0)))
+    found = ModelQueue(NET, batch_size=4, **how).start(context)
     assert isinstance(found, QueuedNetworks)
     return found
 
@@ -63,10 +63,10 @@ def test_training_is_sgd_with_momentum_and_decay_on_drawn_images(toy_pool: MakeP
     (only,) = networks.queue
     weights = [p.detach().clone() for p in only.net.parameters()]
     drawn: list[torch.Tensor] = []
-    rows = networks.setting.pool.rows
-    networks.setting.pool.rows = lambda index: drawn.append(index) or rows(index)  # type: ignore[assignment,method-assign,func-returns-value]
+    rows = networks.context.pool.rows
+    networks.context.pool.rows = lambda index: drawn.append(index) or rows(index)  # type: ignore[assignment,method-assign,func-returns-value]
     networks.moved()
-    other = NET(networks.setting.pool.shape, networks.setting.pool.classes)
+    other = NET(networks.context.pool.shape, networks.context.pool.classes)
     for p, w in zip(other.parameters(), weights, strict=True):
         p.data.copy_(w)
     velocity = [torch.zeros_like(w) for w in weights]
@@ -136,7 +136,7 @@ def test_it_goes_on_from_its_state(toy_pool: MakePool) -> None:
         first.moved()
     second = queue(toy_pool(), 5, size=4, push_interval=2, train_steps=2, pretrained=Pretrained(networks=1, steps=1))
     second.load_state_dict(copy.deepcopy(first.state_dict()))
-    second.setting.random.load_state_dict(first.setting.random.state_dict())
+    second.context.random.load_state_dict(first.context.random.state_dict())
     for networks in (first, second):
         for _ in range(3):
             networks.show()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ddreplay import ClassPool, ConvNet, dm
 from ddreplay.augment.siamese import Identity, Siamese
-from ddreplay.networks import Banked, Setting, Snapshots
+from ddreplay.networks import Banked, Context, Snapshots
 from ddreplay.objectives import ClassRegulariser, GradientMatching, MeanEmbedding
 from ddreplay.objectives.term import Term
 from ddreplay.randomness import Random
@@ -23,9 +23,9 @@ MakePool = Callable[..., ClassPool]
 NET = ConvNet(width=8)
 
 
-def setting(pool: ClassPool, seed: int = 0, objective: Term | None = None, **how: Any) -> Setting:
+def a_context(pool: ClassPool, seed: int = 0, objective: Term | None = None, **how: Any) -> Context:
     how.setdefault("augment", Siamese())
-    return Setting(
+    return Context(
         pool, objective or MeanEmbedding(), how.pop("augment"), 4, Random(seed), lambda: pool.draw(1, Random(0))
     )
 
@@ -37,9 +37,9 @@ def networks(count: int, outputs: int = 10, shape: tuple[int, int, int] = (1, 8,
 
 def test_it_equals_a_bank_whose_networks_were_trained_the_same(toy_pool: MakePool) -> None:
     pool = toy_pool(images_per_class=9)
-    bank = Banked(NET, 4, trained=20, runs=2, images=None).build(setting(pool, augment=Identity())).fill()
+    bank = Banked(NET, 4, trained=20, runs=2, images=None).build(a_context(pool, augment=Identity())).fill()
     nets = [bank.entry(k)[0].net for k in range(4)]
-    given = Snapshots(nets, images=None).build(setting(pool, 5, augment=Identity()))
+    given = Snapshots(nets, images=None).build(a_context(pool, 5, augment=Identity()))
     for k in range(4):
         (ours, statistic), (theirs, expected) = given.entry(k), bank.entry(k)
         assert all(torch.equal(p, q) for p, q in zip(ours.net.parameters(), theirs.net.parameters(), strict=True))
@@ -49,7 +49,7 @@ def test_it_equals_a_bank_whose_networks_were_trained_the_same(toy_pool: MakePoo
 
 def test_every_entry_has_its_own_draw_and_the_statistic_under_it(toy_pool: MakePool) -> None:
     pool, nets = toy_pool(images_per_class=5), networks(3)
-    bank = Snapshots(nets, images=None).build(setting(pool)).fill()
+    bank = Snapshots(nets, images=None).build(a_context(pool)).fill()
     assert len({repr(bank.entry(k)[0].transform) for k in range(3)}) == 3
     for k in range(3):
         look, statistic = bank.entry(k)
@@ -67,14 +67,14 @@ def test_networks_are_copied_when_it_is_made_and_never_changed(toy_pool: MakePoo
     )
     source = Snapshots([net])
     before = copy.deepcopy(net.state_dict())
-    first = source.build(setting(pool)).entry(0)
+    first = source.build(a_context(pool)).entry(0)
     assert not net.training
     assert all(p.requires_grad for p in net.parameters())
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
     with torch.no_grad():
         for p in net.parameters():
             p.add_(1)
-    again = source.build(setting(pool)).entry(0)
+    again = source.build(a_context(pool)).entry(0)
     assert torch.equal(first[1][0], again[1][0])
     assert again[0].net.training
     assert not any(p.requires_grad for p in again[0].net.parameters())
@@ -112,7 +112,7 @@ def test_it_goes_on_from_a_checkpoint_to_the_same_bits_and_knows_its_networks(
 
 def test_bytes_are_those_of_all_weights_and_statistics(toy_pool: MakePool) -> None:
     pool, nets = toy_pool(), networks(2)
-    bank = Snapshots(nets).build(setting(pool)).fill()
+    bank = Snapshots(nets).build(a_context(pool)).fill()
     one = sum(p.nbytes for p in nets[0].parameters())
     assert bank.nbytes == 2 * (one + bank.entry(0)[1][0].nbytes)
 
@@ -120,14 +120,14 @@ def test_bytes_are_those_of_all_weights_and_statistics(toy_pool: MakePool) -> No
 def test_it_serves_several_budgets_as_a_bank_does(toy_pool: MakePool) -> None:
     pool = toy_pool()
     method = dm(networks=Snapshots(networks(2)), steps=2)
-    shared = replace(method, networks=Snapshots(networks(2)).build(setting(pool, objective=method.objective)))
+    shared = replace(method, networks=Snapshots(networks(2)).build(a_context(pool, objective=method.objective)))
     assert [shared(pool, n).stored_images for n in (1, 2)] == [3, 6]
 
 
 def test_architectures_may_differ(toy_pool: MakePool) -> None:
     pool = toy_pool()
     other = nn.Sequential(nn.Flatten(), nn.Linear(64, 7), nn.ReLU(), nn.Linear(7, 10))
-    bank = Snapshots([*networks(1), other]).build(setting(pool)).fill()
+    bank = Snapshots([*networks(1), other]).build(a_context(pool)).fill()
     assert [bank.entry(k)[1][0].shape[1] for k in range(2)] == [
         NET(pool.shape, 2).get_submodule("classifier").in_features,
         7,
@@ -155,7 +155,7 @@ def test_networks_of_other_images_are_refused_before_anything_is_done(toy_pool: 
         dm(networks=Snapshots(wrong), steps=2)(toy_pool(), 1)
     headless = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten())
     with pytest.raises(ValueError, match=r"nets\[0\], a Sequential, .* end in a linear layer"):
-        Snapshots([headless]).build(setting(toy_pool()))
+        Snapshots([headless]).build(a_context(toy_pool()))
 
 
 @pytest.mark.parametrize("objective", [GradientMatching(), MeanEmbedding() + ClassRegulariser()])
@@ -164,6 +164,6 @@ def test_objectives_that_read_outputs_need_the_known_classes(objective: Term, to
     with pytest.raises(
         ValueError, match=r"nets\[0\], a Network, has 10 outputs, and the objective reads them as the 3 classes"
     ):
-        Snapshots(networks(1)).build(setting(pool, objective=objective))
-    bank = Snapshots(networks(1, outputs=3)).build(setting(pool, objective=objective))
+        Snapshots(networks(1)).build(a_context(pool, objective=objective))
+    bank = Snapshots(networks(1, outputs=3)).build(a_context(pool, objective=objective))
     assert all(p.requires_grad == objective.weight_gradients for p in bank.entry(0)[0].net.parameters())

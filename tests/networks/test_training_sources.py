@@ -14,11 +14,11 @@ from ddreplay import ClassPool, ConvNet
 from ddreplay.augment.siamese import Siamese
 from ddreplay.data.pool import Batch
 from ddreplay.networks import (
+    Context,
     ExpertSegments,
     ModelQueue,
     NetworkSource,
     Pretrained,
-    Setting,
     TrainedOnReal,
     TrainedOnSynthetic,
 )
@@ -31,8 +31,8 @@ MakePool = Callable[..., ClassPool]
 NET = ConvNet(width=4)
 
 
-def setting(pool: ClassPool, objective: Term | None = None, **how: Any) -> Setting:
-    return Setting(pool, objective or MeanEmbedding(), Siamese(), 4, Random(3), lambda: pool.draw(1, Random(0)), **how)
+def a_context(pool: ClassPool, objective: Term | None = None, **how: Any) -> Context:
+    return Context(pool, objective or MeanEmbedding(), Siamese(), 4, Random(3), lambda: pool.draw(1, Random(0)), **how)
 
 
 def after(count: int) -> tuple[Callable[[], bool], list[bool]]:
@@ -54,12 +54,12 @@ def test_an_expert_without_time_is_shown_from_its_beginning_and_not_written(toy_
     pool = toy_pool()
     source = ExpertSegments(NET, experts=1, latest_start=9, segment=2, batch_size=6, folder=tmp_path)
     stop, said = after(7)  # in the third epoch of three batches
-    networks = source.start(setting(pool, stop=stop))
+    networks = source.start(a_context(pool, stop=stop))
     look, _ = networks.show()
     assert said == [False] * 7 + [True]
     assert list(tmp_path.iterdir()) == []
     start, target = flat(tuple(look.net.parameters())), flat(look.target)
-    fresh = source.start(setting(pool))
+    fresh = source.start(a_context(pool))
     assert torch.equal(start, flat(fresh.weights(0, 0)))  # type: ignore[attr-defined]
     assert torch.equal(target, flat(fresh.weights(0, 2)))  # type: ignore[attr-defined]
     assert len(list(tmp_path.iterdir())) == 1
@@ -68,7 +68,7 @@ def test_an_expert_without_time_is_shown_from_its_beginning_and_not_written(toy_
 def test_an_expert_takes_one_step_whatever_the_time(toy_pool: MakePool) -> None:
     """The distance from start to target, in which others are measured, is not zero."""
     source = ExpertSegments(NET, experts=1, latest_start=4, segment=2, batch_size=6)
-    networks = source.start(setting(toy_pool(), stop=lambda: True))
+    networks = source.start(a_context(toy_pool(), stop=lambda: True))
     for _ in range(3):
         look, _ = networks.show()
         assert (flat(tuple(look.net.parameters())) - flat(look.target)).norm() > 0
@@ -77,7 +77,7 @@ def test_an_expert_takes_one_step_whatever_the_time(toy_pool: MakePool) -> None:
 def test_experts_say_how_many_there_are(toy_pool: MakePool) -> None:
     told: list[tuple[int, int]] = []
     source = ExpertSegments(NET, experts=3, latest_start=1, segment=1, batch_size=18)
-    networks = source.start(setting(toy_pool(), on_network=lambda *of: told.append(of)))
+    networks = source.start(a_context(toy_pool(), on_network=lambda *of: told.append(of)))
     for _ in range(20):
         networks.show()
     assert told == [(1, 3), (2, 3), (3, 3)]
@@ -87,7 +87,7 @@ def test_a_queue_begins_with_what_there_was_time_for(toy_pool: MakePool) -> None
     pool, told = toy_pool(), []  # type: ignore[var-annotated]
     stop, said = after(25)
     source = ModelQueue(NET, start_with=1, batch_size=4, train_steps=2, pretrained=Pretrained(networks=3, steps=20))
-    networks = source.start(setting(pool, stop=stop, on_network=lambda *of: told.append(of)))
+    networks = source.start(a_context(pool, stop=stop, on_network=lambda *of: told.append(of)))
     assert len(said) == 20 + 6 + 1  # whole, cut in the sixth step, not begun
     assert told == [(1, 3), (2, 3), (3, 3)]
     networks.show()
@@ -104,7 +104,7 @@ def test_training_between_image_steps_is_not_cut(source: NetworkSource, toy_pool
     pool = toy_pool()
     states = []
     for stop in (None, lambda: True):
-        networks = source.start(setting(pool, GradientMatching(), stop=stop))
+        networks = source.start(a_context(pool, GradientMatching(), stop=stop))
         networks.show()
         networks.moved()
         look, _ = networks.show()
@@ -113,7 +113,7 @@ def test_training_between_image_steps_is_not_cut(source: NetworkSource, toy_pool
 
 
 def test_real_images_may_be_none(toy_pool: MakePool) -> None:
-    networks = TrainedOnReal(NET, images=0).start(setting(toy_pool(), GradientMatching()))
+    networks = TrainedOnReal(NET, images=0).start(a_context(toy_pool(), GradientMatching()))
     before = flat(tuple(networks.show()[0].net.parameters())).clone()
     networks.moved()
     assert torch.equal(before, flat(tuple(networks.show()[0].net.parameters())))
@@ -123,7 +123,7 @@ def test_networks_learn_the_synthetic_set_whatever_the_objective_needs(toy_pool:
     """Also where the objective keeps networks without gradients, which they have again after."""
     pool = toy_pool()
     for objective in (MeanEmbedding(), GradientMatching()):
-        networks = TrainedOnSynthetic(NET, loops=(3, 4), lr=0.05).start(setting(pool, objective))
+        networks = TrainedOnSynthetic(NET, loops=(3, 4), lr=0.05).start(a_context(pool, objective))
         before = flat(tuple(networks.show()[0].net.parameters())).clone()
         networks.moved()
         look, _ = networks.show()
@@ -136,7 +136,7 @@ def test_several_epochs_are_one_after_the_other(toy_pool: MakePool) -> None:
     found = []
     for calls, epochs in ((1, 3), (3, 1)):
         random = Random(2)
-        net = setting(pool, GradientMatching()).network(NET, random)
+        net = a_context(pool, GradientMatching()).network(NET, random)
         batch: Batch = pool.all()
         for _ in range(calls):
             train_epoch(net, batch, random, lr=0.1, batch_size=5, augment=Siamese(), epochs=epochs)

@@ -11,18 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddreplay import ConvNet
+from ddreplay import ConvNet, training
 from ddreplay.augment.mixing import CutMix, MixTransform, MixUp
 from ddreplay.augment.siamese import Identity, Siamese
 from ddreplay.backbones import Probe, compiling
 from ddreplay.data.pool import Batch
 from ddreplay.methods.gradient import DC_LOOPS, DCC_LOOPS, dc, dcc, dsac
-from ddreplay.networks import Setting
+from ddreplay.networks import Context
 from ddreplay.networks import trained_on_synthetic as trained
 from ddreplay.objectives import GradientMatching, Look, Side, WarmUp
 from ddreplay.objectives import gradient_matching as gradients
 from ddreplay.objectives.gradient_matching import Metric, gradient_distance
-from ddreplay.parameterize import Pixels
 from ddreplay.randomness import Random
 
 C, REAL, SYN = 4, 6, 2
@@ -176,13 +175,6 @@ def test_with_one_class_collective_is_class_wise() -> None:
     one, all_ = (loss_and_gradient(GradientMatching(scope), at, real, syn, 1) for scope in ("class", "set"))  # type: ignore[arg-type]
     assert torch.equal(one[0], all_[0])
     torch.testing.assert_close(one[1], all_[1], rtol=1e-12, atol=1e-15)
-
-
-def test_with_one_class_dcc_is_dc(toy_pool: Callable[..., Any]) -> None:
-    pool = toy_pool(classes=1)
-    same: dict[str, Any] = {"rounds": 2, "loops": (2, 1), "parameterize": Pixels(), "lr": 5.0}
-    a, b = dc(ConvNet(width=8), **same)(pool, 2), dcc(ConvNet(width=8), scope="set", **same)(pool, 2)
-    assert torch.equal(a.images().x, b.images().x)
 
 
 def test_distance_by_hand() -> None:
@@ -346,8 +338,8 @@ def test_batch_norm_is_settled_on_real_images_for_matching_and_trains_in_between
     pool, random = toy_pool(), Random(0)
     method = dc(ConvNet(width=4, norm="batch"), loops=(3, 1))
     syn = pool.draw(2, Random(5))
-    setting = Setting(pool, method.objective, Identity(), 4, random, lambda: syn, 2)
-    networks = method.networks.start(setting)
+    context = Context(pool, method.objective, Identity(), 4, random, lambda: syn, 2)
+    networks = method.networks.start(context)
     at, _ = networks.show()
     norms = [m for m in at.net.modules() if isinstance(m, nn.BatchNorm2d)]
     assert norms
@@ -369,8 +361,8 @@ def test_batch_norm_is_settled_on_real_images_for_matching_and_trains_in_between
 def test_settling_is_one_pass_over_sixteen_real_images_a_class(toy_pool: Callable[..., Any]) -> None:
     pool = toy_pool(images_per_class=40)
     method = dc(ConvNet(width=4, norm="batch"), loops=(1, 0))
-    setting = Setting(pool, method.objective, Identity(), 4, Random(0), lambda: pool.draw(1, Random(5)), 1)
-    at, _ = method.networks.start(setting).show()
+    context = Context(pool, method.objective, Identity(), 4, Random(0), lambda: pool.draw(1, Random(5)), 1)
+    at, _ = method.networks.start(context).show()
 
     random = Random(0)
     with random.scope():
@@ -392,7 +384,7 @@ def unchecked(seed: int) -> nn.Module:
 
 def test_compiled_gradients_and_training_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     forward = compiling.Compiled("aot_eager")  # the whole machinery but the compiler
-    for module in (gradients, trained):
+    for module in (gradients, training):
         monkeypatch.setattr(module, "compiled", lambda: forward)
     real, syn = images(REAL, 1), images(SYN, 2)
     for seed in (0, 1):  # the second network meets what was compiled for the first

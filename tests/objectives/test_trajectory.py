@@ -15,7 +15,7 @@ from ddreplay import ClassPool, CondensedSet, ConvNet, evaluate, methods
 from ddreplay.augment.siamese import Identity, Siamese
 from ddreplay.backbones import Probe
 from ddreplay.evaluate import Protocol
-from ddreplay.networks import ExpertSegments, Setting
+from ddreplay.networks import Context, ExpertSegments
 from ddreplay.objectives import Look, Side, TrajectoryMatching
 from ddreplay.objectives.unrolling import draw_steps
 from ddreplay.randomness import Random
@@ -131,8 +131,8 @@ def test_without_an_expert_it_says_what_to_do() -> None:
         matching().distance((), Side(look(), images(), range(CLASSES)))
 
 
-def setting(pool: ClassPool) -> Setting:
-    return Setting(pool, TrajectoryMatching(1), Identity(), 4, Random(0), lambda: pool.draw(1, Random(0)))
+def a_context(pool: ClassPool) -> Context:
+    return Context(pool, TrajectoryMatching(1), Identity(), 4, Random(0), lambda: pool.draw(1, Random(0)))
 
 
 def experts(**how: Any) -> Any:
@@ -142,7 +142,7 @@ def experts(**how: Any) -> Any:
 def test_a_segment_is_one_epoch_of_sgd(toy_pool: MakePool) -> None:
     pool = toy_pool()
     source = experts(batch_size=100)
-    networks: Any = source.start(setting(pool))
+    networks: Any = source.start(a_context(pool))
     before, after = networks.weights(0, 1), networks.weights(0, 2)
     with Random(0).scope():
         net = NET(pool.shape, pool.classes)
@@ -156,7 +156,7 @@ def test_a_segment_is_one_epoch_of_sgd(toy_pool: MakePool) -> None:
 
 
 def test_looks_show_a_start_and_what_came_after(toy_pool: MakePool) -> None:
-    networks: Any = experts().start(setting(toy_pool()))
+    networks: Any = experts().start(a_context(toy_pool()))
     seen = set()
     for _ in range(12):
         shown, _ = networks.show()
@@ -177,20 +177,20 @@ def test_looks_show_a_start_and_what_came_after(toy_pool: MakePool) -> None:
 
 def test_trajectories_are_kept_on_disk_and_reused(toy_pool: MakePool, tmp_path: Path) -> None:
     pool = toy_pool()
-    kept: Any = experts(folder=tmp_path).start(setting(pool))
-    fresh: Any = experts().start(setting(pool))
+    kept: Any = experts(folder=tmp_path).start(a_context(pool))
+    fresh: Any = experts().start(a_context(pool))
     for expert in range(2):
         for a, b in zip(kept.weights(expert, 2), fresh.weights(expert, 2), strict=True):
             assert torch.equal(a, b)
     files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert len(files) == 2
-    again: Any = experts(folder=tmp_path).start(setting(pool))
+    again: Any = experts(folder=tmp_path).start(a_context(pool))
     again._train = None  # a call would fail
     assert torch.equal(again.weights(1, 0)[0], fresh.weights(1, 0)[0])
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == files
     for other in (
-        experts(folder=tmp_path, lr=0.1).start(setting(pool)),
-        experts(folder=tmp_path).start(setting(toy_pool(seed=1))),
+        experts(folder=tmp_path, lr=0.1).start(a_context(pool)),
+        experts(folder=tmp_path).start(a_context(toy_pool(seed=1))),
     ):
         other.weights(0, 0)
     assert len(list(tmp_path.iterdir())) == 4
