@@ -20,6 +20,7 @@ from ddreplay.parameterize.pixels import Pixels
 from ddreplay.randomness import Random
 from ddreplay.storage.codecs import Codec, avif, bits, float32, jpeg, uint8, webp
 from ddreplay.storage.decoders import expand_partition
+from ddreplay.storage.part import Part
 
 MakePool = Callable[..., ClassPool]
 NET = ConvNet(width=8)
