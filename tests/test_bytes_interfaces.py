@@ -49,8 +49,8 @@ def test_condense_in_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         main(["condense", "digits", "--bytes-per-class", "500", "--images-per-class", "3", "--method", "random"])
     assert "exactly one" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        main(["condense", "digits", "--codec", "jpeg(30)"])
-    assert "jpeg(quality=30)" in capsys.readouterr().err
+        main(["condense", "digits", "--codec", "jpeg(300)"])
+    assert "quality of jpeg must be a whole number in 1..100, got 300" in capsys.readouterr().err
 
 
 def test_export_writes_what_is_stored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
