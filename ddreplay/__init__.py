@@ -11,7 +11,7 @@ from ddreplay.backbones import ConvNet
 from ddreplay.condense import Condenser, Distiller
 from ddreplay.data import Batch, ClassPool
 from ddreplay.evaluate import Evaluation, Protocol, evaluate
-from ddreplay.memory import CondensedMemory
+from ddreplay.memory import CondensedMemory, ReplayMemory
 from ddreplay.methods import (
     bptt,
     dc,
@@ -46,6 +46,7 @@ __all__ = [
     "Distiller",
     "Evaluation",
     "Protocol",
+    "ReplayMemory",
     "bptt",
     "codecs",
     "dc",

@@ -11,15 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddreplay.condense.condenser import Condenser, OnProgress, taken
+from ddreplay.condense.condenser import Condenser, OnProgress, TakesMore, taken
 from ddreplay.data.pool import Batch, ClassPool, concatenate
+from ddreplay.methods.best_of import BestOf
 from ddreplay.methods.practical import Practical
 from ddreplay.randomness import Random
 from ddreplay.storage.budget import Budget
 from ddreplay.storage.condensed_set import CondensedSet
 from ddreplay.storage.fit import fit
 
-__all__ = ["CondensedMemory"]
+__all__ = ["CondensedMemory", "ReplayMemory"]
 
 
 class CondensedMemory:
@@ -60,10 +61,13 @@ class CondensedMemory:
         self.seconds: list[float] = []
         self._seeds = Random(seed)
 
-    def update(self, pool: ClassPool) -> None:
+    def update(self, pool: ClassPool, *, seconds: float | None = None) -> None:
         """Condense an experience's classes and store them.
 
         A class seen before is condensed again, from its new images and its decoded memory together.
+
+        Args:
+            seconds: that condensing may take, where the condenser knows how to stop.
         """
         started = time.perf_counter()
         seeds = Random(0)
@@ -75,8 +79,15 @@ class CondensedMemory:
         classes = len(kept.class_ids) + pool.classes
         share = self.budget.of_each(classes)
         alone = pool.classes == 1 and len(kept.class_ids) > 0  # then it is told apart from those that are remembered
-        beside = self._decoded(kept, pool) if alone else None
-        more = taken(self.condenser, beside=beside, on_progress=self.on_progress)
+        wanted = isinstance(self.condenser, TakesMore) and "remembered" in self.condenser.takes
+        others = self._decoded(kept, pool) if kept.class_ids and (alone or wanted) else None
+        more = taken(
+            self.condenser,
+            beside=others if alone else None,
+            remembered=others,
+            seconds=seconds,
+            on_progress=self.on_progress,
+        )
         fresh = self.condenser(pool, share, seed=seeds.seed(), **more)
         if self.budget.in_bytes:
             kept = fit(kept, share.total(len(kept.class_ids)))
@@ -158,3 +169,39 @@ class CondensedMemory:
         seconds, seeds = list(state["seconds"]), Random(self.seed)
         seeds.load_state_dict(state["random"])  # everything is read before anything changes
         self.condensed, self.budget, self.seconds, self._seeds = condensed, budget, seconds, seeds
+
+
+class ReplayMemory(CondensedMemory):
+    """The best memory for so many bytes: condensed images, compressed real ones, or everything where it fits.
+
+    At every update both kinds are made, a network learns each together with what is remembered, and what serves it better on held-out
+    images of the new classes is stored (`ddreplay.methods.BestOf`). ``condensed.provenance`` and the log say what was chosen and why.
+
+    Args:
+        budget, images_per_class, bytes_per_class, max_bytes, seed, on_progress: as in `CondensedMemory`.
+        condenser: what the candidates are and how they are tried.
+    Example:
+        >>> ReplayMemory(bytes_per_class=4000).budget.in_bytes
+        True
+    """
+
+    def __init__(
+        self,
+        budget: Budget | int | None = None,
+        *,
+        condenser: BestOf | None = None,
+        images_per_class: int | None = None,
+        bytes_per_class: int | float | None = None,
+        max_bytes: int | None = None,
+        seed: int = 0,
+        on_progress: OnProgress | None = None,
+    ) -> None:
+        super().__init__(
+            condenser or BestOf(),
+            budget,
+            images_per_class=images_per_class,
+            bytes_per_class=bytes_per_class,
+            max_bytes=max_bytes,
+            seed=seed,
+            on_progress=on_progress,
+        )

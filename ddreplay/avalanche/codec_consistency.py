@@ -17,11 +17,12 @@ from torch.utils.data import Dataset
 
 from ddreplay.avalanche.datasets import Samples, read
 from ddreplay.avalanche.storage_policies import CondensedBuffer
-from ddreplay.condense.condenser import default_codec
+from ddreplay.condense.condenser import Condenser, default_codec
 from ddreplay.condense.distiller import Distiller
 from ddreplay.condense.image_count import AtQuality, Fixed
 from ddreplay.data.pool import ClassPool
 from ddreplay.data.space import to_network, to_pixels
+from ddreplay.methods.best_of import BestOf
 from ddreplay.methods.practical import Practical
 from ddreplay.methods.selection_rules import RandomRule
 from ddreplay.methods.selections import Selection
@@ -90,6 +91,12 @@ def _expected(policy: CondensedBuffer, samples: Samples) -> Sequence[Part]:
     images = samples.x if samples.x.dim() == 4 else samples.x[:, :, None, None]
     pool = ClassPool(images, samples.y, mean=policy.mean, std=policy.std, device="cpu")
     condenser, budget = policy.condenser, policy.budget.of_each(pool.classes)
+    while not isinstance(condenser, Distiller) and isinstance(
+        inner := getattr(condenser, "condenser", None), Condenser
+    ):
+        condenser = inner
+    if isinstance(condenser, BestOf):
+        condenser = condenser.real[0]
     if isinstance(condenser, Practical):
         condenser = condenser.method(pool, budget)
     if not isinstance(condenser, (Distiller, Selection)):

@@ -74,6 +74,7 @@ class CondensedReplayPlugin(ReplayPlugin, supports_distributed=False):  # type: 
         )
         self.finish_steps = finish_steps
         self.coding = CodecPlugin(storage_policy, crisp=crisp, seed=seed)
+        self._began = time.perf_counter()
 
     def after_train_dataset_adaptation(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Put new images through the memory's codec, where it is lossy."""
@@ -86,6 +87,7 @@ class CondensedReplayPlugin(ReplayPlugin, supports_distributed=False):  # type: 
 
     def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Install the loader of mixed batches, where the memory holds anything."""
+        self._began = time.perf_counter()
         wanted = self.batch_size_mem
         self.batch_size_mem = self.replayed(strategy)
         try:
@@ -108,6 +110,7 @@ class CondensedReplayPlugin(ReplayPlugin, supports_distributed=False):  # type: 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Update the memory with the experience that is over, then finish it."""
         self.coding.after_training_exp(strategy)
+        tell_training_time(self.storage_policy, self._began)
         update_and_publish(self, self.storage_policy, strategy)
         finish(strategy, self.storage_policy.buffer, self.finish_steps, self._mixed(strategy))
 
@@ -137,6 +140,7 @@ class MemoryOnlyPlugin(SupervisedPlugin, supports_distributed=False):  # type: i
         super().__init__()
         self.storage_policy = storage_policy
         self.fresh: nn.Module | None = None
+        self._began = time.perf_counter()
 
     def before_train_dataset_adaptation(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Put the fresh network in the place of the trained one."""
@@ -155,6 +159,7 @@ class MemoryOnlyPlugin(SupervisedPlugin, supports_distributed=False):  # type: i
 
     def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Hand the fresh network to the optimiser, whatever Avalanche made of the experience's place in the stream."""
+        self._began = time.perf_counter()
         strategy.model.train()
         strategy.make_optimizer(reset_optimizer_state=True)
         held = len(self.storage_policy.buffer)
@@ -163,6 +168,10 @@ class MemoryOnlyPlugin(SupervisedPlugin, supports_distributed=False):  # type: i
             strategy.stop_training()
         elif kwargs.get("drop_last", False) and held < strategy.train_mb_size:
             strategy.make_train_dataloader(**{**kwargs, "drop_last": False})
+
+    def after_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Tell the memory how long training took, which its next update may take as well."""
+        tell_training_time(self.storage_policy, self._began)
 
 
 class AugmentPlugin(SupervisedPlugin, supports_distributed=False):  # type: ignore[misc, call-arg]
@@ -191,6 +200,12 @@ class AugmentPlugin(SupervisedPlugin, supports_distributed=False):  # type: igno
         self.random = self.random or Random(self.seed, x.device)
         augmented: Tensor = self.augment.draw((x.shape[1], x.shape[2], x.shape[3]), self.random, n=len(x))(x)
         return augmented
+
+
+def tell_training_time(policy: Any, began: float) -> None:
+    """Let a memory know how long the training that began then has taken (``seconds="training"``)."""
+    if isinstance(policy, CondensedBuffer):
+        policy.training_seconds = time.perf_counter() - began
 
 
 def update_and_publish(plugin: Any, policy: Any, strategy: Any) -> None:

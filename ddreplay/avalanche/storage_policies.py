@@ -118,10 +118,14 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         condense_every: condense after so many updates, and keep the real samples of the updates between (`staged`; they are beyond
             the budget). For online streams, where every sub-experience updates the policy: see `flush`.
         on_progress: is told how far condensing is (`ddreplay.condense.Progress`).
+        seconds: that an update may take: a number, or ``"training"``: as long as the training just before it took, which the plugins of
+            this package measure (`CondensedReplayPlugin`, `MemoryOnlyPlugin`: there, the training of the experience before). A
+            condenser that cannot stop takes as long as it takes. ``None``: no limit.
     Attributes:
         budget: what may be stored, as a `ddreplay.Budget`.
         memories: task label -> `ddreplay.CondensedMemory`; 0 where there are no task labels.
         buffer_groups: int -> `ClassGroup`. The key is the class id; where a task before has the same id, -1, -2, ...
+        limit: ``seconds`` as it was given. training_seconds: wall time of the last training, where a plugin measured it.
         seconds: wall time of each update so far.
     Raises:
         ValueError: on sizes that do not fit each other, and from an update that shows more groups than the budget is for; then
@@ -147,7 +151,10 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         replay_transform: Transform | None = None,
         condense_every: int = 1,
         on_progress: OnProgress | None = None,
+        seconds: float | Literal["training"] | None = None,
     ) -> None:
+        if isinstance(seconds, str) and seconds != "training":
+            raise ValueError(f"seconds must be a number, 'training' or None, got {seconds!r}")
         if task_labels not in ("auto", "always", "never"):
             raise ValueError(f"task_labels must be 'auto', 'always' or 'never', got {task_labels!r}")
         if condense_every < 1:
@@ -160,6 +167,8 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         self.seed, self.mean, self.std = seed, mean, std
         self.task_labels, self.device, self.replay_transform = task_labels, device, replay_transform
         self.condense_every, self.on_progress = condense_every, on_progress
+        self.limit = seconds
+        self.training_seconds: float | None = None
         self.memories: dict[int, CondensedMemory] = {}
         self.seconds: list[float] = []
         self._staged: list[Samples] = []
@@ -209,14 +218,15 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         share = self.budget.of_each(len(set(self._keys).union(groups)))
         log.info("condensing %d classes (of a task each) into %s", len(groups), share)
         memories = {task: memory.copy() for task, memory in self.memories.items()}
-        for task in sorted({task for task, _ in groups}):
+        tasks = sorted({task for task, _ in groups})
+        for task in tasks:
             rows = samples.task == task
             pool = ClassPool(
                 _as_images(samples.x[rows]), samples.y[rows], mean=self.mean, std=self.std, device=self.device
             )
             memory = memories.setdefault(task, self._memory(task, share))
             memory.budget, memory.condenser = share, self.condenser
-            memory.update(pool)
+            memory.update(pool, seconds=self._allowed(len(tasks)))
         for memory in memories.values():
             memory.resize(share)
         # all tasks are condensed: from here on nothing can fail, so that an update is whole or has not been
@@ -224,6 +234,11 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         self._staged, self._task_aware, self._tensor_labels = [], samples.task_aware, samples.tensor_labels
         self._name(groups)
         self._renew()
+
+    def _allowed(self, parts: int) -> float | None:
+        """Seconds that condensing one of so many parts may take."""
+        allowed = self.training_seconds if self.limit == "training" else self.limit
+        return None if allowed is None else allowed / parts
 
     def _memory(self, task: int, share: Budget) -> CondensedMemory:
         seed = self.seed + 1_000_003 * task

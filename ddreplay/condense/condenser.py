@@ -54,7 +54,8 @@ class TakesMore(Protocol):
     """A condenser that takes keywords besides the seed, and names them.
 
     ``seconds``: a limit for everything. ``beside``: a pool of other known classes, from which a single class can be told apart.
-    ``on_progress``, ``on_step``: callbacks. ``checkpoint``, ``checkpoint_every``: a file to go on from.
+    ``remembered``: a pool of what a memory holds of other classes, however many are new. ``on_progress``, ``on_step``: callbacks.
+    ``checkpoint``, ``checkpoint_every``: a file to go on from.
     """
 
     @property

@@ -22,7 +22,7 @@ from ddreplay.storage.budget import Budget
 from ddreplay.storage.codecs import BudgetTooSmall, Codec, nbytes
 from ddreplay.storage.condensed_set import CondensedSet
 
-__all__ = ["AtQuality", "ByCodec", "ChooseCount", "CountQuestion", "Fixed", "Validated"]
+__all__ = ["AtQuality", "ByCodec", "ChooseCount", "CountQuestion", "Fixed", "Validated", "hold_out"]
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,8 @@ class CountQuestion:
         beyond, stride = max(self.pool.counts) + 1, max(1, fitting)
         while fitting + stride < beyond and self._more(codec, fitting + stride):
             fitting, stride = fitting + stride, fitting + stride
+        if fitting + stride >= beyond and self._more(codec, beyond - 1):
+            return beyond - 1
         beyond = min(beyond, fitting + stride)
         while beyond - fitting > max(1, tolerance * fitting):
             middle = (fitting + beyond) // 2
@@ -166,7 +168,7 @@ class Validated:
         counts = candidates(asked)
         guess = asked.bytes_per_class / min(asked.pool.shape[1:])
         at = min(range(len(counts)), key=lambda k: abs(counts[k] - guess))
-        kept, held = _split(asked.pool, self.fraction, Random(asked.seed))
+        kept, held = hold_out(asked.pool, self.fraction, Random(asked.seed))
         if held is None or len(counts) == 1:
             return counts[at]
         scores: dict[int, float] = {}
@@ -265,12 +267,17 @@ def _first_pixels(pool: ClassPool, position: int, n: int) -> Tensor:
     return to_pixels(pool.rows(rows), pool.mean, pool.std).cpu()
 
 
-def _split(pool: ClassPool, fraction: float, random: Random) -> tuple[ClassPool, ClassPool | None]:
-    """Images kept and images held out of every class; a class of one image keeps it."""
+def hold_out(
+    pool: ClassPool, fraction: float, random: Random, most: int | None = None
+) -> tuple[ClassPool, ClassPool | None]:
+    """Images kept and images held out of every class, a share of it and at most ``most``; a class of one image keeps it.
+
+    None is held out where that is no test: a class has one image, or is alone.
+    """
     kept, held, start = [], [], 0
     for n in pool.counts:
         order = torch.randperm(n, generator=random.cpu) + start
-        cut = min(max(1, round(fraction * n)), n - 1)
+        cut = min(max(1, round(fraction * n)), n - 1, n if most is None else most)
         held.append(order[:cut])
         kept.append(order[cut:])
         start += n

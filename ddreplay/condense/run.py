@@ -197,6 +197,7 @@ class Run:
             self.pool,
             blocks_of(self.form),
             self.form.storage(codec),
+            self.form.max_bytes,
             decoder=self.form.decoder(),
             beside=self.form.beside(),
             soft_labels=self._soft_labels(),

@@ -1,5 +1,6 @@
 """One function per paper, each a composition of the parts."""
 
+from ddreplay.methods.best_of import BestOf
 from ddreplay.methods.distribution import ddm, dm, idm, m3d, ncfm
 from ddreplay.methods.gradient import dc, dcc, dsa, dsac
 from ddreplay.methods.multi_formation import dream, idc
@@ -10,6 +11,7 @@ from ddreplay.methods.unrolled import bptt, dd
 from ddreplay.methods.whitened import Whitened
 
 __all__ = [
+    "BestOf",
     "IDM_SETTINGS",
     "Practical",
     "practical",

@@ -27,7 +27,7 @@ from ddreplay.methods.selection_rules import (
 )
 from ddreplay.randomness import Random
 from ddreplay.storage.budget import Budget
-from ddreplay.storage.codecs import BudgetTooSmall, Codec, fit_quality, float32
+from ddreplay.storage.codecs import BudgetTooSmall, Codec, Graded, fill, fit_quality, float32
 from ddreplay.storage.condensed_set import CondensedSet
 from ddreplay.storage.part import Part
 
@@ -125,13 +125,28 @@ class _InBytes:
             self.ranked[pool] = 2 * n, rule(Candidates.of(pool, self.beside, self.stop), 2 * n, random)
         part = _part(pool, [rows[:n] for rows in self.ranked[pool][1]], float32())
         pixels = [to_pixels(x, pool.mean, pool.std) for x in part.images]
+        room = self.budget.room(pool, part.counts)
         try:
-            codec = fit_quality(self.codec, pixels, max_bytes=self.budget.room(pool, part.counts))
+            codec = fit_quality(self.codec, pixels, max_bytes=room)
         except BudgetTooSmall:  # these images are harder than those that the candidates were measured with
             if n == 1:
                 raise
             return self.take(pool, n - max(1, n // 8))
-        return replace(part, stored=codec.encode(pixels), codec=codec)
+        part = replace(part, stored=fill(codec, pixels, room), codec=codec)
+        return part if isinstance(codec, Graded) else self._one_more(pool, part)
+
+    def _one_more(self, pool: ClassPool, part: Part) -> Part:
+        """One image more of this class and that, while there is room at this quality; the codec has no steps to fill it with."""
+        ranked = self.ranked[pool][1]
+        for position, have in enumerate(part.counts):
+            counts = tuple(n + (k == position) for k, n in enumerate(part.counts))
+            if have == len(ranked[position]):
+                continue
+            more = _part(pool, [rows[:n] for rows, n in zip(ranked, counts, strict=True)], part.codec)
+            if more.images_nbytes > self.budget.room(pool, counts):
+                break
+            part = more
+        return part
 
     def trial(self, kept: ClassPool, n: int) -> CondensedSet:
         return CondensedSet((self.take(kept, n),))

@@ -27,6 +27,7 @@ class Form(nn.Module):
 
     Attributes:
         classes: how many there are. stored_per_class: images that are paid for. per_class: images that are trained on.
+        max_bytes: what the stored images may take; ``None``: as many as their codec makes of them.
         images: the stored images, class-major, [classes * stored_per_class, c, h, w], in network space, with a graph to what is learned.
     """
 
@@ -35,6 +36,7 @@ class Form(nn.Module):
     classes: int
     stored_per_class: int
     per_class: int
+    max_bytes: int | None = None
     by_class: bool = False
     """Whether the first axis of every parameter goes class by class, and a class's images depend on its own part alone."""
 

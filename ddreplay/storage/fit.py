@@ -58,7 +58,8 @@ def _fit(part: Part, max_bytes: int, codec: Codec | None) -> Part:
                     "whitening), which a smaller budget cannot cut; store fewer images or raise the budget"
                 )
             blocks = raw.codec.decode(raw.stored, raw.counts, raw.shape)
-            return raw.encoded_anew(fit_quality(family, blocks, max_bytes=max_bytes - rest))
+            room = max_bytes - rest
+            return raw.encoded_anew(fit_quality(family, blocks, max_bytes=room), max_bytes=room)
         except BudgetTooSmall:
             if limit == 1:
                 raise

@@ -14,6 +14,7 @@ from torch import Tensor
 from ddreplay.data.pool import ClassPool
 from ddreplay.data.space import Shape, to_network, to_pixels
 from ddreplay.storage.codecs.codec import Codec
+from ddreplay.storage.codecs.quality import fill
 from ddreplay.storage.decoders import Decoder, Plain, Space
 
 __all__ = ["Part", "encode", "overhead"]
@@ -47,10 +48,17 @@ class Part:
     soft_labels: Tensor | None = None
 
     @classmethod
-    def of_images(cls, pool: ClassPool, images: Sequence[Tensor], codec: Codec, **more: Any) -> Part:
-        """Images of every class of a pool (network space), stored by a codec; ``more``: other attributes."""
+    def of_images(
+        cls, pool: ClassPool, images: Sequence[Tensor], codec: Codec, max_bytes: float | None = None, **more: Any
+    ) -> Part:
+        """Images of every class of a pool (network space), stored by a codec.
+
+        Args:
+            max_bytes: of the stored images: what the codec leaves of it is filled (`fill`).
+            more: other attributes.
+        """
         return cls(
-            stored=encode(codec, images, pool),
+            stored=encode(codec, images, pool, max_bytes),
             codec=codec,
             counts=tuple(len(x) for x in images),
             class_ids=tuple(pool.class_ids.tolist()),
@@ -112,8 +120,11 @@ class Part:
             soft_labels=soft,
         )
 
-    def encoded_anew(self, codec: Codec, limit: int | None = None) -> Part:
+    def encoded_anew(self, codec: Codec, limit: int | None = None, max_bytes: float | None = None) -> Part:
         """The first ``limit`` stored images of every class (all, if ``None``) under this codec.
+
+        Args:
+            max_bytes: of the stored images: what the codec leaves of it is filled (`fill`).
 
         Raises:
             ValueError: when an image trained on needs stored ones that fall away.
@@ -127,7 +138,7 @@ class Part:
                 soft = torch.cat([block[self.decoder.rows(count, limit)] for block, count in of_class])
         return replace(
             self,
-            stored=codec.encode(blocks),
+            stored=codec.encode(blocks) if max_bytes is None else fill(codec, blocks, max_bytes),
             beside=beside,
             codec=codec,
             counts=tuple(len(x) for x in blocks),
@@ -135,9 +146,12 @@ class Part:
         )
 
 
-def encode(codec: Codec, images: Sequence[Tensor], pool: ClassPool) -> dict[str, Tensor]:
-    """Images of each class in a pool's network space -> what the codec stores."""
-    return codec.encode([to_pixels(x.detach().float(), pool.mean, pool.std).cpu() for x in images])
+def encode(
+    codec: Codec, images: Sequence[Tensor], pool: ClassPool, max_bytes: float | None = None
+) -> dict[str, Tensor]:
+    """Images of each class in a pool's network space -> what the codec stores; ``max_bytes``: to be filled, where given."""
+    pixels = [to_pixels(x.detach().float(), pool.mean, pool.std).cpu() for x in images]
+    return codec.encode(pixels) if max_bytes is None else fill(codec, pixels, max_bytes)
 
 
 def overhead(class_ids: Sequence[int], counts: Sequence[int], channels: int) -> int:

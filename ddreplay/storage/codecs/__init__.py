@@ -10,11 +10,11 @@ from ddreplay.storage.codecs.dct import dct
 from ddreplay.storage.codecs.jpeg import jpeg
 from ddreplay.storage.codecs.known import codec_from_spec
 from ddreplay.storage.codecs.plain import bits, float16, float32, uint8
-from ddreplay.storage.codecs.quality import fit_quality
+from ddreplay.storage.codecs.quality import Graded, fill, fit_quality
 from ddreplay.storage.codecs.sheets import CodecUnavailable
 from ddreplay.storage.codecs.webp import webp
 
 __all__ = [
-    "BudgetTooSmall", "Codec", "CodecUnavailable", "avif", "bits", "codec_from_spec", "dct", "fit_quality", "float16",
+    "BudgetTooSmall", "Codec", "CodecUnavailable", "Graded", "avif", "bits", "codec_from_spec", "dct", "fill", "fit_quality", "float16",
     "float32", "jpeg", "nbytes", "uint8", "webp",
 ]  # fmt: skip

@@ -244,6 +244,18 @@ class Pictures(ABC):
                 bodies[i] = body
         return _pack(heads, bodies, self.known)
 
+    def restored(
+        self, stored: Mapping[str, Tensor], counts: Sequence[int], position: int, images: Float[Tensor, "_ c h w"]
+    ) -> dict[str, Tensor] | None:
+        """What is stored, with one class's images written by this codec in the place of its sheet; ``None`` where its head differs."""
+        heads, bodies = _unpack(stored, counts, self.known)
+        head, (body,) = self.plain([to_sheet(images, self._pitch(images.shape[1]), self.limit)])
+        if head != heads[position]:
+            return None
+        by_count = dict(zip(counts, heads, strict=True))
+        bodies[position] = body
+        return _pack([by_count[n] for n in _layouts(counts)], bodies, self.known)
+
     def decode(self, stored: Mapping[str, Tensor], counts: Sequence[int], shape: Shape) -> list[Tensor]:
         """Images of every class, float32 in 0..1. Raises ValueError where the stored bytes are damaged."""
         c, h, w = shape
