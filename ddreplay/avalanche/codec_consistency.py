@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from avalanche.core import SupervisedPlugin
@@ -22,11 +22,11 @@ from ddreplay.condense.distiller import Distiller
 from ddreplay.condense.image_count import AtQuality, Fixed
 from ddreplay.data.pool import ClassPool
 from ddreplay.data.space import to_network, to_pixels
-from ddreplay.methods.practical import Practical
 from ddreplay.methods.selection_rules import RandomRule
 from ddreplay.methods.selections import Selection
 from ddreplay.parameterize.coded import Coded
 from ddreplay.randomness import Random
+from ddreplay.storage.budget import Budget
 from ddreplay.storage.codecs import Codec
 from ddreplay.storage.part import Part
 
@@ -73,6 +73,14 @@ class Stored:
         return out.reshape(x.shape)
 
 
+@runtime_checkable
+class Chooses(Protocol):
+    """A condenser that condenses with a method that follows from pool and budget, such as `ddreplay.methods.Practical`."""
+
+    def method(self, pool: ClassPool, budget: Budget | int) -> Any:
+        """What it condenses this pool with."""
+
+
 def how_stored(policy: Any, samples: Callable[[], Samples]) -> Stored | None:
     """How a storage policy stores the classes of an experience; ``None`` where nothing is lost, or nothing is known of it.
 
@@ -90,7 +98,7 @@ def _expected(policy: CondensedBuffer, samples: Samples) -> Sequence[Part]:
     images = samples.x if samples.x.dim() == 4 else samples.x[:, :, None, None]
     pool = ClassPool(images, samples.y, mean=policy.mean, std=policy.std, device="cpu")
     condenser, budget = policy.condenser, policy.budget.of_each(pool.classes)
-    if isinstance(condenser, Practical):
+    if isinstance(condenser, Chooses):
         condenser = condenser.method(pool, budget)
     if not isinstance(condenser, (Distiller, Selection)):
         log.info("how %s stores images is known when the memory holds some", type(condenser).__name__)

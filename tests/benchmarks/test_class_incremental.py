@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks.class_incremental import class_incremental
-from benchmarks.memories import Shared, memory_condenser
+from benchmarks.memories import memory_condenser
 from benchmarks.report.records import read
 from benchmarks.streams import average_accuracy, backward_transfer, class_incremental_stream, forgetting
 from ddreplay import Budget, ClassPool, Distiller
