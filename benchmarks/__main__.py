@@ -22,6 +22,10 @@ COMMANDS: dict[str, Command] = {
     "class-incremental": Command(
         "benchmarks.class_incremental:class_incremental", "streams of new classes: accuracy of memories at equal bytes"
     ),
+    "bytes-factor": Command(
+        "benchmarks.bytes_factor:bytes_factor",
+        "bytes that real images need for the accuracy of condensed ones (from records)",
+    ),
     "task-incremental": Command(
         "benchmarks.task_incremental:task_incremental", "streams of fine-grained tasks with task labels (DCC)"
     ),

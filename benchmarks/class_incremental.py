@@ -2,74 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
-import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.checks import among, at_least
-from benchmarks.memories import Shared, memory_condenser, spelled
+from benchmarks.memories import memory_condenser, spelled
 from benchmarks.report.progress import Progress
-from benchmarks.report.records import begin, write
-from benchmarks.report.streams import budget_of, draw, table
-from benchmarks.streams import average_accuracy, backward_transfer, class_incremental_stream, forgetting
+from benchmarks.report.records import Recording, begin, read, write
+from benchmarks.report.streams import budget_of, differences, draw, table
+from benchmarks.stream_cells import Cell, Settings, method_of, run_cell
+from benchmarks.streams import class_incremental_stream
+from benchmarks.trained_networks import trained_network
 from benchmarks.workers import each, processes
-from ddreplay import names
-from ddreplay.augment.siamese import Siamese
-from ddreplay.backbones import as_factory
-from ddreplay.datasets import ImageData, load
-from ddreplay.randomness import Random
 from strategies import STRATEGIES
 
 __all__ = ["class_incremental"]
 
 BOUNDS = ("finetuning", "joint")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Everything that decides the numbers besides memory, budget and seed."""
-
-    dataset: str
-    root: str | None
-    download: bool
-    experiences: int
-    net: str
-    strategies: tuple[str, ...]
-    epochs: int
-    gdumb_steps: int
-    batch_size: int
-    lr: float
-    per_class: int | None
-    validation: bool
-    codec: str | None
-    device: str
-    compile: bool = False
-    balanced: bool = False
-    augment: bool = False
-
-    def data(self) -> ImageData:
-        """The data; for tuning with held-out training images in the place of the test images."""
-        found = load(self.dataset, root=self.root, download=self.download)
-        return found.for_tuning(fraction=0.3) if self.validation else found
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One memory at one budget with one seed, which strategies share; or a strategy without a memory, and so without a budget."""
-
-    memory: str
-    seed: int
-    images_per_class: int | None = None
-    bytes_per_class: int | None = None
-
-    @property
-    def has_budget(self) -> bool:
-        """Whether it is of a memory."""
-        return self.images_per_class is not None or self.bytes_per_class is not None
+IMAGES = (1, 2, 5)
 
 
 def class_incremental(
@@ -77,26 +29,34 @@ def class_incremental(
     root: Path | None = None,
     download: bool = False,
     experiences: int = 5,
-    images_per_class: tuple[int, ...] = (1, 2, 5),
+    order: Literal["drawn", "fixed"] = "drawn",
+    images_per_class: tuple[int, ...] = (),
     bytes_per_class: tuple[int, ...] = (),
     codec: str | None = None,
     memories: tuple[str, ...] = ("ring", "herding", "dm", "dc"),
     strategies: tuple[str, ...] = ("gdumb", "er"),
     seeds: int = 5,
     net: str = "convnet(width=32)",
+    condense_net: str | None = None,
     epochs: int = 5,
-    gdumb_steps: int = 100,
     batch_size: int = 10,
+    gdumb_steps: int = 100,
+    gdumb_batch_size: int | None = None,
+    finish_steps: int = 0,
+    crisp: float = 0.0,
     balanced: bool = False,
     augment: bool = False,
     lr: float = 0.02,
     per_class: int | None = None,
+    only_last: bool = False,
     bounds: bool = True,
     validation: bool = False,
     workers: int = 0,
     device: str = "cpu",
     compile: bool = False,
     out: Path = Path("results"),
+    name: str | None = None,
+    cache: Path | None = None,
 ) -> None:
     """Compare memories on class-incremental streams.
 
@@ -104,174 +64,189 @@ def class_incremental(
     and memory, GDumb (gdumb) from scratch on the memory. Finetuning and joint training are the bounds. The settings of condensers
     are small ones (benchmarks/memories.py), not the papers'; table and record say them in full.
 
+    A cell is one memory at one budget with one seed under one strategy. The record is written after every cell, and a call with the
+    same settings goes on from it: finished cells are not run again, and other memories, budgets, seeds and strategies are added to
+    it. A record of other settings, or of other images, is refused. Cells are run seed by seed, so that what is compared in pairs is
+    complete early. One process at a time may write a record. Below the table stand differences of condensed and real memories, paired
+    by seed.
+
     Args:
         dataset: digits, mnist, fashion-mnist, cifar10, cifar100, svhn, an .npz file in MedMNIST's layout, or a folder of class folders.
         root: where torchvision's files are.
         download: fetch missing files of a named data set.
         experiences: in the stream; must divide the number of classes.
-        images_per_class: budgets to compare.
-        bytes_per_class: budgets in bytes instead; every memory chooses by itself how many images at which quality.
-        codec: how images are stored, such as uint8 or "jpeg(quality=30)"; default: uint8, and avif for budgets in bytes.
+        order: of the classes: drawn by seed, or fixed as their labels are.
+        images_per_class: budgets to compare; default: 1 2 5 where none are given in bytes.
+        bytes_per_class: budgets in bytes; every memory chooses by itself how many images at which quality.
+        codec: how images are stored, such as uint8 or "jpeg(quality=30)"; default: uint8, and avif for budgets in bytes. A memory may say
+            its own, as in "ring(codec=uint8)".
         memories: ring (random real images), herding, default (what CondensedBuffer takes for a budget in bytes), or any method of
             ddreplay condense, with options if any: "dm(steps=1000)".
         strategies: any of strategies/; those without a memory run once for each seed.
-        seeds: class order, memory and network are drawn anew for each.
-        net: the network trained, and that condensers look with.
+        seeds: class order, images, memory and network are drawn anew for each.
+        net: the network trained; besides those of ddreplay, slim_resnet18 (Avalanche's). "bfloat16(...)" computes in that precision.
+        condense_net: the network that condensers look with; default: net.
         epochs: of experience replay, finetuning and joint training on each experience.
-        gdumb_steps: gradient steps of GDumb on the memory after each experience.
         batch_size: of new images, and as many of the memory.
-        balanced: experience replay takes as many images of every old class as of a new one instead.
+        gdumb_steps: gradient steps of GDumb on the memory after each experience.
+        gdumb_batch_size: of GDumb; default: batch_size.
+        finish_steps: steps on the memory alone at the end of every experience, all classes alike, for strategies that know them.
+        crisp: share of new images that do not pass the memory's codec, for strategies that know it.
+        balanced: replay takes as many images of every old class as of a new one instead.
         augment: train on augmented images, new and replayed ones, with the operations that memories are condensed under.
         lr: SGD with momentum 0.9 and weight decay 5e-4.
         per_class: at most this many training images of every class.
+        only_last: GDumb and joint training train after the last experience alone, with the same result there; the memory takes in
+            every experience. Their forgetting and backward transfer are then unknown.
         bounds: run finetuning and joint training too.
         validation: test on held-out training images instead of test images: for choosing settings.
         workers: processes; 0: one a core.
         device: cpu or cuda.
-        compile: condense through torch.compile where that can be done: faster after tens of seconds.
+        compile: condense and train through torch.compile where that can be done: faster after tens of seconds.
         out: folder for the record (JSON) and the picture (PNG).
+        name: of the record's file; default: class_incremental_ and the data set.
+        cache: folder where condensed sets and the trained networks of banks are kept, for all strategies, budgets and later runs; default:
+            cache in the folder of the record. What they took is charged to every cell that uses them. After a change of the code that
+            condenses, take a new one.
     """
     settings = Settings(
         dataset=dataset,
         root=None if root is None else str(root),
         download=download,
         experiences=experiences,
+        order=order,
         net=net,
-        strategies=strategies,
+        condense_net=condense_net or net,
         epochs=epochs,
-        gdumb_steps=gdumb_steps,
         batch_size=batch_size,
         lr=lr,
+        gdumb_steps=gdumb_steps,
+        gdumb_batch_size=gdumb_batch_size or batch_size,
+        finish_steps=finish_steps,
+        crisp=crisp,
+        balanced=balanced,
+        augment=augment,
+        only_last=only_last,
         per_class=per_class,
         validation=validation,
         codec=codec,
         device=device,
         compile=compile,
-        balanced=balanced,
-        augment=augment,
     )
-    spelled_out = _check(settings, memories, bytes_per_class or images_per_class, seeds)
-    alone = [name for name in strategies if not STRATEGIES[name].has_memory]
-    alone += [name for name in BOUNDS if bounds and name not in alone]
-    cells = [Cell(name, seed) for seed in range(seeds) for name in alone]
-    for seed, memory in itertools.product(range(seeds), memories):
-        if bytes_per_class:
-            cells += [Cell(memory, seed, bytes_per_class=n) for n in bytes_per_class]
-        else:
-            cells += [Cell(memory, seed, images_per_class=n) for n in images_per_class]
-    protocol = {
-        **asdict(settings),
-        "images_per_class": () if bytes_per_class else images_per_class,
-        "bytes_per_class": bytes_per_class,
-        "memories": memories,
-        "condensers": spelled_out,
-        "seeds": seeds,
-    }
-    recording = begin("class-incremental", protocol, device=device)
-    path = out / f"class_incremental_{Path(dataset).stem}.json"
-    with Progress(len(cells), "class-incremental", unit="cells") as progress:
-        for results in each(partial(run_cell, settings), cells, workers or processes(device)):
-            for result in results:
-                recording.add(**result)
-            progress.advance(note=f"{results[0]['memory']} {budget_of(results[0])}")
+    images = images_per_class or (() if bytes_per_class else IMAGES)
+    spelled_out = _check(settings, memories, strategies, images, bytes_per_class, seeds)
+    path = out / f"{name or f'class_incremental_{Path(dataset).stem}'}.json"
+    recording = _resumed(path, settings, spelled_out)
+    done = {Cell.of(result) for result in recording.results}
+    cells = list(_cells(memories, strategies, images, bytes_per_class, range(seeds), bounds))
+    _check_methods(path, settings, recording, cells)
+    missing = [cell for cell in cells if cell not in done]
+    run = partial(run_cell, settings, cache or out / "cache")
+    with Progress(max(1, len(missing)), "class-incremental", unit="cells") as progress:
+        for result in each(run, missing, workers or processes(device)) if missing else ():
+            recording.add(**result)
             write(recording.finish(), path)  # what is done survives an interruption
+            progress.advance(note=f"{result['strategy']} {result['memory']} {budget_of(result)}, seed {result['seed']}")
     record = recording.finish()
-    print(table(record.results, spelled_out))
+    print(table(record.results, recording.protocol["condensers"]))
+    print(differences(record.results))
     picture = draw(record.results, path.with_suffix(".png"), dataset)
     print(f"record: {path}" + (f"   picture: {picture}" if picture else "   no picture: matplotlib is not installed"))
-    print(f"{record.seconds:.0f} s")
+    print(f"{len(missing)} cells run, {len(done)} were in the record; {record.seconds:.0f} s in all")
 
 
-def _check(settings: Settings, memories: Sequence[str], budgets: Sequence[int], seeds: int) -> dict[str, str]:
+def _cells(
+    memories: Sequence[str],
+    strategies: Sequence[str],
+    images: Sequence[int],
+    nbytes: Sequence[int],
+    seeds: range,
+    bounds: bool,
+) -> Iterator[Cell]:
+    """Seed by seed; within a seed all memories of a strategy and budget beside each other, and what has no memory at the end."""
+    alone = [name for name in strategies if not STRATEGIES[name].has_memory]
+    alone += [name for name in BOUNDS if bounds and name not in alone]
+    for seed in seeds:
+        for strategy in (name for name in strategies if STRATEGIES[name].has_memory):
+            yield from (Cell(memory, seed, strategy, bytes_per_class=n) for n in nbytes for memory in memories)
+            yield from (Cell(memory, seed, strategy, images_per_class=n) for n in images for memory in memories)
+        yield from (Cell(name, seed, name) for name in alone)
+
+
+def _check(
+    settings: Settings,
+    memories: Sequence[str],
+    strategies: Sequence[str],
+    images: Sequence[int],
+    nbytes: Sequence[int],
+    seeds: int,
+) -> dict[str, str]:
     """Every memory with all its settings; whatever cannot run is refused before anything does."""
-    among("strategies", settings.strategies, tuple(STRATEGIES))
+    among("strategies", strategies, tuple(STRATEGIES))
     at_least(1, seeds=seeds, experiences=settings.experiences, batch_size=settings.batch_size, epochs=settings.epochs)
-    for budget in budgets:
+    at_least(1, gdumb_steps=settings.gdumb_steps, gdumb_batch_size=settings.gdumb_batch_size)
+    at_least(0, finish_steps=settings.finish_steps)
+    if not 0 <= settings.crisp <= 1:
+        raise ValueError(f"crisp is a share of the new images and must lie in [0, 1], got {settings.crisp}")
+    for budget in (*images, *nbytes):
         at_least(1, budget=budget)
+    if both := set(images) & set(nbytes):
+        raise ValueError(f"budgets in images and in bytes must be different numbers, got {sorted(both)} in both")
+    if settings.condense_net.startswith("slim_resnet18"):
+        raise ValueError("condensers do not look with slim_resnet18; name another network with --condense-net")
     data = settings.data()
+    trained_network(settings.net)(data.shape, data.classes)
     for name in memories:
-        memory_condenser(name, settings.net, data.augmentation, settings.codec)
+        memory_condenser(name, settings.condense_net, data.augmentation, settings.codec)
     class_incremental_stream(data, settings.experiences, 0, per_class=1)
     return {name: spelled(name) for name in memories}
 
 
-def run_cell(settings: Settings, cell: Cell) -> list[dict[str, Any]]:
-    """Train every strategy on one stream with one memory; a result for each."""
-    data = settings.data()
-    stream = class_incremental_stream(
-        data, settings.experiences, cell.seed, device=settings.device, per_class=settings.per_class
+def _resumed(path: Path, settings: Settings, condensers: dict[str, str]) -> Recording:
+    """A recording that holds what the record at ``path`` holds.
+
+    Raises:
+        ValueError: where that is a record of other settings.
+    """
+    deciding = settings.deciding(settings.data())
+    protocol = {**deciding, "condensers": condensers}
+    recording = begin("class-incremental", protocol, device=settings.device)
+    if not path.is_file():
+        return recording
+    earlier = read(path)
+    known = {**dict.fromkeys(deciding, "(not said)"), **earlier.protocol}
+    wanted = recording.finish().protocol
+    changed = [f"{n} {known[n]!r}, now {wanted[n]!r}" for n in deciding if known[n] != wanted[n]]
+    both = set(condensers) & set(known["condensers"])
+    changed += [
+        f"{n} {known['condensers'][n]}, now {condensers[n]}" for n in both if known["condensers"][n] != condensers[n]
+    ]
+    if changed:
+        raise _refused(path, changed)
+    recording.protocol["condensers"] = {**known["condensers"], **condensers}
+    recording.results += earlier.results
+    recording.started -= earlier.seconds
+    return recording
+
+
+def _check_methods(path: Path, settings: Settings, recording: Recording, cells: Sequence[Cell]) -> None:
+    """Refuse to go on from cells whose memories were condensed with other settings or versions than now."""
+    known = {_memory_of(Cell.of(r)): r["method"] for r in recording.results}
+    asked = {_memory_of(cell): cell for cell in cells}
+    changed = [
+        f"the settings or versions that {cell.memory} condenses with"
+        for key, cell in asked.items()
+        if key in known and known[key] != method_of(settings, cell)
+    ]
+    if changed:
+        raise _refused(path, list(dict.fromkeys(changed)))
+
+
+def _memory_of(cell: Cell) -> tuple[Any, ...]:
+    return cell.memory, cell.images_per_class, cell.bytes_per_class
+
+
+def _refused(path: Path, changed: Sequence[str]) -> ValueError:
+    return ValueError(
+        f"{path.name} is the record of another run: {'; '.join(changed)}; give its settings, or write another record with --name or --out"
     )
-    shared, chosen = None, [cell.memory]
-    if cell.has_budget:
-        codec = settings.codec or ("avif" if cell.bytes_per_class else None)
-        made = memory_condenser(cell.memory, settings.net, data.augmentation, codec, compile=settings.compile)
-        shared = Shared(made)
-        chosen = [name for name in settings.strategies if STRATEGIES[name].has_memory]
-    results = []
-    for name in chosen:
-        random = Random(1000 + cell.seed)
-        with random.scope():
-            model = as_factory(names.network(settings.net))(data.shape, data.classes)
-            memory = None if shared is None else _buffer(shared, cell, data, settings.device)
-            results.append(_train(name, model, memory, stream, settings, cell, shared, data.augmentation))
-    return results
-
-
-def _buffer(shared: Shared, cell: Cell, data: Any, device: str) -> Any:
-    from ddreplay.avalanche import CondensedBuffer
-
-    return CondensedBuffer(
-        images_per_class=cell.images_per_class,
-        bytes_per_class=cell.bytes_per_class,
-        total_num_classes=data.classes,
-        condenser=shared,
-        seed=cell.seed,
-        mean=data.mean,
-        std=data.std,
-        device=device,
-    )
-
-
-def _train(
-    name: str,
-    model: Any,
-    memory: Any,
-    stream: Any,
-    settings: Settings,
-    cell: Cell,
-    shared: Shared | None,
-    operations: str,
-) -> dict[str, Any]:
-    from ddreplay.avalanche import AugmentPlugin
-
-    strategy = STRATEGIES[name].build(
-        model,
-        memory,
-        lr=settings.lr,
-        batch_size=settings.batch_size,
-        epochs=settings.epochs,
-        steps=settings.gdumb_steps,
-        batch_size_mem="balanced" if settings.balanced else None,
-        device=settings.device,
-    )
-    if settings.augment:
-        strategy.plugins.append(AugmentPlugin(Siamese(operations), seed=cell.seed))
-    found, seconds = [], 0.0
-    for experience in stream.train:
-        started = time.perf_counter()
-        strategy.train(experience)
-        seconds += time.perf_counter() - started
-        found.append(stream.measure(strategy.model))
-    condensing = 0.0 if memory is None else sum(memory.seconds)
-    return {
-        "strategy": name,
-        **asdict(cell),
-        "accuracies": found,
-        "average_accuracy": average_accuracy(found),
-        "forgetting": forgetting(found),
-        "backward_transfer": backward_transfer(found),
-        "images": 0 if memory is None else len(memory.buffer),
-        "nbytes": 0 if memory is None else memory.nbytes,
-        "condense_seconds": 0.0 if shared is None else shared.seconds,
-        "train_seconds": seconds - condensing,
-    }

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
-from ddreplay import Budget, ClassPool, CondensedSet, Condenser, Distiller, names
+from ddreplay import Condenser, Distiller, names
+from ddreplay.backbones import Net
 from ddreplay.methods import Practical
+from ddreplay.storage.codecs import Codec
 
-__all__ = ["SMALL", "Shared", "condenser", "memory_condenser", "spelled"]
+__all__ = ["BY_NAME", "SMALL", "condenser", "memory_condenser", "spelled"]
 
 _TRAJECTORIES = (
     "iterations=100",
@@ -72,6 +73,11 @@ SMALL: dict[str, tuple[str, ...]] = {
 fewer than 8 x 8 pixels are not made: smaller images are stored whole."""
 
 
+BY_NAME: dict[str, Callable[[Net, Codec | None, str, bool], Condenser]] = {"default": Practical}
+"""Memories that are no expression of `ddreplay.names`: a name -> what makes the condenser of a network that looks, a codec or None, the
+DSA operations, and whether to compile. A memory that chooses by itself has its place here."""
+
+
 def spelled(text: str, settings: Mapping[str, Sequence[str]] = SMALL) -> str:
     """A memory with the settings that it leaves open: what is run, and what its record says.
 
@@ -109,7 +115,7 @@ def memory_condenser(
 ) -> Condenser:
     """A condenser by name, with `SMALL` settings where it leaves any open: ``dm(steps=1000)``.
 
-    ``default``: what condenses where nobody names a method (`ddreplay.methods.Practical`).
+    A name of `BY_NAME` is made there: ``default`` is what condenses where nobody names a method (`ddreplay.methods.Practical`).
 
     Args:
         augment: the DSA operations that suit the data.
@@ -117,9 +123,9 @@ def memory_condenser(
     Raises:
         ValueError: when the name or an option is unknown.
     """
-    if text == "default":
-        stored = None if codec is None else names.codec(codec)
-        return Practical(names.network(net), stored, augment, compile)
+    made_here = BY_NAME.get(text)
+    if made_here is not None:
+        return made_here(names.network(net), None if codec is None else names.codec(codec), augment, compile)
     options = [] if codec is None else [f"codec={codec}"]
     return condenser(spelled(text), net, augment, options, compile=compile)
 
@@ -134,23 +140,3 @@ def condenser(text: str, net: str, augment: str, options: Sequence[str] = (), *,
 def _has(method: str, option: str) -> bool:
     known = {**names.KINDS["method"], **names.KINDS["selection"]}
     return method in known and option in names.options(method)
-
-
-class Shared:
-    """A condenser that condenses the same classes with the same seed and budget once; strategies that differ only in training
-    then see the same memory.
-
-    seconds: what all of it took.
-    """
-
-    def __init__(self, condenser: Condenser) -> None:
-        self.condenser = condenser
-        self.made: dict[Any, CondensedSet] = {}
-        self.seconds = 0.0
-
-    def __call__(self, pool: ClassPool, budget: Budget | int, *, seed: int = 0) -> CondensedSet:
-        key = (tuple(pool.class_ids.tolist()), pool.counts, budget, seed)
-        if key not in self.made:
-            self.made[key] = self.condenser(pool, budget, seed=seed)
-            self.seconds += float(self.made[key].provenance["seconds"])
-        return self.made[key]

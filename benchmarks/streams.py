@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +19,8 @@ from ddreplay.randomness import Random
 
 __all__ = ["Stream", "average_accuracy", "backward_transfer", "class_incremental_stream", "forgetting"]
 
-Accuracies = list[list[float]]
-"""Row i: after experience i; column j: accuracy in percent on the test images of experience j."""
+Accuracies = Sequence[Sequence[float] | None]
+"""Row i: after experience i, or None where nothing was measured; column j: accuracy in percent on the test images of experience j."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,19 @@ class Stream:
 
 
 def class_incremental_stream(
-    data: ImageData, experiences: int, seed: int, *, device: str = "auto", per_class: int | None = None
+    data: ImageData,
+    experiences: int,
+    seed: int,
+    *,
+    device: str = "auto",
+    per_class: int | None = None,
+    order: Literal["drawn", "fixed"] = "drawn",
 ) -> Stream:
-    """A stream whose class order is drawn from ``seed``.
+    """A stream whose class order is drawn from ``seed``, or fixed.
 
     Args:
         experiences: must divide the number of classes.
+        order: ``"fixed"``: classes come in the order of their labels, and only the choice of images follows from ``seed``.
         per_class: at most this many training images of every class, drawn at random.
     Raises:
         ValueError: when the classes do not divide into ``experiences``.
@@ -58,16 +65,17 @@ def class_incremental_stream(
     random = Random(seed)
     permutation = torch.randperm(data.classes, generator=random.cpu).tolist()
     size = data.classes // experiences
-    order = [permutation[k : k + size] for k in range(0, data.classes, size)]
+    classes_in_order = permutation if order == "drawn" else list(range(data.classes))
+    divided = [classes_in_order[k : k + size] for k in range(0, data.classes, size)]
     place = pick_device(device)
     mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (data.mean, data.std))
     train = []
-    for classes in order:
+    for classes in divided:
         rows = _rows(data.train_labels, classes, per_class, random)
         x = (data.train_images[rows].float() / 255 - mean) / std
         train.append(_dataset(x, data.train_labels[rows]))
-    test = [_test_pool(data, classes, place) for classes in order]
-    return Stream(order, benchmark_from_datasets(train=train).train_stream, test, data.classes)
+    test = [_test_pool(data, classes, place) for classes in divided]
+    return Stream(divided, benchmark_from_datasets(train=train).train_stream, test, data.classes)
 
 
 def _rows(labels: Tensor, classes: Sequence[int], per_class: int | None, random: Random) -> Tensor:
@@ -114,22 +122,41 @@ def _test_pool(data: ImageData, classes: Sequence[int], device: torch.device) ->
 
 
 def average_accuracy(found: Accuracies, after: int | None = None) -> float:
-    """Mean accuracy over the experiences seen, after the last one or after number ``after``."""
-    row = len(found) - 1 if after is None else after
-    return statistics.fmean(found[row][: row + 1])
+    """Mean accuracy over the experiences seen, after the last one or after number ``after``.
+
+    Raises:
+        ValueError: where nothing was measured then.
+    """
+    last = len(found) - 1 if after is None else after
+    row = found[last]
+    if row is None:
+        raise ValueError(f"nothing was measured after experience {last}")
+    return statistics.fmean(row[: last + 1])
 
 
-def forgetting(found: Accuracies) -> float:
-    """Mean over earlier experiences of the best accuracy there was less the last one (Chaudhry et al., ECCV 2018)."""
+def forgetting(found: Accuracies) -> float | None:
+    """Mean over earlier experiences of the best accuracy there was less the last one (Chaudhry et al., ECCV 2018).
+
+    None where accuracies were not measured after every experience.
+    """
+    rows = [row for row in found if row is not None]
     last = len(found) - 1
+    if len(rows) <= last:
+        return None
     if last == 0:
         return 0.0
-    return statistics.fmean(max(found[i][j] for i in range(j, last)) - found[last][j] for j in range(last))
+    return statistics.fmean(max(rows[i][j] for i in range(j, last)) - rows[last][j] for j in range(last))
 
 
-def backward_transfer(found: Accuracies) -> float:
-    """Mean over earlier experiences of the last accuracy less the one right after learning (Lopez-Paz and Ranzato, NeurIPS 2017)."""
+def backward_transfer(found: Accuracies) -> float | None:
+    """Mean over earlier experiences of the last accuracy less the one right after learning (Lopez-Paz and Ranzato, NeurIPS 2017).
+
+    None where accuracies were not measured after every experience.
+    """
+    rows = [row for row in found if row is not None]
     last = len(found) - 1
+    if len(rows) <= last:
+        return None
     if last == 0:
         return 0.0
-    return statistics.fmean(found[last][j] - found[j][j] for j in range(last))
+    return statistics.fmean(rows[last][j] - rows[j][j] for j in range(last))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from avalanche.core import SupervisedPlugin
@@ -17,17 +17,16 @@ from torch.utils.data import Dataset
 
 from ddreplay.avalanche.datasets import Samples, read
 from ddreplay.avalanche.storage_policies import CondensedBuffer
-from ddreplay.condense.condenser import Condenser, default_codec
+from ddreplay.condense.condenser import default_codec
 from ddreplay.condense.distiller import Distiller
 from ddreplay.condense.image_count import AtQuality, Fixed
 from ddreplay.data.pool import ClassPool
 from ddreplay.data.space import to_network, to_pixels
-from ddreplay.methods.best_of import BestOf
-from ddreplay.methods.practical import Practical
 from ddreplay.methods.selection_rules import RandomRule
 from ddreplay.methods.selections import Selection
 from ddreplay.parameterize.coded import Coded
 from ddreplay.randomness import Random
+from ddreplay.storage.budget import Budget
 from ddreplay.storage.codecs import Codec
 from ddreplay.storage.part import Part
 
@@ -74,6 +73,14 @@ class Stored:
         return out.reshape(x.shape)
 
 
+@runtime_checkable
+class Chooses(Protocol):
+    """A condenser that condenses with another one, which may follow from pool and budget, such as `ddreplay.methods.Practical`."""
+
+    def method(self, pool: ClassPool, budget: Budget | int) -> Any:
+        """What it condenses this pool with, or what stores images as it does."""
+
+
 def how_stored(policy: Any, samples: Callable[[], Samples]) -> Stored | None:
     """How a storage policy stores the classes of an experience; ``None`` where nothing is lost, or nothing is known of it.
 
@@ -91,13 +98,7 @@ def _expected(policy: CondensedBuffer, samples: Samples) -> Sequence[Part]:
     images = samples.x if samples.x.dim() == 4 else samples.x[:, :, None, None]
     pool = ClassPool(images, samples.y, mean=policy.mean, std=policy.std, device="cpu")
     condenser, budget = policy.condenser, policy.budget.of_each(pool.classes)
-    while not isinstance(condenser, Distiller) and isinstance(
-        inner := getattr(condenser, "condenser", None), Condenser
-    ):
-        condenser = inner
-    if isinstance(condenser, BestOf):
-        condenser = condenser.real[0]
-    if isinstance(condenser, Practical):
+    while isinstance(condenser, Chooses):
         condenser = condenser.method(pool, budget)
     if not isinstance(condenser, (Distiller, Selection)):
         log.info("how %s stores images is known when the memory holds some", type(condenser).__name__)

@@ -246,6 +246,10 @@ class Bank:
             self.entry(position)
         return self
 
+    def networks(self) -> list[nn.Module]:
+        """The networks of all entries, trained where they are to be, without the statistics of real images."""
+        return [self._grow(position, self.seeds, None).net for position in range(self.size)]
+
     def start(self, context: Context) -> Networks:
         """A bank that was built before is a network source for other budgets on the same pool.
 

@@ -1,0 +1,75 @@
+"""Condensed sets in a folder, so that strategies and later runs share them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.kept_networks import Kept, Seconds, digest
+from ddreplay import Budget, ClassPool, CondensedSet, Condenser, Distiller
+from ddreplay.condense.checkpoint import fingerprint
+from ddreplay.condense.provenance import describe, versions
+from ddreplay.methods import Practical
+from ddreplay.networks import Banked
+from ddreplay.storage.files import write_atomically
+
+__all__ = ["KeptSets"]
+
+
+class KeptSets:
+    """A condenser whose sets are kept in a folder: the same images, settings, budget and seed are condensed once.
+
+    A file's name follows from everything that decides the set but the code itself: after a change of the code that condenses, take a new
+    folder. The trained networks of a bank are kept too, shared by all budgets (`benchmarks.kept_networks.Kept`).
+
+    What a set took stands beside it, and is charged whether it was condensed now or found: ``seconds`` is the cost of having these sets
+    with nothing at hand, the training of a bank's networks included, in full for every set that looked through them. ``elapsed`` is what
+    this process spent.
+
+    Args:
+        condenser: What makes the sets.
+        folder: Where they are kept; made when it is needed.
+    Attributes:
+        seconds: What the sets asked for so far took, or would have taken.
+        elapsed: What they took here.
+    """
+
+    def __init__(self, condenser: Condenser, folder: Path) -> None:
+        self.condenser, self.folder = condenser, folder
+        self.seconds, self.elapsed = Seconds(), Seconds()
+
+    def method(self, pool: ClassPool, budget: Budget | int) -> Any:
+        """What condenses this pool: the condenser, or what it takes for such a pool and budget."""
+        return self.condenser.method(pool, budget) if isinstance(self.condenser, Practical) else self.condenser
+
+    def settings(self, pool: ClassPool, budget: Budget | int) -> dict[str, Any]:
+        """All settings with which a pool is condensed, and the versions of what does it, as JSON."""
+        return {"method": describe(self.method(pool, budget)), "versions": versions()}
+
+    def __call__(self, pool: ClassPool, budget: Budget | int, *, seed: int = 0) -> CondensedSet:
+        """The set that is kept, or else a new one, which is kept then."""
+        started, budget = Seconds.now(), Budget.of(budget)
+        about = {**self.settings(pool, budget), "budget": asdict(budget), "seed": seed, "pool": fingerprint(pool)}
+        path = self.folder / "sets" / f"{digest(about)}.safetensors"
+        costs = path.with_suffix(".json")
+        if not (path.is_file() and costs.is_file()):
+            found, took = self._condense(pool, budget, seed)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            found.save(path)
+            write_atomically(costs, json.dumps({**asdict(took), **about}, indent=1, default=str).encode())
+        # always read from the file, so that a set is the same whether it was just condensed or found
+        found, kept = CondensedSet.load(path), json.loads(costs.read_text(encoding="utf-8"))
+        self.seconds += Seconds(kept["wall"], kept["cpu"])
+        self.elapsed += Seconds.now() - started
+        return found
+
+    def _condense(self, pool: ClassPool, budget: Budget, seed: int) -> tuple[CondensedSet, Seconds]:
+        method, started = self.method(pool, budget), Seconds.now()
+        if not (isinstance(method, Distiller) and isinstance(method.networks, Banked)):
+            found = method(pool, budget, seed=seed)
+            return found, Seconds.now() - started
+        kept = Kept(method.networks, self.folder / "networks", seed)
+        found = replace(method, networks=kept)(pool, budget, seed=seed)
+        return found, Seconds.now() - started - kept.spent + kept.charged
