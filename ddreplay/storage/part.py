@@ -49,7 +49,7 @@ class Part:
 
     @classmethod
     def of_images(
-        cls, pool: ClassPool, images: Sequence[Tensor], codec: Codec, max_bytes: float | None = None, **more: Any
+        cls, pool: ClassPool, images: Sequence[Tensor], codec: Codec, max_bytes: int | None = None, **more: Any
     ) -> Part:
         """Images of every class of a pool (network space), stored by a codec.
 
@@ -120,7 +120,7 @@ class Part:
             soft_labels=soft,
         )
 
-    def encoded_anew(self, codec: Codec, limit: int | None = None, max_bytes: float | None = None) -> Part:
+    def encoded_anew(self, codec: Codec, limit: int | None = None, max_bytes: int | None = None) -> Part:
         """The first ``limit`` stored images of every class (all, if ``None``) under this codec.
 
         Args:
@@ -146,9 +146,7 @@ class Part:
         )
 
 
-def encode(
-    codec: Codec, images: Sequence[Tensor], pool: ClassPool, max_bytes: float | None = None
-) -> dict[str, Tensor]:
+def encode(codec: Codec, images: Sequence[Tensor], pool: ClassPool, max_bytes: int | None = None) -> dict[str, Tensor]:
     """Images of each class in a pool's network space -> what the codec stores; ``max_bytes``: to be filled, where given."""
     pixels = [to_pixels(x.detach().float(), pool.mean, pool.std).cpu() for x in images]
     return codec.encode(pixels) if max_bytes is None else fill(codec, pixels, max_bytes)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from avalanche.benchmarks.scenarios.online import split_online_stream
-from toy_streams import MEAN, STD, Images, labelled, noisy, plain, task_labelled_stream
+from avalanche.training.templates import SupervisedTemplate
+from toy_streams import MEAN, STD, Images, label_free_stream, labelled, noisy, plain, task_labelled_stream
 
-from ddreplay import Budget, ConvNet, dm
-from ddreplay.avalanche import CondensedBuffer, RingBuffer
+from ddreplay import Budget, ConvNet, dm, selections
+from ddreplay.avalanche import CondensedBuffer, CondensedReplayPlugin, MemoryOnlyPlugin, RingBuffer
 from ddreplay.networks import Banked
 
 QUICK = dm(ConvNet(width=8), networks=Banked(size=2), steps=2, batch_real=4)
@@ -224,3 +226,45 @@ def test_an_update_of_two_tasks_is_whole_or_has_not_been(monkeypatch: pytest.Mon
     memory.condenser = original
     memory.post_adapt(None, after(first.concat(second)))
     assert sorted(memory.memories) == [0, 1]
+
+
+class Asked:
+    """A condenser that remembers how many seconds it was given."""
+
+    takes = frozenset(("seconds",))
+
+    def __init__(self) -> None:
+        self.seconds: list[float | None] = []
+
+    def __call__(self, pool: Any, budget: Any, *, seed: int = 0, seconds: float | None = None) -> Any:
+        self.seconds.append(seconds)
+        return selections.random()(pool, budget, seed=seed)
+
+
+def test_a_fixed_limit_is_shared_by_the_tasks_of_an_update() -> None:
+    asked = Asked()
+    CondensedBuffer(images_per_class=2, condenser=asked, seconds=6.0).update_from_dataset(noisy([0, 1]))
+    assert asked.seconds == [6.0]
+
+
+@pytest.mark.parametrize("plugin", [CondensedReplayPlugin, MemoryOnlyPlugin])
+def test_condensing_may_take_as_long_as_training_took(plugin: Any) -> None:
+    asked = Asked()
+    memory = CondensedBuffer(images_per_class=2, condenser=asked, seconds="training")
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 4))
+    strategy = SupervisedTemplate(
+        model=model,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.01),
+        train_mb_size=4,
+        train_epochs=2,
+        plugins=[plugin(memory)],
+        evaluator=None,
+    )
+    for experience in label_free_stream([[0, 1], [2, 3]]).train_stream:
+        started = time.perf_counter()
+        strategy.train(experience)
+        spent = time.perf_counter() - started
+    if plugin is MemoryOnlyPlugin:  # it condenses before it trains: nothing is known at first, then the training before
+        assert asked.seconds[0] is None
+    assert 0 < asked.seconds[1] < spent
+    assert memory.training_seconds is not None

@@ -83,7 +83,8 @@ def test_everything_is_kept_where_it_fits() -> None:
     pool = pool_of([0, 1], 20)
     found = BestOf(condensed, (selections.random(codec=uint8()),), net=NET)(pool, Budget.bytes(64 * 20 + 50))
     assert found.provenance["chosen"] == "everything"
-    assert len(found) == 40 and not condensed.asked
+    assert len(found) == 40
+    assert not condensed.asked
 
 
 def test_time_is_shared_between_condensing_and_trials() -> None:
@@ -116,7 +117,8 @@ def test_a_memory_hands_over_what_it_remembers_and_stays_within_its_budget() -> 
     memory = ReplayMemory(bytes_per_class=400, condenser=condenser)
     memory.update(pool_of([0, 1]))
     memory.update(pool_of([2, 3]))
-    assert seen[0] is None and seen[1].class_ids.tolist() == [0, 1]
+    assert seen[0] is None
+    assert seen[1].class_ids.tolist() == [0, 1]
     assert memory.nbytes <= 4 * 400
     assert memory.condensed.class_ids == (0, 1, 2, 3)
     assert isinstance(memory, CondensedMemory)

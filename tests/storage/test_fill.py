@@ -77,7 +77,7 @@ def test_bad_steps(argument: dict) -> None:
 
 def test_one_image_more_where_a_codec_has_no_steps(toy_pool) -> None:
     pool = toy_pool()
-    assert pool.classes == 3 and pool.shape == (1, 8, 8)
+    assert (pool.classes, pool.shape) == (3, (1, 8, 8))
     found = selections.random(codec=codec_from_spec({"name": "uint8"}))(pool, Budget.bytes(230))
     (part,) = found.parts
     assert max(part.counts) - min(part.counts) == 1
