@@ -80,7 +80,7 @@ class KeptSets:
         return found
 
     def _condense(
-        self, pool: ClassPool, budget: Budget, seed: int, others: dict[str, ClassPool | None]
+        self, pool: ClassPool, budget: Budget, seed: int, others: dict[str, Any]
     ) -> tuple[CondensedSet, Seconds]:
         method, started = self.method(pool, budget), Seconds.now()
         if not (isinstance(method, Distiller) and isinstance(method.networks, Banked)):
