@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks.kept_networks import Kept, Seconds, digest
 from ddreplay import Budget, ClassPool, CondensedSet, Condenser, Distiller
 from ddreplay.condense.checkpoint import fingerprint
+from ddreplay.condense.condenser import TakesMore
 from ddreplay.condense.provenance import describe, versions
 from ddreplay.methods import Practical
 from ddreplay.networks import Banked
@@ -48,14 +49,27 @@ class KeptSets:
         """All settings with which a pool is condensed, and the versions of what does it, as JSON."""
         return {"method": describe(self.method(pool, budget)), "versions": versions()}
 
-    def __call__(self, pool: ClassPool, budget: Budget | int, *, seed: int = 0) -> CondensedSet:
-        """The set that is kept, or else a new one, which is kept then."""
+    @property
+    def takes(self) -> frozenset[str]:
+        """Other pools that the condenser looks at; a set follows from them too."""
+        own = self.condenser.takes if isinstance(self.condenser, TakesMore) else frozenset()
+        return own & {"beside", "remembered"}
+
+    def __call__(
+        self, pool: ClassPool, budget: Budget | int, *, seed: int = 0, **others: ClassPool | None
+    ) -> CondensedSet:
+        """The set that is kept, or else a new one, which is kept then.
+
+        Args:
+            others: Pools that the condenser looks at besides (`takes`).
+        """
         started, budget = Seconds.now(), Budget.of(budget)
         about = {**self.settings(pool, budget), "budget": asdict(budget), "seed": seed, "pool": fingerprint(pool)}
+        about |= {name: fingerprint(other) for name, other in others.items() if other is not None}
         path = self.folder / "sets" / f"{digest(about)}.safetensors"
         costs = path.with_suffix(".json")
         if not (path.is_file() and costs.is_file()):
-            found, took = self._condense(pool, budget, seed)
+            found, took = self._condense(pool, budget, seed, others)
             path.parent.mkdir(parents=True, exist_ok=True)
             found.save(path)
             write_atomically(costs, json.dumps({**asdict(took), **about}, indent=1, default=str).encode())
@@ -65,11 +79,13 @@ class KeptSets:
         self.elapsed += Seconds.now() - started
         return found
 
-    def _condense(self, pool: ClassPool, budget: Budget, seed: int) -> tuple[CondensedSet, Seconds]:
+    def _condense(
+        self, pool: ClassPool, budget: Budget, seed: int, others: dict[str, Any]
+    ) -> tuple[CondensedSet, Seconds]:
         method, started = self.method(pool, budget), Seconds.now()
         if not (isinstance(method, Distiller) and isinstance(method.networks, Banked)):
-            found = method(pool, budget, seed=seed)
+            found = method(pool, budget, seed=seed, **others)
             return found, Seconds.now() - started
         kept = Kept(method.networks, self.folder / "networks", seed)
-        found = replace(method, networks=kept)(pool, budget, seed=seed)
+        found = replace(method, networks=kept)(pool, budget, seed=seed, **others)
         return found, Seconds.now() - started - kept.spent + kept.charged

@@ -117,3 +117,21 @@ def test_seconds_of_training_are_charged_in_full_to_a_set_that_found_its_network
     assert 1000 < found.seconds.wall < 1100
     assert 2000 < found.seconds.cpu < 2100
     assert found.elapsed.wall < 100
+
+
+def test_a_set_follows_from_the_other_pools_that_its_condenser_looks_at(tmp_path: Path, pool: ClassPool) -> None:
+    asked: list[ClassPool | None] = []
+
+    class Looks:
+        takes = frozenset(("remembered", "seconds"))
+
+        def __call__(self, pool: ClassPool, budget: Any, *, seed: int = 0, remembered: ClassPool | None = None) -> Any:
+            asked.append(remembered)
+            return selections.random()(pool, budget, seed=seed)
+
+    sets = KeptSets(Looks(), tmp_path)
+    assert sets.takes == {"remembered"}
+    for remembered in (None, pool.first(3), pool.first(4), pool.first(3), None):
+        sets(pool, 1, remembered=remembered)
+    assert [len(other) if other else 0 for other in asked] == [0, 6, 8]
+    assert KeptSets(condenser(), tmp_path).takes == {"beside"}
