@@ -14,6 +14,7 @@ from ddreplay.commands.condense import condense
 from ddreplay.commands.evaluate import evaluate
 from ddreplay.commands.export import export
 from ddreplay.commands.methods import methods
+from ddreplay.commands.report import report as make_report
 from ddreplay.commands.show import show
 from ddreplay.terminal import exit_codes, report
 
@@ -31,6 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
         "evaluate": evaluate,
         "show": show,
         "compare": compare,
+        "report": make_report,
         "export": export,
         "methods": methods,
     }

@@ -389,6 +389,18 @@ def test_exported_images_are_read_as_a_folder_of_classes(
     assert "Licence of the real images" in card
 
 
+def test_a_report_is_one_page(sets: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "new" / "page.html"
+    how = ["--data", "digits", "--nets", QUICK[3], "--epochs", "1", "--seeds", "1", "--out", str(out)]
+    told = run(capsys, "report", *map(str, sets), *how, "--json")
+    page = out.read_text(encoding="utf-8")
+    assert told["bytes_of_the_page"] == len(page.encode())
+    assert "Report on dm and herding" in page
+    assert "539 to test on" in page
+    assert page.count("Loss of the condensation") == 2  # a title and a label, of the one set that has a loss
+    assert "files must be one set or more, got none" in refused(capsys, "report", *how)
+
+
 def test_a_completion_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["--tyro-print-completion", "bash"])

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = (
     "stopping", "randomness", "data", "augment", "backbones", "storage", "training", "objectives", "parameterize", "networks", "evaluation",
     "condense", "methods", "datasets", "memory", "baselines", "expressions", "name_table", "names",
-    "forecast", "terminal", "commands", "avalanche", "cli", "__main__",
+    "forecast", "report", "terminal", "commands", "avalanche", "cli", "__main__",
 )  # fmt: skip
 """Every folder and file knows those before it at most."""
 

@@ -75,6 +75,7 @@ def condense(
     from ddreplay import Budget, datasets, names
     from ddreplay.commands.reading import about_data
     from ddreplay.condense.condenser import taken
+    from ddreplay.condense.loss_curve import LossCurve
     from ddreplay.forecast import condensing_seconds
 
     given: dict[str, Any] = {
@@ -95,13 +96,14 @@ def condense(
         say(about_data(found, "train"))
         if method is not None:
             _say_time(condensing_seconds(condenser, pool, budget), method, seconds)
-    started = time.perf_counter()
+    started, curve = time.perf_counter(), LossCurve()
     with Bars(quiet=json) as bars:
-        more: dict[str, Any] = {"seconds": seconds, "on_progress": bars, "checkpoint": checkpoint}
+        more: dict[str, Any] = {"seconds": seconds, "on_progress": bars, "on_step": curve, "checkpoint": checkpoint}
         more |= {} if checkpoint is None else {"checkpoint_every": checkpoint_every}
         condensed = condenser(pool, budget, seed=seed, **taken(condenser, **more))
     about = {"name": found.name, **read, "augmentation": found.augmentation}
     provenance = {**condensed.provenance, "budget": str(budget), "data": about}
+    provenance |= {"loss": curve.points()} if curve.points() else {}
     condensed = replace(condensed, provenance=provenance)
     condensed.save(out)
     report(

@@ -28,7 +28,7 @@ def show(file: tyro.conf.Positional[Path], out: Path | None = None, columns: int
     check_writable(picture)
     contact_sheet(condensed, picture, columns=columns)
     part = condensed.parts[0]
-    provenance = {k: v for k, v in condensed.provenance.items() if json or k not in ("settings", "earlier")}
+    provenance = {k: v for k, v in condensed.provenance.items() if json or k not in ("settings", "earlier", "loss")}
     report(
         {
             "picture": str(picture),

@@ -1,0 +1,224 @@
+"""Figures as SVG text that stands in a page: no script, no font of its own, names beside what they name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import pairwise
+from typing import NamedTuple
+
+__all__ = ["COLORS", "Dot", "Point", "confusion_grid", "dot_rows", "line_chart", "spread"]
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Okabe and Ito's colours without yellow, which is too light on white."""
+
+Number = int | float
+
+_WIDTH = 460  # of every figure, in units of which a letter is about 12 high
+_INK, _FAINT = "#222", "#d0d0d0"
+_SHAPES = ("circle", "square", "triangle", "diamond")
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A value in percent with the interval around it (NaN: none), and what kind of thing it is of: its colour and shape."""
+
+    value: float
+    half_width: float = math.nan
+    kind: int = 0
+
+
+class Point(NamedTuple):
+    """A point of a curve, with the interval around its height (NaN: none)."""
+
+    x: Number
+    y: Number
+    half_width: Number = math.nan
+
+
+def dot_rows(
+    rows: Sequence[tuple[str, Sequence[Dot]]], title: str, kinds: Sequence[str] = (), *, chance: Number | None = None
+) -> str:
+    """A row for every name with dots on a scale of 0 to 100 percent; intervals end there.
+
+    Args:
+        kinds: the names of the kinds of dots, for a legend; empty where the rows' names say it.
+        chance: what guessing would give, a broken line.
+    """
+    left, row, top = _label_width([name for name, _ in rows]), 22, 26 if kinds else 6
+    height, scale = top + row * len(rows) + 36, (_WIDTH - left - 66) / 100
+    parts = [_legend(kinds, left)] if kinds else []
+    bottom = top + row * len(rows)
+    for tick in range(0, 101, 20):
+        x = left + tick * scale
+        parts += [_line(x, top, x, bottom, _FAINT), _text(x, bottom + 14, str(tick), "middle", 11)]
+    parts.append(_text(left + 50 * scale, bottom + 31, "accuracy, %", "middle", 11))
+    if chance is not None:
+        parts += [_line(left + chance * scale, top, left + chance * scale, bottom, "#888", "3 3")]
+    for k, (name, dots) in enumerate(rows):
+        y = top + row * (k + 0.5)
+        parts.append(_text(left - 8, y + 4, _cut(name), "end", 12))
+        for place, dot in enumerate(dots):
+            at = y + (place - (len(dots) - 1) / 2) * min(5.0, 14 / max(1, len(dots)))
+            parts.append(_dot(dot, left, scale, at))
+        if len(dots) == 1:
+            value, half = dots[0].value, dots[0].half_width
+            said = f"{value:.1f}" + (f" ± {half:.1f}" if math.isfinite(half) else "")
+            parts.append(_text(left + 100 * scale + 8, y + 4, said, "start", 11))
+    return _svg(height, title, parts)
+
+
+def line_chart(
+    series: Mapping[str, Sequence[Point]], title: str, x_name: str, y_name: str, *, log_x: bool = False
+) -> str:
+    """Curves through points (x, y), each named at its end; the vertical scale is that of the values, and says so by its numbers."""
+    points = [p for curve in series.values() for p in curve]
+    left, right, top, height = 50, 96, 12, 240
+    xs = [math.log2(p.x) if log_x else p.x for p in points]
+    ys = [p.y + side * p.half_width for p in points for side in (-1, 1) if math.isfinite(p.half_width)] + [
+        p.y for p in points
+    ]
+    low, high = _span(ys)
+    first, last = min(xs), max(xs)
+    across, up = (_WIDTH - left - right) / ((last - first) or 1), (height - top - 44) / (high - low)
+
+    def place(x: Number, y: Number) -> tuple[Number, Number]:
+        return left + ((math.log2(x) if log_x else x) - first) * across, height - 44 - (y - low) * up
+
+    parts = []
+    for tick in _ticks(low, high):
+        y = place(points[0].x, tick)[1]
+        parts += [_line(left, y, _WIDTH - right, y, _FAINT), _text(left - 6, y + 4, f"{tick:g}", "end", 11)]
+    shown = sorted({p.x for p in points})
+    for x in shown if len(shown) <= 5 else [shown[0], shown[-1]]:
+        parts.append(_text(place(x, low)[0], height - 28, _number(x), "middle", 11))
+    parts += [
+        _text(left + (_WIDTH - left - right) / 2, height - 8, x_name, "middle", 11),
+        _text(4, top, y_name, "start", 11),
+    ]
+    ends = spread([place(curve[-1].x, curve[-1].y)[1] for curve in series.values()], 14)
+    for k, ((name, curve), end) in enumerate(zip(series.items(), ends, strict=True)):
+        color, drawn = COLORS[k % len(COLORS)], [place(p.x, p.y) for p in curve]
+        for j, p in enumerate(curve):
+            if math.isfinite(p.half_width):
+                x = drawn[j][0] + 3 * (k - (len(series) - 1) / 2)  # side by side, so that all can be seen
+                parts.append(_line(x, place(p.x, p.y - p.half_width)[1], x, place(p.x, p.y + p.half_width)[1], color))
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in drawn)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.8"/>')
+        parts += [_mark(x, y, k, color) for x, y in drawn] if len(drawn) <= 12 else []
+        parts.append(_text(drawn[-1][0] + 8, end + 4, _cut(name, 14), "start", 11, color))
+    return _svg(height, title, parts)
+
+
+def confusion_grid(counts: Sequence[Sequence[int]], names: Sequence[str], columns: Sequence[str], title: str) -> str:
+    """Test images of every class (rows) by what networks took them for (columns), in percent of the row; darker is more."""
+    left, top, cell = (
+        _label_width(names),
+        _label_width(columns, 6) + 14,
+        min(34.0, (_WIDTH - _label_width(names) - 6) / len(columns)),
+    )
+    parts = [_text(left, 12, "taken for", "start", 11)]
+    for k, name in enumerate(columns):
+        x = left + cell * (k + 0.5) + 4
+        parts.append(
+            f'<g transform="translate({x:.1f} {top - 6}) rotate(-90)">{_text(0, 0, _cut(name), "start", 11)}</g>'
+        )
+    for k, (name, row) in enumerate(zip(names, counts, strict=True)):
+        parts.append(_text(left - 6, top + cell * (k + 0.5) + 4, _cut(name), "end", 11))
+        for j, count in enumerate(row):
+            share = count / max(1, sum(row))
+            x, y, color = left + cell * j, top + cell * k, "#fff" if share > 0.5 else _INK
+            parts.append(
+                f'<rect x="{x:.1f}" y="{y:.1f}" width="{cell - 1:.1f}" height="{cell - 1:.1f}" stroke="#ddd" '
+                f'fill="{COLORS[0]}" fill-opacity="{share:.2f}"/>'
+            )
+            if cell >= 20 and share >= 0.005:
+                parts.append(_text(x + cell / 2, y + cell / 2 + 4, f"{100 * share:.0f}", "middle", 10, color))
+    return _svg(top + cell * len(names) + 6, title, parts)
+
+
+def spread(places: Sequence[Number], gap: Number) -> list[Number]:
+    """Places moved down where they are nearer than ``gap`` to the one above.
+
+    >>> spread([10.0, 12.0, 40.0], 14)
+    [10.0, 24.0, 40.0]
+    """
+    moved = list(places)
+    order = sorted(range(len(places)), key=lambda k: places[k])
+    for above, below in pairwise(order):
+        moved[below] = max(moved[below], moved[above] + gap)
+    return moved
+
+
+def _dot(dot: Dot, left: Number, scale: Number, y: Number) -> str:
+    color, x = COLORS[dot.kind % len(COLORS)], left + dot.value * scale
+    bar = ""
+    if math.isfinite(dot.half_width):
+        low, high = max(0.0, dot.value - dot.half_width), min(100.0, dot.value + dot.half_width)
+        bar = _line(left + low * scale, y, left + high * scale, y, color, width=2)
+    return bar + _mark(x, y, dot.kind, color)
+
+
+def _mark(x: Number, y: Number, kind: int, color: str) -> str:
+    shape = _SHAPES[kind % len(_SHAPES)]
+    if shape == "circle":
+        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{color}"/>'
+    if shape == "square":
+        return f'<rect x="{x - 3.5:.1f}" y="{y - 3.5:.1f}" width="7" height="7" fill="{color}"/>'
+    corners = [(0, -4.5), (4.5, 3.5), (-4.5, 3.5)] if shape == "triangle" else [(0, -5), (5, 0), (0, 5), (-5, 0)]
+    path = " ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in corners)
+    return f'<polygon points="{path}" fill="{color}"/>'
+
+
+def _legend(kinds: Sequence[str], left: Number) -> str:
+    parts, x = [], left
+    for k, kind in enumerate(kinds):
+        color = COLORS[k % len(COLORS)]
+        parts += [_mark(x + 4, 10, k, color), _text(x + 13, 14, kind, "start", 11, color)]
+        x += 26 + 6.6 * len(kind)
+    return "".join(parts)
+
+
+def _span(values: Sequence[Number]) -> tuple[Number, Number]:
+    low, high = min(values), max(values)
+    margin = 0.1 * (high - low) or abs(high) * 0.1 or 1.0
+    return low - margin, high + margin
+
+
+def _ticks(low: Number, high: Number) -> list[Number]:
+    rough = (high - low) / 4
+    size = 10 ** math.floor(math.log10(rough))
+    step = next(size * m for m in (1, 2, 5, 10) if size * m >= rough)
+    return [round(k * step, 10) for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def _number(value: Number) -> str:
+    return f"{value:,.0f}"
+
+
+def _label_width(names: Sequence[str], least: int = 40) -> Number:
+    return max(least, 16 + 6.8 * max((len(_cut(name)) for name in names), default=0))
+
+
+def _cut(name: str, most: int = 22) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
+def _line(x1: Number, y1: Number, x2: Number, y2: Number, color: str, dashes: str = "", width: Number = 1) -> str:
+    broken = f' stroke-dasharray="{dashes}"' if dashes else ""
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{color}" stroke-width="{width}"{broken}/>'
+
+
+def _text(x: Number, y: Number, text: str, anchor: str, size: int, color: str = _INK) -> str:
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" fill="{color}">{escape(text)}</text>'
+    )
+
+
+def _svg(height: Number, title: str, parts: Sequence[str]) -> str:
+    return (
+        f'<svg viewBox="0 0 {_WIDTH} {height:.0f}" role="img" aria-label="{escape(title, quote=True)}">'
+        f"<title>{escape(title)}</title>{''.join(parts)}</svg>"
+    )
