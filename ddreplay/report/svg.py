@@ -16,7 +16,7 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 Number = int | float
 
-_WIDTH = 460  # of every figure, in units of which a letter is about 12 high
+_WIDTH = 400  # of every figure, in units of which a letter is about 12 high
 _INK, _FAINT = "#222", "#d0d0d0"
 _SHAPES = ("circle", "square", "triangle", "diamond")
 
@@ -48,7 +48,7 @@ def dot_rows(
         chance: what guessing would give, a broken line.
     """
     left, row, top = _label_width([name for name, _ in rows]), 22, 26 if kinds else 6
-    height, scale = top + row * len(rows) + 36, (_WIDTH - left - 66) / 100
+    height, scale = top + row * len(rows) + 36, (_WIDTH - left - 82) / 100
     parts = [_legend(kinds, left)] if kinds else []
     bottom = top + row * len(rows)
     for tick in range(0, 101, 20):
