@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ddreplay.condense import Condenser, Distiller
     from ddreplay.data import Batch, ClassPool
     from ddreplay.evaluation import Evaluation, Protocol, evaluate
+    from ddreplay.examples import load_example
     from ddreplay.memory import CondensedMemory, ReplayMemory
     from ddreplay.methods import (
         bptt,
@@ -66,6 +67,7 @@ __all__ = [
     "evaluate",
     "idc",
     "idm",
+    "load_example",
     "m3d",
     "methods",
     "mtt",
@@ -79,6 +81,7 @@ _HOMES = {
     "condense": ("Condenser", "Distiller"),
     "data": ("Batch", "ClassPool"),
     "evaluation": ("Evaluation", "Protocol", "evaluate"),
+    "examples": ("load_example",),
     "memory": ("CondensedMemory", "ReplayMemory"),
     "methods": (
         "bptt", "dc", "dcc", "dd", "ddm", "dm", "dream", "dsa", "dsac", "idc", "idm", "m3d", "mtt", "ncfm", "selections", "tesla",
