@@ -143,7 +143,7 @@ def _entry(name: str, result: dict[str, Any]) -> str:
     lines.append(
         f'`ddreplay condense digits --images-per-class {PER_CLASS} --net "{NET}" --method "{result["condenser"]}"`'
     )
-    lines += [f"*{title}.* {words}" for title, words in about.items()]
+    lines += [f"*{title}.* {words[:1].upper()}{words[1:]}" for title, words in about.items()]
     return "\n\n".join(lines)
 
 
@@ -165,10 +165,15 @@ def _paragraphs(text: str) -> Iterator[str]:
             continue
         lines = block.splitlines()
         yield (
-            "```text\n" + inspect.cleandoc("\n".join(lines)) + "\n```"
+            "```text\n" + _narrow(inspect.cleandoc("\n".join(lines))) + "\n```"
             if lines[0].startswith("    ")
             else " ".join(lines)
         )
+
+
+def _narrow(equation: str) -> str:
+    """What stands right of an equation, below it."""
+    return re.sub(r"(?<=\S)\s{4,}(?=\S)", "\n    ", equation)
 
 
 def _numbers(results: str) -> dict[str, tuple[str, str]]:

@@ -113,7 +113,7 @@ def exit_codes() -> Iterator[None]:
             yield
     except BrokenPipeError:  # who reads has read enough; nothing is left to be flushed at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+    except (ValueError, TypeError, OSError, FloatingPointError, ImportError) as error:
         _stop(" ".join(str(error).split()) or type(error).__name__, 2)
     except StopRequested as stopped:
         _stop(f"stopped; the state is in {stopped.path}, and the same command goes on from there", 128 + stopped.signal)

@@ -401,6 +401,18 @@ def test_a_report_is_one_page(sets: tuple[Path, Path], tmp_path: Path, capsys: p
     assert "files must be one set or more, got none" in refused(capsys, "report", *how)
 
 
+def test_what_a_report_needs_is_said_before_the_work(
+    sets: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def loaded(*_: Any, **__: Any) -> None:
+        raise AssertionError("the data were read first")
+
+    monkeypatch.setattr("ddreplay.datasets.load", loaded)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    said = refused(capsys, "report", str(sets[0]), "--data", "digits", "--out", str(tmp_path / "page.html"))
+    assert "pip install 'ddreplay[report]'" in said
+
+
 def test_a_completion_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["--tyro-print-completion", "bash"])

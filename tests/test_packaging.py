@@ -37,7 +37,7 @@ def test_the_wheel_holds_ddreplay_and_nothing_else(tmp_path: Path) -> None:
         names = archive.namelist()
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"ddreplay"}
-    assert "ddreplay/py.typed" in names
+    assert {"ddreplay/py.typed", "ddreplay/report/page.html", "ddreplay/examples/digits-dm.safetensors"} <= set(names)
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     assert {name for name in names if name.endswith(".py")} == {p.relative_to(ROOT).as_posix() for p in SOURCES}
 

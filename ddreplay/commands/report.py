@@ -62,12 +62,13 @@ def report(
     from ddreplay.baselines import BASELINES
     from ddreplay.commands.reading import about_data, read_as_condensed, real_pool
     from ddreplay.data import pick_device
-    from ddreplay.report import look_into, write_page
+    from ddreplay.report import check_available, look_into, write_page
 
     if not files:
         raise ValueError("files must be one set or more, got none; write ddreplay report set.safetensors --data ...")
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1 network, got {seeds}")
+    check_available()
     pick_device(device)
     factories, chosen = {net: names.network(net) for net in nets}, names.protocol(protocol)
     chosen = chosen if epochs is None else chosen.scaled(epochs)

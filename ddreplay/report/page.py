@@ -21,7 +21,7 @@ from ddreplay.report.findings import Findings, SetFindings
 from ddreplay.report.svg import Dot, Point, confusion_grid, dot_rows, line_chart
 from ddreplay.storage.files import write_atomically
 
-__all__ = ["write_page"]
+__all__ = ["check_available", "write_page"]
 
 _PER_CLASS = 12  # images of a class that are shown
 _CLASSES = 100  # classes whose images are shown
@@ -37,11 +37,7 @@ def write_page(findings: Findings, path: str | Path) -> Path:
         ImportError: when Jinja2 is not installed.
         OSError: when the folder cannot be written.
     """
-    try:
-        from jinja2 import Environment, StrictUndefined
-    except ImportError as error:
-        raise ImportError("a report needs Jinja2: pip install 'ddreplay[report]'") from error
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = _environment()
     template = environment.from_string(files("ddreplay.report").joinpath("page.html").read_text(encoding="utf-8"))
     page = template.render(
         title=" and ".join(one.name for one in findings.sets),
@@ -52,6 +48,23 @@ def write_page(findings: Findings, path: str | Path) -> Path:
         sets=[_set(one) for one in findings.sets],
     )
     return write_atomically(path, page.encode("utf-8"))
+
+
+def check_available() -> None:
+    """Say before the work that the page could not be written.
+
+    Raises:
+        ImportError: when Jinja2 is not installed.
+    """
+    _environment()
+
+
+def _environment() -> Any:
+    try:
+        from jinja2 import Environment, StrictUndefined
+    except ImportError as error:
+        raise ImportError("a report needs Jinja2: pip install 'ddreplay[report]'") from error
+    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
 def _protocol(findings: Findings) -> dict[str, Any]:
