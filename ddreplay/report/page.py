@@ -18,7 +18,7 @@ from ddreplay.data.space import to_pixels
 from ddreplay.evaluation import Evaluation, interval
 from ddreplay.forecast import in_words
 from ddreplay.report.findings import Findings, SetFindings
-from ddreplay.report.svg import Dot, Point, confusion_grid, dot_rows, line_chart
+from ddreplay.report.svg import COLORS, Dot, Point, confusion_grid, dot_rows, line_chart
 from ddreplay.storage.files import write_atomically
 
 __all__ = ["check_available", "write_page"]
@@ -40,7 +40,7 @@ def write_page(findings: Findings, path: str | Path) -> Path:
     environment = _environment()
     template = environment.from_string(files("ddreplay.report").joinpath("page.html").read_text(encoding="utf-8"))
     page = template.render(
-        title=" and ".join(one.name for one in findings.sets),
+        title=_listed([one.name for one in findings.sets]),
         findings=findings,
         protocol=_protocol(findings),
         overview=_overview(findings),
@@ -48,6 +48,11 @@ def write_page(findings: Findings, path: str | Path) -> Path:
         sets=[_set(one) for one in findings.sets],
     )
     return write_atomically(path, page.encode("utf-8"))
+
+
+def _listed(names: list[str]) -> str:
+    """Names in a sentence."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def check_available() -> None:
@@ -134,22 +139,18 @@ def _lead(own: Evaluation, other: Evaluation) -> str:
 def _bytes_figure(findings: Findings) -> str:
     """Accuracy against bytes, where sets of several sizes are there; by the first network."""
     net = next(iter(findings.sets[0].evaluations))
-    series: dict[str, list[Point]] = {}
-    for one in sorted(findings.sets, key=lambda s: s.condensed.nbytes):
+    series: dict[str, dict[int, Point]] = {}
+    for one in findings.sets:
         method = str(one.condensed.provenance.get("method", "set"))
         for rival, result in one.evaluations[net].items():
-            series.setdefault(method if rival == "condensed" else rival, []).append(
-                Point(one.condensed.nbytes, result.mean, result.ci95)
-            )
-    if len({x for curve in series.values() for x, _, _ in curve}) < 2:
+            curve = series.setdefault(method if rival == "condensed" else rival, {})
+            curve.setdefault(result.nbytes, Point(result.nbytes, result.mean, result.ci95))
+    if len({one.condensed.nbytes for one in findings.sets}) < 2:
         return ""
-    return line_chart(
-        series,
-        f"Accuracy of {net} against bytes of the set",
-        "bytes of the set, everything counted",
-        "accuracy, %",
-        log_x=True,
-    )
+    kept = sorted(series, key=lambda name: (_kind(name) == 3, -len(series[name])))[: len(COLORS)]
+    curves = {name: [curve[x] for x in sorted(curve)] for name, curve in series.items() if name in kept}
+    how: dict[str, Any] = {"log_x": True, "bounds": (0, 100)}
+    return line_chart(curves, f"Accuracy of {net} against bytes", "bytes, everything counted", "accuracy, %", **how)
 
 
 def _set(one: SetFindings) -> dict[str, Any]:
@@ -164,6 +165,7 @@ def _set(one: SetFindings) -> dict[str, Any]:
         "settings": json.dumps(said.get("settings", {}), indent=1),
         "missing": one.missing,
         "selection": _is_selection(one),
+        "untouched": said.get("steps_done") == 0,
         "classes": list(_sheet(one)),
         "hidden_classes": max(0, len(one.condensed.class_ids) - _CLASSES),
         "cut_pixels": f"{100 * float(((pixels < -1e-3) | (pixels > 1 + 1e-3)).float().mean()):.1f}",

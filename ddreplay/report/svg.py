@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
@@ -17,6 +17,7 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 Number = int | float
 
 _WIDTH = 400  # of every figure, in units of which a letter is about 12 high
+_LEFT, _RIGHT, _BOTTOM = 50, 96, 196  # of a chart
 _INK, _FAINT = "#222", "#d0d0d0"
 _SHAPES = ("circle", "square", "triangle", "diamond")
 
@@ -36,6 +37,11 @@ class Point(NamedTuple):
     x: Number
     y: Number
     half_width: Number = math.nan
+
+    def interval(self, bounds: tuple[Number, Number]) -> tuple[Number, Number]:
+        """Its two ends within bounds; the point twice where there is none."""
+        half = self.half_width if math.isfinite(self.half_width) else 0
+        return max(bounds[0], self.y - half), min(bounds[1], self.y + half)
 
 
 def dot_rows(
@@ -70,46 +76,83 @@ def dot_rows(
     return _svg(height, title, parts)
 
 
+@dataclass(frozen=True)
+class _Plane:
+    """Where points of a chart are drawn: x in units as they are, or doubled at equal steps."""
+
+    first: Number
+    across: Number
+    low: Number
+    up: Number
+    log_x: bool
+
+    @classmethod
+    def around(cls, points: Sequence[Point], bounds: tuple[Number, Number], log_x: bool) -> _Plane:
+        xs = [math.log2(p.x) if log_x else p.x for p in points]
+        low, high = _span([y for p in points for y in (p.y, *p.interval(bounds))])
+        low, high = max(low, bounds[0]), min(high, bounds[1])
+        across = (_WIDTH - _LEFT - _RIGHT) / ((max(xs) - min(xs)) or 1)
+        return cls(min(xs), across, low, (_BOTTOM - 12) / ((high - low) or 1), log_x)
+
+    @property
+    def high(self) -> Number:
+        return self.low + (_BOTTOM - 12) / self.up
+
+    def place(self, x: Number, y: Number) -> tuple[Number, Number]:
+        return _LEFT + ((math.log2(x) if self.log_x else x) - self.first) * self.across, _BOTTOM - (
+            y - self.low
+        ) * self.up
+
+
 def line_chart(
-    series: Mapping[str, Sequence[Point]], title: str, x_name: str, y_name: str, *, log_x: bool = False
+    series: Mapping[str, Sequence[Point]],
+    title: str,
+    x_name: str,
+    y_name: str,
+    *,
+    log_x: bool = False,
+    bounds: tuple[Number, Number] = (-math.inf, math.inf),
 ) -> str:
-    """Curves through points (x, y), each named at its end; the vertical scale is that of the values, and says so by its numbers."""
-    points = [p for curve in series.values() for p in curve]
-    left, right, top, height = 50, 96, 12, 240
-    xs = [math.log2(p.x) if log_x else p.x for p in points]
-    ys = [p.y + side * p.half_width for p in points for side in (-1, 1) if math.isfinite(p.half_width)] + [
-        p.y for p in points
-    ]
-    low, high = _span(ys)
-    first, last = min(xs), max(xs)
-    across, up = (_WIDTH - left - right) / ((last - first) or 1), (height - top - 44) / (high - low)
+    """Curves through points (x, y), each named at its end; the vertical scale is that of the values, and says so by its numbers.
 
-    def place(x: Number, y: Number) -> tuple[Number, Number]:
-        return left + ((math.log2(x) if log_x else x) - first) * across, height - 44 - (y - low) * up
-
-    parts = []
-    for tick in _ticks(low, high):
-        y = place(points[0].x, tick)[1]
-        parts += [_line(left, y, _WIDTH - right, y, _FAINT), _text(left - 6, y + 4, f"{tick:g}", "end", 11)]
-    shown = sorted({p.x for p in points})
-    for x in shown if len(shown) <= 5 else [shown[0], shown[-1]]:
-        parts.append(_text(place(x, low)[0], height - 28, _number(x), "middle", 11))
-    parts += [
-        _text(left + (_WIDTH - left - right) / 2, height - 8, x_name, "middle", 11),
-        _text(4, top, y_name, "start", 11),
-    ]
-    ends = spread([place(curve[-1].x, curve[-1].y)[1] for curve in series.values()], 14)
+    Args:
+        bounds: values that cannot be passed; intervals end there.
+    Raises:
+        ValueError: when there are more curves than colours.
+    """
+    if len(series) > len(COLORS):
+        raise ValueError(f"a chart holds at most {len(COLORS)} curves, got {len(series)}; leave some to a table")
+    plane = _Plane.around([p for curve in series.values() for p in curve], bounds, log_x)
+    parts = [*_axes(plane, {p.x for curve in series.values() for p in curve}, x_name, y_name)]
+    ends = spread([plane.place(curve[-1].x, curve[-1].y)[1] for curve in series.values()], 14)
     for k, ((name, curve), end) in enumerate(zip(series.items(), ends, strict=True)):
-        color, drawn = COLORS[k % len(COLORS)], [place(p.x, p.y) for p in curve]
-        for j, p in enumerate(curve):
-            if math.isfinite(p.half_width):
-                x = drawn[j][0] + 3 * (k - (len(series) - 1) / 2)  # side by side, so that all can be seen
-                parts.append(_line(x, place(p.x, p.y - p.half_width)[1], x, place(p.x, p.y + p.half_width)[1], color))
+        color, drawn = COLORS[k], [plane.place(p.x, p.y) for p in curve]
+        for p, (x, _) in zip(curve, drawn, strict=True):
+            beside = x + 3 * (k - (len(series) - 1) / 2)  # side by side, so that all can be seen
+            low, high = (plane.place(p.x, y)[1] for y in p.interval(bounds))
+            parts += [_line(beside, low, beside, high, color)] if low != high else []
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in drawn)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.8"/>')
         parts += [_mark(x, y, k, color) for x, y in drawn] if len(drawn) <= 12 else []
-        parts.append(_text(drawn[-1][0] + 8, end + 4, _cut(name, 14), "start", 11, color))
-    return _svg(height, title, parts)
+        parts.append(_text(drawn[-1][0] + 10, end + 4, _cut(name, 14), "start", 11, color))
+    return _svg(_BOTTOM + 44, title, parts)
+
+
+def _axes(plane: _Plane, values: set[Number], x_name: str, y_name: str) -> Iterator[str]:
+    """Horizontal lines with their numbers, and numbers below, as many as do not touch."""
+    for tick in _ticks(plane.low, plane.high):
+        y = _BOTTOM - (tick - plane.low) * plane.up
+        yield _line(_LEFT, y, _WIDTH - _RIGHT, y, _FAINT)
+        yield _text(_LEFT - 6, y + 4, f"{tick:g}", "end", 11)
+    free = -math.inf
+    for value in sorted(values) if len(values) <= 8 else [min(values), max(values)]:
+        x, half = plane.place(value, plane.low)[0], 3.6 * len(_number(value))
+        if x - half > free:
+            yield _line(x, _BOTTOM, x, _BOTTOM + 4, _INK)
+            yield _text(x, _BOTTOM + 16, _number(value), "middle", 11)
+            free = x + half + 6
+    yield _text(_LEFT + (_WIDTH - _LEFT - _RIGHT) / 2, _BOTTOM + 36, x_name, "middle", 11)
+    yield _text(4, 12, y_name, "start", 11)
 
 
 def confusion_grid(counts: Sequence[Sequence[int]], names: Sequence[str], columns: Sequence[str], title: str) -> str:

@@ -144,3 +144,20 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
     assert "Not one real image of every class fits into these bytes for: random, herding." in write_page(
         found, tmp_path / "p.html"
     ).read_text(encoding="utf-8")
+
+
+def test_a_set_without_a_step_is_not_called_optimised(tmp_path: Path) -> None:
+    train, test = pool(1, 20), pool(2, 5)
+    untouched = dm(ConvNet(width=8), networks=Banked(size=1), steps=5)(train, 1, seconds=0.0)
+    assert untouched.provenance["steps_done"] == 0
+    found = look_into(
+        {"untouched": untouched},
+        lambda _: (train, test),
+        {"net": ConvNet(width=8)},
+        Protocol("quick", epochs=1),
+        seeds=1,
+        watch=lambda *_: nullcontext(lambda: None),
+    )
+    text = write_page(found, tmp_path / "p.html").read_text(encoding="utf-8")
+    assert "No image step was" in text
+    assert "These are no photographs" not in text

@@ -60,6 +60,23 @@ def test_a_curve_goes_through_its_points_and_is_named_at_its_end() -> None:
     assert {"up", "flat", "100", "400"} <= set(texts(svg))
 
 
+def test_a_chart_keeps_to_its_bounds_and_its_numbers_apart() -> None:
+    points = [Point(1000, 90.0, 30.0), Point(1010, 50.0), Point(64000, 5.0, 30.0)]
+    svg = line_chart({"a": points}, "t", "x", "y", log_x=True, bounds=(0, 100))
+    tree = ET.fromstring(svg)
+    heights = [float(n.attrib[k]) for n in tree.iter("line") if n.attrib["stroke"] == "#0072B2" for k in ("y1", "y2")]
+    grid = {float(n.attrib["y1"]) for n in tree.iter("line") if n.attrib["stroke"] == "#d0d0d0"}
+    assert min(heights) == pytest.approx(min(grid), abs=0.2)  # 100
+    assert max(heights) == pytest.approx(max(grid), abs=0.2)  # 0
+    assert {"1,000", "64,000"} <= set(texts(svg))
+    assert "1,010" not in texts(svg)
+
+
+def test_more_curves_than_colours_are_refused() -> None:
+    with pytest.raises(ValueError, match="at most 6 curves, got 7"):
+        line_chart({str(k): [Point(1, 1.0)] for k in range(7)}, "t", "x", "y")
+
+
 def test_confusion_is_in_percent_of_the_row() -> None:
     svg = confusion_grid([[3, 1], [0, 5]], ["cat", "dog"], ["cat", "dog"], "c")
     numbers = [t for t in texts(svg) if re.fullmatch(r"\d+", t)]
