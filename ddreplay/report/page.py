@@ -94,11 +94,7 @@ def _overview(findings: Findings) -> list[dict[str, Any]]:
         for one in findings.sets:
             for rival, result in one.evaluations[net].items():
                 name = (
-                    one.name
-                    if rival == "condensed"
-                    else f"{rival}, bytes of {one.name}"
-                    if len(findings.sets) > 1
-                    else rival
+                    one.name if rival == "condensed" else f"{rival} ({one.name})" if len(findings.sets) > 1 else rival
                 )
                 rows.append(
                     {"name": name, "own": rival == "condensed", **_row(result, one.evaluations[net]["condensed"])}
