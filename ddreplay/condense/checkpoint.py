@@ -7,6 +7,7 @@ import io
 import logging
 import signal
 import threading
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,9 +17,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from ddreplay.data.pool import ClassPool
-from ddreplay.storage.files import write_atomically
+from ddreplay.storage.files import read_whole, write_atomically
 
-__all__ = ["Checkpoint", "Resumable", "StopRequested", "fingerprint"]
+__all__ = ["Checkpoint", "Resumable", "StopRequested", "fingerprint", "read_state"]
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,12 @@ class Checkpoint:
     def restore(self, run: Resumable) -> None:
         """Go on where the kept run was."""
         if self._saved is not None:
-            run.load_state_dict(self._saved["state"])
+            try:
+                run.load_state_dict(self._saved["state"])
+            except Exception as error:  # each part reads its own, and anything may be wrong in it
+                raise ValueError(
+                    f"the state in checkpoint {self.path} does not fit the run: {error!r}; delete it to start anew"
+                ) from error
             if self._saved["finished"]:
                 log.info("checkpoint %s is that of a finished run: nothing is left to do", self.path)
 
@@ -126,17 +132,39 @@ class Checkpoint:
     def _read(self, path: Path) -> dict[str, Any] | None:
         if not path.exists():
             return None
-        content = path.read_bytes()
+        content = read_whole(path)
         start = len(_MAGIC) + hashlib.sha256().digest_size
         payload = content[start:]
         if content[: len(_MAGIC)] != _MAGIC or hashlib.sha256(payload).digest() != content[len(_MAGIC) : start]:
             raise ValueError(f"checkpoint {path} is damaged, or no checkpoint of this version; delete it to start anew")
-        saved: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=self.device, weights_only=True)
+        saved = read_state(payload, f"checkpoint {path}", self.device)
+        kinds = {"run": str, "images_per_class": int, "finished": bool, "state": dict}
+        if set(saved) != set(kinds) or not all(type(saved[name]) is kind for name, kind in kinds.items()):
+            raise ValueError(f"checkpoint {path} does not hold {', '.join(kinds)}; delete it to start anew")
         if saved["run"] != repr(self.run):
             raise ValueError(
                 f"checkpoint {path} belongs to another run (method, budget, seed or data); give another file"
             )
         return saved
+
+
+def read_state(payload: bytes, source: str, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """What ``torch.save`` wrote of a dictionary of tensors and plain values; nothing is executed, and no archive is inflated.
+
+    Raises:
+        ValueError: when it is anything else.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(payload)) as archive:
+            members = archive.infolist()
+        if any(m.compress_type != zipfile.ZIP_STORED for m in members) or sum(m.file_size for m in members) > len(payload):
+            raise ValueError("its archive is compressed, which torch.save does not do")
+        state = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+    except Exception as error:  # torch's reader raises nearly anything on damaged data
+        raise ValueError(f"{source} cannot be read: {error}") from error
+    if not isinstance(state, dict):
+        raise ValueError(f"{source} holds a {type(state).__name__}, not a dictionary")
+    return state
 
 
 def fingerprint(pool: ClassPool) -> str:

@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
-__all__ = ["write_atomically"]
+__all__ = ["read_whole", "write_atomically"]
+
+
+def read_whole(path: str | Path) -> bytes:
+    """All bytes of a file that is one: a pipe or a device has no end.
+
+    Raises:
+        OSError: when it cannot be read, or is no regular file.
+    """
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(f"{path} is a folder; give a file in it")
+    if not stat.S_ISREG(mode):
+        raise OSError(f"{path} is no regular file but a pipe, a socket or a device; give a file")
+    return Path(path).read_bytes()
 
 
 def write_atomically(path: str | Path, payload: bytes) -> Path:
