@@ -48,7 +48,9 @@ class Samples:
         """
         for labels in (self.y, self.task):
             if labels.dtype != torch.int64 or labels.shape != self.x.shape[:1]:
-                raise ValueError(f"labels and tasks must be int64 [{len(self.x)}], got {labels.dtype} {list(labels.shape)}")
+                raise ValueError(
+                    f"labels and tasks must be int64 [{len(self.x)}], got {labels.dtype} {list(labels.shape)}"
+                )
         if not self.x.is_floating_point() or not bool(torch.isfinite(self.x).all()):
             raise ValueError("samples must be finite floats")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -380,6 +381,9 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
             for part in staged:
                 part.check()
             shape = tuple(int(n) for n in state["sample_shape"])
+            shapes = [m.condensed.shape for m in memories.values()] + [tuple(part.x.shape[1:]) for part in staged]
+            if any(math.prod(known) != math.prod(shape) for known in shapes):
+                raise ValueError(f"samples of shape {shape} do not fit images of {shapes}")
             seconds, task_aware, size = read_seconds(state["seconds"]), bool(state["task_aware"]), state["given_size"]
             if size is not None and (type(size) is not int or size < 1):
                 raise ValueError(f"given_size must be a number of images, got {size!r}")

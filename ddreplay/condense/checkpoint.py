@@ -157,7 +157,9 @@ def read_state(payload: bytes, source: str, device: torch.device | str = "cpu") 
     try:
         with zipfile.ZipFile(io.BytesIO(payload)) as archive:
             members = archive.infolist()
-        if any(m.compress_type != zipfile.ZIP_STORED for m in members) or sum(m.file_size for m in members) > len(payload):
+        if any(m.compress_type != zipfile.ZIP_STORED for m in members) or sum(m.file_size for m in members) > len(
+            payload
+        ):
             raise ValueError("its archive is compressed, which torch.save does not do")
         state = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
     except Exception as error:  # torch's reader raises nearly anything on damaged data

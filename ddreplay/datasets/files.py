@@ -109,7 +109,9 @@ class Npz:
         self._left -= size
         with self._errors(key):
             if self._archive.getinfo(f"{key}.npy").file_size != start + size:
-                raise ValueError(f"{shape} of {dtype} are {start + size} bytes with the header, and the archive has another number")
+                raise ValueError(
+                    f"{shape} of {dtype} are {start + size} bytes with the header, and the archive has another number"
+                )
             with self._archive.open(f"{key}.npy") as member:
                 return np.asarray(np.lib.format.read_array(member, allow_pickle=False))
 
@@ -148,7 +150,9 @@ def _split(archive: Npz, path: Path, split: str) -> Images:
     if len(shape) not in (3, 4) or 0 in shape:
         raise ValueError(f"{where} must be [n, h, w] or [n, h, w, c] and not empty, got shape {shape}")
     if len(shape) == 4 and shape[3] > 4 and shape[1] in (1, 3):
-        raise ValueError(f"{where} has shape {shape}, channels first; the layout is [n, h, w, c]: transpose(0, 2, 3, 1)")
+        raise ValueError(
+            f"{where} has shape {shape}, channels first; the layout is [n, h, w, c]: transpose(0, 2, 3, 1)"
+        )
     where, declared = f"{path.name}: {split}_labels", archive.declared(f"{split}_labels")
     if not np.issubdtype(declared[1], np.integer):
         raise ValueError(f"{where} must be integers, got {declared[1]}")

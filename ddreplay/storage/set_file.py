@@ -208,7 +208,9 @@ def _shape(said: Any) -> tuple[int, int, int]:
 
 def _ids(tensor: Tensor) -> tuple[int, ...]:
     if tensor.dtype not in _INTEGERS or tensor.dim() != 1:
-        raise CondensedFileError(f"class ids and counts must be integers [classes], got {tensor.dtype} {list(tensor.shape)}")
+        raise CondensedFileError(
+            f"class ids and counts must be integers [classes], got {tensor.dtype} {list(tensor.shape)}"
+        )
     return tuple(tensor.tolist())
 
 
@@ -249,7 +251,9 @@ def _check_decoded(part: Part) -> None:
         or tuple(soft.shape) != (images, len(part.counts))
         or not bool(torch.isfinite(soft).all())
     ):
-        raise CondensedFileError(f"soft labels must be finite floats [{images}, {len(part.counts)}], got {list(soft.shape)}")
+        raise CondensedFileError(
+            f"soft labels must be finite floats [{images}, {len(part.counts)}], got {list(soft.shape)}"
+        )
 
 
 def _within(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -98,7 +98,11 @@ class Whitening:
             ) from error
         found = (mean, vectors, scales)
         fit = mean.dim() == scales.dim() == 1 and vectors.shape == (len(mean), len(scales) - 1)
-        if not fit or not all(t.is_floating_point() and bool(torch.isfinite(t).all()) for t in found) or scales.min() <= 0:
+        if (
+            not fit
+            or not all(t.is_floating_point() and bool(torch.isfinite(t).all()) for t in found)
+            or scales.min() <= 0
+        ):
             raise ValueError(
                 f"a whitening must be finite mean [d], vectors [d, k] and positive scales [k + 1], got {[list(t.shape) for t in found]}"
             )

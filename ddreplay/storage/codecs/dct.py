@@ -206,7 +206,9 @@ class dct:
 
 def _check_sides(height: int, width: int) -> None:
     if max(height, width) > _MAX_SIDE:
-        raise ValueError(f"codec dct takes images of at most {_MAX_SIDE} pixels a side, got {height}x{width}; use codec jpeg")
+        raise ValueError(
+            f"codec dct takes images of at most {_MAX_SIDE} pixels a side, got {height}x{width}; use codec jpeg"
+        )
 
 
 def _low_first(height: int, width: int) -> Tensor:

@@ -210,6 +210,14 @@ class Pictures(ABC):
     def join(self, head: bytes, body: bytes) -> bytes:
         """The inverse of ``split``."""
 
+    def declared(self, file: bytes) -> tuple[int, int] | None:
+        """The size (width, height) of what is coded, where the container around it has a size of its own.
+
+        Raises:
+            ValueError: when it cannot be told before decoding.
+        """
+        return None
+
     def alternative(self, sheets: Sequence[np.ndarray]) -> tuple[bytes, list[bytes]] | None:
         """Another way to store sheets of one size, as a shared head and a body for each; taken where it is smaller."""
         return None
@@ -275,7 +283,9 @@ class Pictures(ABC):
                 return torch.empty(0, c, h, w)
             rows, columns = grid(counts[position], (-(-h // pitch) * pitch, -(-w // pitch) * pitch), self.limit)
             size = (columns * -(-w // pitch) * pitch, rows * -(-h // pitch) * pitch)
-            pixels = read(self._file(heads[position], bodies[position]), self.form, size, c)
+            file = self._file(heads[position], bodies[position])
+            self._check_declared(file, size)
+            pixels = read(file, self.form, size, c)
             return from_sheet(pixels, counts[position], shape, pitch, self.limit)
 
         return _map(images, range(len(counts)))
@@ -303,6 +313,14 @@ class Pictures(ABC):
             return self.join(head, body) if head else body
         except (struct.error, IndexError, ValueError) as error:
             raise ValueError(f"stored {self.form} sheet is damaged: {error}") from error
+
+    def _check_declared(self, file: bytes, size: tuple[int, int]) -> None:
+        try:
+            found = self.declared(file)
+        except ValueError as error:
+            raise ValueError(f"stored {self.form} sheet is damaged: {error}") from error
+        if found not in (None, size):
+            raise ValueError(f"stored {self.form} sheet is damaged: a frame of {found} pixels instead of {size}")
 
     def _pitch(self, channels: int) -> int:
         if channels not in (1, 3):
