@@ -7,6 +7,7 @@ import io
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -125,12 +126,8 @@ def test_any_state(key: str, value: Any) -> None:
 @QUICK
 @given(st.binary(max_size=200))
 def test_any_bytes_are_no_state(payload: bytes) -> None:
-    try:
+    with pytest.raises(ValueError, match="the state"):
         read_state(payload, "the state")
-    except ValueError as error:
-        assert "the state" in str(error)
-    else:
-        raise AssertionError("it was read")
 
 
 @QUICK
@@ -149,9 +146,9 @@ def test_any_bytes_in_an_archive(put: bytes, at: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.npz"
         path.write_bytes(raw)
+        message = ""
         try:
-            found = load(path)
+            assert load(path).shape == (1, 8, 8)
         except ValueError as error:
-            assert "a.npz" in str(error)
-        else:
-            assert found.shape == (1, 8, 8)
+            message = str(error)
+        assert not message or "a.npz" in message

@@ -21,6 +21,7 @@ from torch import Tensor
 from ddreplay.storage.codecs.dct import _LZMA
 
 __all__ = [
+    "Draw",
     "damaged",
     "edited",
     "forged_checkpoint",
@@ -30,6 +31,8 @@ __all__ = [
     "sealed_checkpoint",
     "sealed_set",
 ]
+
+Draw = random.Random
 
 VALUES: tuple[Any, ...] = (
     None, True, -1, 0, 3, 300, 4000, 10**9, 10**300, 0.0, -2.5, 1e300, float("nan"), float("inf"), "", "x", "../../x", "\x1b[2J", [], [0],

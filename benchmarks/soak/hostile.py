@@ -38,7 +38,6 @@ from ddreplay.datasets import load
 from ddreplay.methods import selections
 from ddreplay.parameterize import Partitioned
 from ddreplay.storage.codecs import CodecUnavailable, avif, bits, dct, float16, jpeg, uint8, webp
-from ddreplay.storage.decoders import Tiles
 
 __all__ = ["KINDS", "Counts", "Kind", "bombs", "read_files", "sound_files", "toy_pool"]
 
