@@ -47,6 +47,7 @@ COMMANDS: dict[str, Command] = {
     "precision": Command("benchmarks.precision:precision", "bfloat16, compiling, channels-last: seconds and accuracy"),
     "analyses": Command("benchmarks.analyses:analyses", "what condensed sets look like from inside networks (figures)"),
     "figures": Command("benchmarks.figures:figures", "the pictures of README and docs, from the records"),
+    "soak": Command("benchmarks.soak.command:soak", "kills at random moments, hostile files, hundreds of updates"),
     "bytes": Command(
         "benchmarks.bytes_curve:bytes_curve", "accuracy against bytes per class, real and condensed images"
     ),

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.soak.forging import open_set, sealed_set
-from benchmarks.soak.hostile import toy_pool
+from benchmarks.soak.samples import toy_pool
 from ddreplay import Budget, CondensedFileError, CondensedMemory, CondensedSet
 from ddreplay.condense.checkpoint import read_state
 from ddreplay.methods import selections

@@ -17,7 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from ddreplay.data.pool import ClassPool
-from ddreplay.storage.files import read_whole, write_atomically
+from ddreplay.storage.files import one_writer, read_whole, write_atomically
 
 __all__ = ["Checkpoint", "Resumable", "StopRequested", "fingerprint", "read_state"]
 
@@ -68,8 +68,21 @@ class Checkpoint:
     def __post_init__(self) -> None:
         if self.every < 1:
             raise ValueError(f"checkpoint_every must be at least 1 step, got {self.every}")
-        if self.path is not None:
+
+    @contextmanager
+    def opened(self) -> Iterator[Checkpoint]:
+        """Within it no other run writes the file, and what was kept in it is known.
+
+        Raises:
+            AlreadyInUse: when another run has it open.
+            ValueError: when it is damaged, or another run's.
+        """
+        if self.path is None:
+            yield self
+            return
+        with one_writer(self.path):
             self._saved = self._read(Path(self.path))
+            yield self
 
     @property
     def images_per_class(self) -> int | None:

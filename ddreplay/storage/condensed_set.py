@@ -20,7 +20,7 @@ from ddreplay.storage.set_file import CondensedFileError, read_set, write_set
 
 __all__ = ["CondensedFileError", "CondensedSet"]
 
-REMEMBERED = 8
+REMEMBERED = 4
 """How many earlier provenances a set keeps, so that a memory's header does not grow with its updates."""
 
 _EARLIER = ("earlier", "earlier_left_out")
