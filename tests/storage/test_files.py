@@ -151,9 +151,17 @@ def test_two_runs_do_not_share_a_checkpoint(toy_pool: MakePool, tmp_path: Path) 
     assert [p.name for p in tmp_path.iterdir()] == ["ck"]
 
 
+HOLD = """
+import sys, time
+from ddreplay.storage.files import one_writer
+with one_writer(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
 def test_the_lock_of_a_killed_process_binds_nobody(tmp_path: Path) -> None:
-    hold = "import sys, time\nfrom ddreplay.storage.files import one_writer\nwith one_writer(sys.argv[1]):\n    print('held', flush=True)\n    time.sleep(60)"
-    child = subprocess.Popen([sys.executable, "-c", hold, str(tmp_path / "ck")], stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "ck")], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     assert child.stdout.readline() == "held\n"
     with pytest.raises(AlreadyInUse), one_writer(tmp_path / "ck"):
