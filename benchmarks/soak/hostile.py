@@ -23,7 +23,7 @@ from benchmarks.soak.children import in_child
 from benchmarks.soak.forging import damaged, forged_checkpoint, forged_npz, forged_set, forged_state
 from benchmarks.soak.samples import METHOD, bombs, sound_files, toy_pool
 from ddreplay import CondensedMemory, CondensedSet
-from ddreplay.condense.checkpoint import read_state
+from ddreplay.storage.sealed import read_state
 from ddreplay.datasets import load
 from ddreplay.methods import selections
 from ddreplay.storage.codecs import CodecUnavailable

@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.soak.samples import toy_pool
 from ddreplay import Budget, CondensedMemory, ConvNet, methods
-from ddreplay.condense.checkpoint import read_state
+from ddreplay.storage.sealed import read_state
 from ddreplay.methods import selections
 from ddreplay.networks import Banked, ModelQueue
 from ddreplay.storage.files import read_whole, write_atomically

@@ -14,6 +14,7 @@ from ddreplay.avalanche.plugins import AugmentPlugin, CondensedReplayPlugin, Mem
 from ddreplay.avalanche.reference_gradient import ReferenceGradientPlugin
 from ddreplay.avalanche.storage_policies import ClassGroup, CondensedBuffer, RingBuffer
 from ddreplay.avalanche.stream_networks import SnapshotPlugin
+from ddreplay.avalanche.stream_state import Stateful, load_stream, save_stream
 from ddreplay.avalanche.use_in import use_in
 
 __all__ = [
@@ -30,5 +31,8 @@ __all__ = [
     "ReferenceGradientPlugin",
     "RingBuffer",
     "SnapshotPlugin",
+    "Stateful",
+    "load_stream",
+    "save_stream",
     "use_in",
 ]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 import signal
 import threading
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,9 +15,10 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from ddreplay.data.pool import ClassPool
-from ddreplay.storage.files import one_writer, read_whole, write_atomically
+from ddreplay.storage.files import one_writer
+from ddreplay.storage.sealed import read_sealed, write_sealed
 
-__all__ = ["Checkpoint", "Resumable", "StopRequested", "fingerprint", "read_state"]
+__all__ = ["Checkpoint", "Resumable", "StopRequested", "fingerprint"]
 
 log = logging.getLogger(__name__)
 
@@ -115,10 +114,7 @@ class Checkpoint:
             "finished": finished,
             "state": run.state_dict(),
         }
-        content = io.BytesIO()
-        torch.save(saved, content)
-        payload = content.getvalue()
-        write_atomically(self.path, _MAGIC + hashlib.sha256(payload).digest() + payload)
+        write_sealed(self.path, _MAGIC, saved)
         if self._signal is not None:
             raise StopRequested(self._signal, Path(self.path))
 
@@ -145,12 +141,7 @@ class Checkpoint:
     def _read(self, path: Path) -> dict[str, Any] | None:
         if not path.exists():
             return None
-        content = read_whole(path)
-        start = len(_MAGIC) + hashlib.sha256().digest_size
-        payload = content[start:]
-        if content[: len(_MAGIC)] != _MAGIC or hashlib.sha256(payload).digest() != content[len(_MAGIC) : start]:
-            raise ValueError(f"checkpoint {path} is damaged, or no checkpoint of this version; delete it to start anew")
-        saved = read_state(payload, f"checkpoint {path}", self.device)
+        saved = read_sealed(path, _MAGIC, "checkpoint", self.device)
         kinds = {"run": str, "images_per_class": int, "finished": bool, "state": dict}
         if set(saved) != set(kinds) or not all(type(saved[name]) is kind for name, kind in kinds.items()):
             raise ValueError(f"checkpoint {path} does not hold {', '.join(kinds)}; delete it to start anew")
@@ -159,27 +150,6 @@ class Checkpoint:
                 f"checkpoint {path} belongs to another run (method, budget, seed or data); give another file"
             )
         return saved
-
-
-def read_state(payload: bytes, source: str, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """What ``torch.save`` wrote of a dictionary of tensors and plain values; nothing is executed, and no archive is inflated.
-
-    Raises:
-        ValueError: when it is anything else.
-    """
-    try:
-        with zipfile.ZipFile(io.BytesIO(payload)) as archive:
-            members = archive.infolist()
-        if any(m.compress_type != zipfile.ZIP_STORED for m in members) or sum(m.file_size for m in members) > len(
-            payload
-        ):
-            raise ValueError("its archive is compressed, which torch.save does not do")
-        state = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
-    except Exception as error:  # torch's reader raises nearly anything on damaged data
-        raise ValueError(f"{source} cannot be read: {error}") from error
-    if not isinstance(state, dict):
-        raise ValueError(f"{source} holds a {type(state).__name__}, not a dictionary")
-    return state
 
 
 def fingerprint(pool: ClassPool) -> str:
