@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from benchmarks.soak.forging import open_set, sealed_set
 from benchmarks.soak.samples import toy_pool
 from ddreplay import Budget, CondensedFileError, CondensedMemory, CondensedSet
-from ddreplay.storage.sealed import read_state
 from ddreplay.methods import selections
 from ddreplay.storage.codecs import avif, bits, codec_from_spec, dct, jpeg, uint8, webp
 from ddreplay.storage.decoders import decoder_from_spec
+from ddreplay.storage.sealed import read_state
 
 QUICK = settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 JSON = st.recursive(

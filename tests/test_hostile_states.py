@@ -18,9 +18,9 @@ from benchmarks.soak.forging import Draw, damaged, edited, forged_checkpoint, he
 from ddreplay import ClassPool, CondensedMemory, CondensedSet, ConvNet, dm
 from ddreplay.avalanche import CondensedBuffer
 from ddreplay.cli import main
-from ddreplay.storage.sealed import read_state
 from ddreplay.datasets import load
 from ddreplay.methods import selections
+from ddreplay.storage.sealed import read_state
 
 MakePool = Callable[..., ClassPool]
 

@@ -23,10 +23,10 @@ from benchmarks.soak.children import in_child
 from benchmarks.soak.forging import damaged, forged_checkpoint, forged_npz, forged_set, forged_state
 from benchmarks.soak.samples import METHOD, bombs, sound_files, toy_pool
 from ddreplay import CondensedMemory, CondensedSet
-from ddreplay.storage.sealed import read_state
 from ddreplay.datasets import load
 from ddreplay.methods import selections
 from ddreplay.storage.codecs import CodecUnavailable
+from ddreplay.storage.sealed import read_state
 
 __all__ = ["KINDS", "Counts", "Kind", "read_files"]
 

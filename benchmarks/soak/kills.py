@@ -18,10 +18,10 @@ import torch
 
 from benchmarks.soak.samples import toy_pool
 from ddreplay import Budget, CondensedMemory, ConvNet, methods
-from ddreplay.storage.sealed import read_state
 from ddreplay.methods import selections
 from ddreplay.networks import Banked, ModelQueue
 from ddreplay.storage.files import read_whole, write_atomically
+from ddreplay.storage.sealed import read_state
 
 __all__ = ["RUNS", "KillCounts", "kill_runs"]
 
@@ -106,13 +106,12 @@ def kill_runs(
         until: a reading of ``time.monotonic`` after which no new run begins.
     """
     counts, draw = KillCounts(), random.Random(seed)
-    alone = {}
+    alone: dict[str, tuple[str, float]] = {}
     for name, run in runs.items():
         started = time.monotonic()
-        alone[name] = _wait(_start(run, _fresh(folder))), time.monotonic() - started
-        if alone[name][0] != 0:
+        if _wait(_start(run, _fresh(folder))) != 0:
             raise RuntimeError(f"{name} does not run to its end even where nothing kills it")
-        alone[name] = (folder / "work" / "result").read_text(), alone[name][1]
+        alone[name] = (folder / "work" / "result").read_text(), time.monotonic() - started
     turn = 0
     while counts.kills < kills and (until is None or time.monotonic() < until):
         name = list(runs)[turn % len(runs)]

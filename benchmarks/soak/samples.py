@@ -57,7 +57,7 @@ def sound_files() -> dict[str, list[bytes]]:
         METHOD(pool, 2, checkpoint=path)
         checkpoint = path.read_bytes()
     draw = np.random.default_rng(0)
-    arrays = {f"{s}_images": draw.integers(0, 255, (9, 8, 8), np.uint8) for s in ("train", "test")}
+    arrays: dict[str, Any] = {f"{s}_images": draw.integers(0, 255, (9, 8, 8), np.uint8) for s in ("train", "test")}
     arrays |= {f"{s}_labels": np.arange(9).reshape(9, 1) % 3 for s in ("train", "test")}
     plain, packed = io.BytesIO(), io.BytesIO()
     np.savez(plain, **arrays)
@@ -101,11 +101,11 @@ def bombs(sound: dict[str, list[bytes]]) -> Iterator[tuple[str, bytes]]:
         yield "set.safetensors", of({"decoder": {"name": "tiles", "factor": factor}})
     for count in (10**6, 10**9, 2**62):
         yield "set.safetensors", of({}, counts=torch.tensor([count, 3, 3]))
-        for codec in (jpeg(1), avif(1), dct()):
-            yield "set.safetensors", of({"codec": codec.spec()}, counts=torch.tensor([count, 3, 3]))
+        for spec in (jpeg(1).spec(), avif(1).spec(), dct().spec()):
+            yield "set.safetensors", of({"codec": spec}, counts=torch.tensor([count, 3, 3]))
     for shape in ([3, 2**24, 2**24], [1, 1, 2**24], [2**24, 1, 1], [3, 65000, 65000]):
-        for codec in (uint8(), jpeg(1), dct()):
-            yield "set.safetensors", of({"shape": shape, "codec": codec.spec()})
+        for spec in (uint8().spec(), jpeg(1).spec(), dct().spec()):
+            yield "set.safetensors", of({"shape": shape, "codec": spec})
     for coder in (1, 2, 3):
         body = inflating(coder, 2**26)
         sizes = torch.tensor(list(len(body).to_bytes(4, "little"))).to(torch.uint8)[None]

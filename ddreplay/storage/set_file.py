@@ -150,10 +150,10 @@ def _parts(
     parts, left = [], limit
     of_parts: list[dict[str, Tensor]] = [{} for _ in about["parts"]]
     for name, tensor in tensors.items():
-        number, _, own = name.partition(".")
+        number, _, inside = name.partition(".")
         if not number.isdecimal() or str(int(number)) != number or int(number) >= len(of_parts):
             raise CondensedFileError(f"tensor {name!r} belongs to no part of the set")
-        of_parts[int(number)][own] = tensor
+        of_parts[int(number)][inside] = tensor
     for header, own in zip(about["parts"], of_parts, strict=True):
         part = _part(header, own, decoders, codecs)
         left -= _decoded_nbytes(part)

@@ -13,6 +13,7 @@ from avalanche.models import IncrementalClassifier
 from avalanche.training.storage_policy import ClassBalancedBuffer
 from avalanche.training.templates import SupervisedTemplate
 from torch import nn
+from toy_streams import MEAN, STD, linear, task_labelled_stream
 
 from ddreplay import ConvNet, dm
 from ddreplay.augment import Siamese
@@ -31,7 +32,6 @@ from strategies.er_ace import er_ace
 from strategies.experience_replay import experience_replay
 from strategies.gdumb import gdumb
 from strategies.lwf_replay import lwf_replay
-from toy_streams import MEAN, STD, linear, task_labelled_stream
 
 Make = Callable[[], Any]
 
