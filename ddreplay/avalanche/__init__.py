@@ -10,6 +10,7 @@ from ddreplay.avalanche.balanced_finish import FinishPlugin
 from ddreplay.avalanche.codec_consistency import CodecPlugin
 from ddreplay.avalanche.dark_experience import DarkExperiencePlugin
 from ddreplay.avalanche.nearest_mean import NearestMean, NearestMeanPlugin
+from ddreplay.avalanche.online_buffer import OnlineCondensedBuffer
 from ddreplay.avalanche.plugins import AugmentPlugin, CondensedReplayPlugin, MemoryOnlyPlugin
 from ddreplay.avalanche.reference_gradient import ReferenceGradientPlugin
 from ddreplay.avalanche.storage_policies import ClassGroup, CondensedBuffer, RingBuffer
@@ -28,6 +29,7 @@ __all__ = [
     "MemoryOnlyPlugin",
     "NearestMean",
     "NearestMeanPlugin",
+    "OnlineCondensedBuffer",
     "ReferenceGradientPlugin",
     "RingBuffer",
     "SnapshotPlugin",
