@@ -88,7 +88,7 @@ def condenser_of(memory: str) -> Any:
     """What fills the bytes: a random choice of real images, or distribution matching under a bank of networks."""
     if memory == "ring":
         return selections.random(codec=uint8())
-    return dm(ConvNet(width=32), networks=Banked(size=10), steps=150, lr=0.4, per_image=True, codec=uint8())
+    return dm(ConvNet(width=32), networks=Banked(size=10), steps=150, lr=0.4, per_image=True).stored_by(uint8())
 
 
 def stream_kinds(
