@@ -30,6 +30,7 @@ from ddreplay.methods import (
     selections,
     tesla,
 )
+from ddreplay.online_memory import OnlineMemory
 from ddreplay.storage import Budget, CondensedFileError, CondensedSet, codecs
 
 __version__ = "0.1.0"
@@ -45,6 +46,7 @@ __all__ = [
     "ConvNet",
     "Distiller",
     "Evaluation",
+    "OnlineMemory",
     "Protocol",
     "ReplayMemory",
     "bptt",

@@ -173,7 +173,8 @@ def evaluate(
     factory, chosen = names.network(net), names.protocol(protocol)
     chosen = chosen if epochs is None else chosen.scaled(epochs)
     condensed = CondensedSet.load(file)
-    before = condensed.provenance.get("data", {})
+    before = condensed.provenance.get("data")
+    before = before if isinstance(before, dict) else {}
     given = {"size": size, "resize": resize, "test_fraction": test_fraction, "augmentation": augment}
     read: dict[str, Any] = {k: before.get(k) if v is None else v for k, v in given.items()}
     if not Path(test).is_dir() and test != "gtsrb":
@@ -208,24 +209,22 @@ def show(file: tyro.conf.Positional[Path], out: Path | None = None, columns: int
     check_writable(picture)
     contact_sheet(condensed, picture, columns=columns)
     part = condensed.parts[0]
-    provenance = {k: v for k, v in condensed.provenance.items() if json or k not in ("settings", "earlier")}
-    report(
-        {
-            "picture": str(picture),
-            "classes": len(condensed.class_ids),
-            "stored_images": condensed.stored_images,
-            "images": len(condensed),
-            "shape": list(condensed.shape),
-            "nbytes": condensed.nbytes,
-            "header_nbytes": condensed.header_nbytes,
-            "codec": part.codec.spec(),
-            "decoder": part.decoder.spec(),
-            "mean": list(part.mean),
-            "std": list(part.std),
-            **provenance,
-        },
-        json,
-    )
+    found = {
+        "picture": str(picture),
+        "classes": len(condensed.class_ids),
+        "stored_images": condensed.stored_images,
+        "images": len(condensed),
+        "shape": list(condensed.shape),
+        "nbytes": condensed.nbytes,
+        "header_nbytes": condensed.header_nbytes,
+        "codec": part.codec.spec(),
+        "decoder": part.decoder.spec(),
+        "mean": list(part.mean),
+        "std": list(part.std),
+    }
+    said = {k: v for k, v in condensed.provenance.items() if json or k not in ("settings", "earlier")}
+    # what a file says of itself never stands where what is found stands
+    report({**found, **{f"provenance_{k}" if k in found else k: v for k, v in said.items()}}, json)
 
 
 def export(file: tyro.conf.Positional[Path], out: tyro.conf.Positional[Path], json: bool = False) -> None:

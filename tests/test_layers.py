@@ -8,7 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = (
     "randomness", "data", "augment", "backbones", "storage", "training", "objectives", "parameterize", "networks", "evaluate",
-    "condense", "methods", "datasets", "memory", "expressions", "names", "forecast", "terminal", "avalanche", "cli", "__main__",
+    "condense", "methods", "datasets", "memory", "online_memory", "expressions", "names", "forecast",
+    "terminal", "avalanche", "cli", "__main__",
 )  # fmt: skip
 """Every folder and file knows those before it at most."""
 
