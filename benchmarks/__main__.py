@@ -51,6 +51,11 @@ COMMANDS: dict[str, Command] = {
         "every method on digits: pictures, cost, the catalogue in docs, the example sets",
     ),
     "figures": Command("benchmarks.figures:figures", "the pictures of README and docs, from the records"),
+    "soak": Command("benchmarks.soak.command:soak", "kills at random moments, hostile files, hundreds of updates"),
+    "stream-kinds": Command(
+        "benchmarks.stream_kinds:stream_kinds",
+        "class-, task-, domain-incremental, repeated and online streams at equal bytes",
+    ),
     "bytes": Command(
         "benchmarks.bytes_curve:bytes_curve", "accuracy against bytes per class, real and condensed images"
     ),

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.checks import among, at_least
-from benchmarks.memories import memory_condenser, spelled
+from benchmarks.memories import in_time, memory_condenser, spelled
 from benchmarks.report.progress import Progress
 from benchmarks.report.records import Recording, begin, read, write
 from benchmarks.report.streams import budget_of, differences, draw, table
-from benchmarks.stream_cells import Cell, Settings, method_of, run_cell
+from benchmarks.stream_cells import FROM_SCRATCH, Cell, Settings, method_of, run_cell
 from benchmarks.streams import class_incremental_stream
 from benchmarks.trained_networks import trained_network
 from benchmarks.workers import each, processes
@@ -80,8 +80,9 @@ def class_incremental(
         bytes_per_class: budgets in bytes; every memory chooses by itself how many images at which quality.
         codec: how images are stored, such as uint8 or "jpeg(quality=30)"; default: uint8, and avif for budgets in bytes. A memory may say
             its own, as in "ring(codec=uint8)".
-        memories: ring (random real images), herding, default (what CondensedBuffer takes for a budget in bytes), or any method of
-            ddreplay condense, with options if any: "dm(steps=1000)".
+        memories: ring (random real images), herding, default (what CondensedBuffer takes for a budget in bytes), chosen (the better of
+            the two on held-out images), or any method of ddreplay condense, with options if any: "dm(steps=1000)". Behind an @ may
+            stand how long condensing may take, as a share of the training just before: "default@0.5".
         strategies: any of strategies/; those without a memory run once for each seed.
         seeds: class order, images, memory and network are drawn anew for each.
         net: the network trained; besides those of ddreplay, slim_resnet18 (Avalanche's). "bfloat16(...)" computes in that precision.
@@ -197,6 +198,10 @@ def _check(
     data = settings.data()
     trained_network(settings.net)(data.shape, data.classes)
     for name in memories:
+        if in_time(name)[1] is not None and set(strategies) & set(FROM_SCRATCH):
+            raise ValueError(
+                f"{name}: gdumb and joint have trained nothing when they condense; take er, or leave the share out"
+            )
         memory_condenser(name, settings.condense_net, data.augmentation, settings.codec)
     class_incremental_stream(data, settings.experiences, 0, per_class=1)
     return {name: spelled(name) for name in memories}

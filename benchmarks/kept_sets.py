@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from benchmarks.kept_networks import Kept, Seconds, digest
 from ddreplay import Budget, ClassPool, CondensedSet, Condenser, Distiller
 from ddreplay.condense.checkpoint import fingerprint
-from ddreplay.condense.condenser import TakesMore
+from ddreplay.condense.condenser import TakesMore, taken
 from ddreplay.condense.provenance import describe, versions
 from ddreplay.methods import Practical
 from ddreplay.networks import Banked
 from ddreplay.storage.files import write_atomically
 
 __all__ = ["KeptSets"]
+
+WARMING = 15.0  # seconds of condensing that nobody counts, once a process
 
 
 class KeptSets:
@@ -29,16 +31,22 @@ class KeptSets:
     with nothing at hand, the training of a bank's networks included, in full for every set that looked through them. ``elapsed`` is what
     this process spent.
 
+    Sets that are made within a limit of time follow from the machine, and are not kept; nor are the networks of their banks. Before the
+    first of them, a few steps are taken that nobody counts, so that what is compiled is compiled.
+
     Args:
         condenser: What makes the sets.
         folder: Where they are kept; made when it is needed.
+        share: The limit, as a share of the seconds that a memory allows (``seconds="training"``); ``None``: no limit.
     Attributes:
         seconds: What the sets asked for so far took, or would have taken.
         elapsed: What they took here.
     """
 
-    def __init__(self, condenser: Condenser, folder: Path) -> None:
-        self.condenser, self.folder = condenser, folder
+    warm: ClassVar[set[str]] = set()
+
+    def __init__(self, condenser: Condenser, folder: Path, *, share: float | None = None) -> None:
+        self.condenser, self.folder, self.share = condenser, folder, share
         self.seconds, self.elapsed = Seconds(), Seconds()
 
     def method(self, pool: ClassPool, budget: Budget | int) -> Any:
@@ -53,16 +61,25 @@ class KeptSets:
     def takes(self) -> frozenset[str]:
         """Other pools that the condenser looks at; a set follows from them too."""
         own = self.condenser.takes if isinstance(self.condenser, TakesMore) else frozenset()
-        return own & {"beside", "remembered"}
+        return own & {"beside", "remembered", *(() if self.share is None else ("seconds",))}
 
     def __call__(
-        self, pool: ClassPool, budget: Budget | int, *, seed: int = 0, **others: ClassPool | None
+        self,
+        pool: ClassPool,
+        budget: Budget | int,
+        *,
+        seed: int = 0,
+        seconds: float | None = None,
+        **others: ClassPool | None,
     ) -> CondensedSet:
         """The set that is kept, or else a new one, which is kept then.
 
         Args:
+            seconds: That training took; condensing may take a share of them.
             others: Pools that the condenser looks at besides (`takes`).
         """
+        if seconds is not None and self.share is not None:
+            return self._in_time(pool, Budget.of(budget), seed, self.share * seconds, others)
         started, budget = Seconds.now(), Budget.of(budget)
         about = {**self.settings(pool, budget), "budget": asdict(budget), "seed": seed, "pool": fingerprint(pool)}
         about |= {name: fingerprint(other) for name, other in others.items() if other is not None}
@@ -77,6 +94,20 @@ class KeptSets:
         found, kept = CondensedSet.load(path), json.loads(costs.read_text(encoding="utf-8"))
         self.seconds += Seconds(kept["wall"], kept["cpu"])
         self.elapsed += Seconds.now() - started
+        return found
+
+    def _in_time(
+        self, pool: ClassPool, budget: Budget, seed: int, seconds: float, others: dict[str, Any]
+    ) -> CondensedSet:
+        before = Seconds.now()
+        kind = digest(describe(self.condenser))
+        if kind not in self.warm:
+            self.condenser(pool, budget, seed=seed, **taken(self.condenser, seconds=WARMING), **others)
+            self.warm.add(kind)
+        started = Seconds.now()
+        found = self.condenser(pool, budget, seed=seed, **taken(self.condenser, seconds=seconds), **others)
+        self.seconds += Seconds.now() - started
+        self.elapsed += Seconds.now() - before
         return found
 
     def _condense(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from ddreplay import Condenser, Distiller, names
+from ddreplay import Condenser, Distiller, names, selections
 from ddreplay.backbones import Net
-from ddreplay.methods import Practical
+from ddreplay.methods import BestOf, Practical
 from ddreplay.storage.codecs import Codec
 
-__all__ = ["BY_NAME", "SMALL", "condenser", "memory_condenser", "spelled"]
+__all__ = ["BY_NAME", "SMALL", "condenser", "in_time", "memory_condenser", "spelled"]
 
 _TRAJECTORIES = (
     "iterations=100",
@@ -73,9 +74,36 @@ SMALL: dict[str, tuple[str, ...]] = {
 fewer than 8 x 8 pixels are not made: smaller images are stored whole."""
 
 
-BY_NAME: dict[str, Callable[[Net, Codec | None, str, bool], Condenser]] = {"default": Practical}
+def _chosen(net: Net, codec: Codec | None, augment: str, compile: bool) -> Condenser:
+    """The better of the practical default and herding, on held-out images."""
+    return BestOf(Practical(net, codec, augment, compile), (selections.herding(net, codec=codec),))
+
+
+BY_NAME: dict[str, Callable[[Net, Codec | None, str, bool], Condenser]] = {"default": Practical, "chosen": _chosen}
 """Memories that are no expression of `ddreplay.names`: a name -> what makes the condenser of a network that looks, a codec or None, the
-DSA operations, and whether to compile. A memory that chooses by itself has its place here."""
+DSA operations, and whether to compile."""
+
+
+def in_time(text: str) -> tuple[str, float | None]:
+    """A memory, and the share of the training time before that its condensing may take, if it says one after an at sign.
+
+    Raises:
+        ValueError: when the share is no positive number.
+    >>> in_time("default@0.5"), in_time("herding")
+    (('default', 0.5), ('herding', None))
+    """
+    name, at, share = text.partition("@")
+    if not at:
+        return name, None
+    try:
+        found = float(share)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < math.inf:
+        raise ValueError(
+            f"{text!r}: after the @ stands a share of the training time, such as default@0.5, got {share!r}"
+        )
+    return name, found
 
 
 def spelled(text: str, settings: Mapping[str, Sequence[str]] = SMALL) -> str:
@@ -87,9 +115,12 @@ def spelled(text: str, settings: Mapping[str, Sequence[str]] = SMALL) -> str:
 
     >>> spelled("dm(steps=1000)")
     'dm(steps=1000, networks=banked(size=40))'
-    >>> spelled("ring")
-    'random'
+    >>> spelled("ring"), spelled("default@2")
+    ('random', 'default@2')
     """
+    text, share = in_time(text)
+    if share is not None:
+        return f"{spelled(text, settings)}@{share:g}"
     name, bracket, _ = text.partition("(")
     method = {"ring": "random"}.get(name, name)
     left_open = settings.get(method, ())
@@ -115,7 +146,8 @@ def memory_condenser(
 ) -> Condenser:
     """A condenser by name, with `SMALL` settings where it leaves any open: ``dm(steps=1000)``.
 
-    A name of `BY_NAME` is made there: ``default`` is what condenses where nobody names a method (`ddreplay.methods.Practical`).
+    A name of `BY_NAME` is made there: ``default`` is what condenses where nobody names a method (`ddreplay.methods.Practical`),
+    ``chosen`` the better of it and herding (`ddreplay.methods.BestOf`).
 
     Args:
         augment: the DSA operations that suit the data.
@@ -123,6 +155,7 @@ def memory_condenser(
     Raises:
         ValueError: when the name or an option is unknown.
     """
+    text, _ = in_time(text)
     made_here = BY_NAME.get(text)
     if made_here is not None:
         return made_here(names.network(net), None if codec is None else names.codec(codec), augment, compile)

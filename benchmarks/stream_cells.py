@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from benchmarks.kept_networks import Seconds, digest
 from benchmarks.kept_sets import KeptSets
-from benchmarks.memories import memory_condenser
+from benchmarks.memories import in_time, memory_condenser
 from benchmarks.streams import Stream, average_accuracy, backward_transfer, class_incremental_stream, forgetting
 from benchmarks.trained_networks import CompiledInTraining, trained_network
 from ddreplay import Budget
@@ -21,7 +21,7 @@ from ddreplay.datasets import ImageData, load
 from ddreplay.randomness import Random
 from strategies import STRATEGIES
 
-__all__ = ["Cell", "Settings", "method_of", "run_cell"]
+__all__ = ["FROM_SCRATCH", "Cell", "Settings", "method_of", "run_cell"]
 
 FROM_SCRATCH = ("gdumb", "joint")
 """Strategies whose last network owes nothing to the earlier ones."""
@@ -103,7 +103,7 @@ class Cell:
 def _sets(settings: Settings, cell: Cell, data: ImageData, cache: Path) -> KeptSets:
     codec = settings.codec or ("avif" if cell.bytes_per_class else None)
     made = memory_condenser(cell.memory, settings.condense_net, data.augmentation, codec, compile=settings.compile)
-    return KeptSets(made, cache)
+    return KeptSets(made, cache, share=in_time(cell.memory)[1])
 
 
 def method_of(settings: Settings, cell: Cell) -> str | None:
@@ -167,6 +167,7 @@ def _buffer(sets: KeptSets, cell: Cell, data: ImageData, device: str) -> Any:
         mean=data.mean,
         std=data.std,
         device=device,
+        seconds=None if sets.share is None else "training",
     )
 
 

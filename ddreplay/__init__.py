@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         selections,
         tesla,
     )
+    from ddreplay.online_memory import OnlineMemory
     from ddreplay.storage import Budget, CondensedFileError, CondensedSet, codecs
 
 __version__ = "0.1.0"
@@ -52,6 +53,7 @@ __all__ = [
     "ConvNet",
     "Distiller",
     "Evaluation",
+    "OnlineMemory",
     "Protocol",
     "ReplayMemory",
     "bptt",
@@ -86,6 +88,7 @@ _HOMES = {
     "methods": (
         "bptt", "dc", "dcc", "dd", "ddm", "dm", "dream", "dsa", "dsac", "idc", "idm", "m3d", "mtt", "ncfm", "selections", "tesla",
     ),
+    "online_memory": ("OnlineMemory",),
     "storage": ("Budget", "CondensedFileError", "CondensedSet", "codecs"),
 }  # fmt: skip
 """Module -> the public names that it gives."""

@@ -67,8 +67,9 @@ class Protocol:
         """
         if self.lr != "learned":
             return self
-        lr = condensed.provenance.get("learned", {}).get("lr")
-        if lr is None:
+        learned = condensed.provenance.get("learned")
+        lr = learned.get("lr") if isinstance(learned, dict) else None
+        if not isinstance(lr, float) or not 0 < lr < math.inf:
             method = condensed.provenance.get("method")
             raise ValueError(
                 f"protocol {self.name} wants a learned step size, but {method} learned no step size; give lr"

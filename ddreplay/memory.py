@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -68,8 +70,16 @@ class CondensedMemory:
 
         Args:
             seconds: that condensing may take, where the condenser knows how to stop.
+        Raises:
+            ValueError: when the images are of another shape than those that are stored; nothing has changed then, as after every
+                other failure.
         """
         started = time.perf_counter()
+        if self.condensed.parts and pool.shape != self.condensed.shape:
+            raise ValueError(
+                f"images must be of the shape that the memory holds, {self.condensed.shape}, got {pool.shape}; resize them, or "
+                "keep a memory for each shape"
+            )
         seeds = Random(0)
         seeds.load_state_dict(self._seeds.state_dict())
         again = [c for c in self.condensed.class_ids if c in set(pool.class_ids.tolist())]
@@ -163,11 +173,19 @@ class CondensedMemory:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`; the condenser stays the one given at construction."""
-        payload: Tensor = state["condensed"]
-        condensed, budget = CondensedSet.from_bytes(payload.numpy().tobytes()), Budget(**state["budget"])
-        seconds, seeds = list(state["seconds"]), Random(self.seed)
-        seeds.load_state_dict(state["random"])  # everything is read before anything changes
+        """Continue from `state_dict`; the condenser stays the one given at construction.
+
+        Raises:
+            ValueError: when the state is damaged, or no memory's; nothing has changed then.
+        """
+        with damaged("CondensedMemory"):
+            payload: Tensor = state["condensed"]
+            if payload.dtype != torch.uint8 or payload.dim() != 1:
+                raise ValueError(f"condensed must be uint8 [bytes], got {payload.dtype} {list(payload.shape)}")
+            condensed = CondensedSet.from_bytes(payload.cpu().numpy().tobytes(), "condensed")
+            budget, seconds, seeds = Budget(**state["budget"]), read_seconds(state["seconds"]), Random(self.seed)
+            seeds.load_state_dict(state["random"])
+        # everything is read before anything changes
         self.condensed, self.budget, self.seconds, self._seeds = condensed, budget, seconds, seeds
 
 
@@ -205,3 +223,24 @@ class ReplayMemory(CondensedMemory):
             seed=seed,
             on_progress=on_progress,
         )
+
+
+@contextmanager
+def damaged(owner: str) -> Iterator[None]:
+    """Whatever a wrong value in a state leads to is an error that says so.
+
+    Raises:
+        ValueError: in place of it.
+    """
+    try:
+        yield
+    except Exception as error:  # keys are missing, types are others, a checksum differs
+        raise ValueError(f"the state is no sound one of a {owner}, which stays as it was: {error!r}") from error
+
+
+def read_seconds(said: Any) -> list[float]:
+    """Wall times from a state. Raises ValueError where they are none."""
+    seconds = [float(s) for s in said]
+    if not all(0 <= s < math.inf for s in seconds):
+        raise ValueError(f"seconds must be finite and at least 0, got {seconds[:20]}")
+    return seconds

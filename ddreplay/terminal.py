@@ -21,7 +21,7 @@ from ddreplay.stopping import StopRequested
 if TYPE_CHECKING:
     from ddreplay.condense.condenser import Progress
 
-__all__ = ["Bars", "check_writable", "epochs_bar", "exit_codes", "report", "say"]
+__all__ = ["Bars", "check_writable", "epochs_bar", "exit_codes", "printable", "report", "say"]
 
 _PHASES = {
     "images": ("choosing how many images", "numbers"),
@@ -90,7 +90,12 @@ def check_writable(path: Path) -> None:
 
 def say(line: str) -> None:
     """A line for people, on the standard error stream."""
-    print(f"ddreplay: {line}", file=sys.stderr)
+    print(f"ddreplay: {printable(line)}", file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """Text whose control characters, which a terminal would obey, are written as what they are: ``\\x1b``."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def report(values: dict[str, Any], as_json: bool, line: str | None = None) -> None:
@@ -102,7 +107,7 @@ def report(values: dict[str, Any], as_json: bool, line: str | None = None) -> No
     else:
         width = max(map(len, values))
         for name, value in values.items():
-            print(f"{name.replace('_', ' '):<{width}}  {value}")
+            print(f"{printable(name.replace('_', ' ')):<{width}}  {printable(str(value))}")
 
 
 @contextmanager
@@ -163,4 +168,4 @@ class _Lines(logging.Handler):
     """Above the bars."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(f"ddreplay: {record.getMessage()}", file=sys.stderr)
+        tqdm.write(f"ddreplay: {printable(record.getMessage())}", file=sys.stderr)

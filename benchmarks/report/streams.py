@@ -31,7 +31,7 @@ __all__ = [
 ]  # fmt: skip
 
 REAL = ("ring", *KINDS["selection"])
-TITLES = {"ring": "ring buffer", "default": "condensed"}
+TITLES = {"ring": "ring buffer", "default": "condensed", "chosen": "chosen"}
 MEASURES = ("average_accuracy", "forgetting", "backward_transfer")
 HEADER = (
     "strategy", "memory", "per class", "accuracy %", "forgetting", "backward", "images", "bytes", "condense s", "(cpu)", "train s", "(cpu)",

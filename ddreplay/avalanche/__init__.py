@@ -10,10 +10,12 @@ from ddreplay.avalanche.balanced_finish import FinishPlugin
 from ddreplay.avalanche.codec_consistency import CodecPlugin
 from ddreplay.avalanche.dark_experience import DarkExperiencePlugin
 from ddreplay.avalanche.nearest_mean import NearestMean, NearestMeanPlugin
+from ddreplay.avalanche.online_buffer import OnlineCondensedBuffer
 from ddreplay.avalanche.plugins import AugmentPlugin, CondensedReplayPlugin, MemoryOnlyPlugin
 from ddreplay.avalanche.reference_gradient import ReferenceGradientPlugin
 from ddreplay.avalanche.storage_policies import ClassGroup, CondensedBuffer, RingBuffer
 from ddreplay.avalanche.stream_networks import SnapshotPlugin
+from ddreplay.avalanche.stream_state import Stateful, load_stream, save_stream
 from ddreplay.avalanche.use_in import use_in
 
 __all__ = [
@@ -27,8 +29,12 @@ __all__ = [
     "MemoryOnlyPlugin",
     "NearestMean",
     "NearestMeanPlugin",
+    "OnlineCondensedBuffer",
     "ReferenceGradientPlugin",
     "RingBuffer",
     "SnapshotPlugin",
+    "Stateful",
+    "load_stream",
+    "save_stream",
     "use_in",
 ]

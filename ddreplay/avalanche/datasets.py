@@ -40,6 +40,20 @@ class Samples:
     task_aware: bool
     tensor_labels: bool = False
 
+    def check(self) -> None:
+        """Refuse samples that are none, such as a file may hold.
+
+        Raises:
+            TypeError, ValueError: unless x is finite floats, and y and task are integers, as many.
+        """
+        for labels in (self.y, self.task):
+            if labels.dtype != torch.int64 or labels.shape != self.x.shape[:1]:
+                raise ValueError(
+                    f"labels and tasks must be int64 [{len(self.x)}], got {labels.dtype} {list(labels.shape)}"
+                )
+        if not self.x.is_floating_point() or not bool(torch.isfinite(self.x).all()):
+            raise ValueError("samples must be finite floats")
+
     def groups(self) -> set[tuple[int, int]]:
         """All pairs (task, class)."""
         return set(zip(self.task.tolist(), self.y.tolist(), strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from ddreplay.avalanche.datasets import Samples, Transform, join, memory_dataset, read
 from ddreplay.condense.condenser import Condenser, OnProgress, stored_by
 from ddreplay.data.pool import ClassPool
-from ddreplay.memory import CondensedMemory
+from ddreplay.memory import CondensedMemory, damaged, read_seconds
 from ddreplay.methods import selections
 from ddreplay.methods.practical import Practical
 from ddreplay.storage.budget import Budget
@@ -192,6 +193,7 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
             log.warning("an experience without samples leaves the memory as it is")
             return
         samples = read(new_data, self.task_labels)
+        self._check_shape(samples)
         if isinstance(self.condenser, Practical) and isinstance(getattr(strategy, "model", None), nn.Module):
             self.condenser = self.condenser.knowing(strategy.model)
         seen = set(self._keys).union(samples.groups(), *(part.groups() for part in self._staged))
@@ -204,6 +206,14 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
                 self._staged.pop()
                 raise
         self.seconds.append(time.perf_counter() - started)
+
+    def _check_shape(self, samples: Samples) -> None:
+        known = {tuple(part.x.shape[1:]) for part in self._staged} | ({self._sample_shape} if self.memories else set())
+        if known - {tuple(samples.x.shape[1:])}:
+            raise ValueError(
+                f"samples must be of the shape that the memory holds, {known.pop()}, got {tuple(samples.x.shape[1:])}; resize them in "
+                "the stream's evaluation transform"
+            )
 
     def flush(self) -> None:
         """Condense what is staged now: at the end of an experience whose parts came one by one."""
@@ -353,19 +363,36 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`; the condenser, seed and normalisation stay those given at construction."""
-        budget, share = Budget(**state["budget"]), Budget.images(1)
-        memories = {int(task): self._memory(int(task), share) for task in state["memories"]}
-        for task, memory in state["memories"].items():
-            memories[int(task)].load_state_dict(memory)
-        keys = {(task, class_id): key for task, class_id, key in state["groups"]}
-        staged, shape = [Samples(**part) for part in state["staged"]], tuple(state["sample_shape"])
-        seconds, task_aware, size = list(state["seconds"]), bool(state["task_aware"]), state["given_size"]
+        """Continue from `state_dict`; the condenser, seed and normalisation stay those given at construction.
+
+        Raises:
+            ValueError: when the state is damaged, or no buffer's; nothing has changed then.
+        """
+        with damaged("CondensedBuffer"):
+            budget, share = Budget(**state["budget"]), Budget.images(1)
+            memories = {int(task): self._memory(int(task), share) for task in state["memories"]}
+            for task, memory in state["memories"].items():
+                memories[int(task)].load_state_dict(memory)
+            keys = {(int(task), int(class_id)): int(key) for task, class_id, key in state["groups"]}
+            held = {(task, c) for task, memory in memories.items() for c in memory.condensed.class_ids}
+            if held != set(keys) or len(set(keys.values())) != len(keys):
+                raise ValueError(f"groups {sorted(keys)} are not those of the memories, {sorted(held)}, or share keys")
+            staged = [Samples(**part) for part in state["staged"]]
+            for part in staged:
+                part.check()
+            shape = tuple(int(n) for n in state["sample_shape"])
+            shapes = [m.condensed.shape for m in memories.values()] + [tuple(part.x.shape[1:]) for part in staged]
+            if any(math.prod(known) != math.prod(shape) for known in shapes):
+                raise ValueError(f"samples of shape {shape} do not fit images of {shapes}")
+            seconds, task_aware, size = read_seconds(state["seconds"]), bool(state["task_aware"]), state["given_size"]
+            if size is not None and (type(size) is not int or size < 1):
+                raise ValueError(f"given_size must be a number of images, got {size!r}")
+            tensor_labels = bool(state["tensor_labels"])
         # everything is read before anything changes
         self.budget, self.memories, self._keys, self._staged = budget, memories, keys, staged
         self._sample_shape, self.seconds, self._task_aware, self._given_size = shape, seconds, task_aware, size
         self.total_num_groups = self.total_num_classes = budget.classes
-        self._tensor_labels = bool(state["tensor_labels"])
+        self._tensor_labels = tensor_labels
         self._renew()
 
 

@@ -69,7 +69,7 @@ def use_in(strategy: Any, policy: Any) -> Any:
         if "mem_size" in vars(holder):
             holder.mem_size = policy.max_size
         if "batch_size_mem" in vars(holder) and not isinstance(holder, CondensedReplayPlugin):
-            strategy.plugins.append(_FittingBatch(holder))
+            strategy.plugins.append(FittingBatch(holder))
     return strategy
 
 
@@ -83,7 +83,7 @@ def _check_aml(strategy: Any, policy: Any) -> None:
         )
 
 
-class _FittingBatch(SupervisedPlugin, supports_distributed=False):  # type: ignore[misc, call-arg]
+class FittingBatch(SupervisedPlugin, supports_distributed=False):  # type: ignore[misc, call-arg]
     """Keeps ``batch_size_mem`` of a strategy or plugin within its memory."""
 
     def __init__(self, holder: Any) -> None:

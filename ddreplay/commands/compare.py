@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from ddreplay.terminal import report
+from ddreplay.terminal import printable, report
 
 if TYPE_CHECKING:
     from ddreplay import CondensedSet
@@ -39,7 +39,8 @@ def compare(files: tyro.conf.Positional[tuple[Path, ...]], json: bool = False) -
 def _told(condensed: CondensedSet) -> dict[str, Any]:
     """What a set says of itself, the most important first."""
     said = condensed.provenance
-    data = said.get("data", {})
+    data = said.get("data")
+    data = data if isinstance(data, dict) else {}
     return {
         "method": said.get("method"),
         "data": data.get("name"),
@@ -73,7 +74,7 @@ def _text(files: list[str], different: dict[str, list[Any]], alike: dict[str, An
     """A column for each set where they differ; one line for each thing that is alike, settings left out."""
     head = [Path(file).name for file in files]
     head = files if len(set(head)) < len(head) else head
-    cells = [["", *head], *([key, *map(_short, values)] for key, values in different.items())]
+    cells = [["", *head], *([printable(key), *map(_short, values)] for key, values in different.items())]
     widths = [max(len(row[k]) for row in cells) for k in range(len(cells[0]))]
     lines = ["  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in cells]
     same = [f"  {key}: {_short(value)}" for key, value in alike.items() if "." not in key and value is not None]
@@ -82,5 +83,5 @@ def _text(files: list[str], different: dict[str, list[Any]], alike: dict[str, An
 
 
 def _short(value: Any) -> str:
-    text = "-" if value is None else str(value)
+    text = "-" if value is None else printable(str(value))
     return text if len(text) <= 40 else f"{text[:39]}…"

@@ -26,7 +26,8 @@ def read_as_condensed(
     Args:
         given: ``resize``, ``test_fraction``, ``augmentation``, as `load` takes them.
     """
-    before = condensed.provenance.get("data", {})
+    before = condensed.provenance.get("data")
+    before = before if isinstance(before, dict) else {}
     read: dict[str, Any] = {k: before.get(k) if v is None else v for k, v in {"size": size, **given}.items()}
     if not Path(source).is_dir() and source != "gtsrb":
         read["size"] = size

@@ -28,21 +28,19 @@ def show(file: tyro.conf.Positional[Path], out: Path | None = None, columns: int
     check_writable(picture)
     contact_sheet(condensed, picture, columns=columns)
     part = condensed.parts[0]
-    provenance = {k: v for k, v in condensed.provenance.items() if json or k not in ("settings", "earlier", "loss")}
-    report(
-        {
-            "picture": str(picture),
-            "classes": len(condensed.class_ids),
-            "stored_images": condensed.stored_images,
-            "images": len(condensed),
-            "shape": list(condensed.shape),
-            "nbytes": condensed.nbytes,
-            "header_nbytes": condensed.header_nbytes,
-            "codec": part.codec.spec(),
-            "decoder": part.decoder.spec(),
-            "mean": list(part.mean),
-            "std": list(part.std),
-            **provenance,
-        },
-        json,
-    )
+    found = {
+        "picture": str(picture),
+        "classes": len(condensed.class_ids),
+        "stored_images": condensed.stored_images,
+        "images": len(condensed),
+        "shape": list(condensed.shape),
+        "nbytes": condensed.nbytes,
+        "header_nbytes": condensed.header_nbytes,
+        "codec": part.codec.spec(),
+        "decoder": part.decoder.spec(),
+        "mean": list(part.mean),
+        "std": list(part.std),
+    }
+    said = {k: v for k, v in condensed.provenance.items() if json or k not in ("settings", "earlier", "loss")}
+    # what a file says of itself never stands where what is found stands
+    report({**found, **{f"provenance_{k}" if k in found else k: v for k, v in said.items()}}, json)

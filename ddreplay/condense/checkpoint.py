@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 import signal
 import threading
@@ -17,7 +16,8 @@ import torch
 
 from ddreplay.data.pool import ClassPool
 from ddreplay.stopping import StopRequested
-from ddreplay.storage.files import write_atomically
+from ddreplay.storage.files import one_writer
+from ddreplay.storage.sealed import read_sealed, write_sealed
 
 __all__ = ["Checkpoint", "Resumable", "StopRequested", "fingerprint"]
 
@@ -57,8 +57,21 @@ class Checkpoint:
     def __post_init__(self) -> None:
         if self.every < 1:
             raise ValueError(f"checkpoint_every must be at least 1 step, got {self.every}")
-        if self.path is not None:
+
+    @contextmanager
+    def opened(self) -> Iterator[Checkpoint]:
+        """Within it no other run writes the file, and what was kept in it is known.
+
+        Raises:
+            AlreadyInUse: when another run has it open.
+            ValueError: when it is damaged, or another run's.
+        """
+        if self.path is None:
+            yield self
+            return
+        with one_writer(self.path):
             self._saved = self._read(Path(self.path))
+            yield self
 
     @property
     def images_per_class(self) -> int | None:
@@ -68,7 +81,12 @@ class Checkpoint:
     def restore(self, run: Resumable) -> None:
         """Go on where the kept run was."""
         if self._saved is not None:
-            run.load_state_dict(self._saved["state"])
+            try:
+                run.load_state_dict(self._saved["state"])
+            except Exception as error:  # each part reads its own, and anything may be wrong in it
+                raise ValueError(
+                    f"the state in checkpoint {self.path} does not fit the run: {error!r}; delete it to start anew"
+                ) from error
             if self._saved["finished"]:
                 log.info("checkpoint %s is that of a finished run: nothing is left to do", self.path)
 
@@ -86,10 +104,7 @@ class Checkpoint:
             "finished": finished,
             "state": run.state_dict(),
         }
-        content = io.BytesIO()
-        torch.save(saved, content)
-        payload = content.getvalue()
-        write_atomically(self.path, _MAGIC + hashlib.sha256(payload).digest() + payload)
+        write_sealed(self.path, _MAGIC, saved)
         if self._signal is not None:
             raise StopRequested(self._signal, Path(self.path))
 
@@ -116,12 +131,10 @@ class Checkpoint:
     def _read(self, path: Path) -> dict[str, Any] | None:
         if not path.exists():
             return None
-        content = path.read_bytes()
-        start = len(_MAGIC) + hashlib.sha256().digest_size
-        payload = content[start:]
-        if content[: len(_MAGIC)] != _MAGIC or hashlib.sha256(payload).digest() != content[len(_MAGIC) : start]:
-            raise ValueError(f"checkpoint {path} is damaged, or no checkpoint of this version; delete it to start anew")
-        saved: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=self.device, weights_only=True)
+        saved = read_sealed(path, _MAGIC, "checkpoint", self.device)
+        kinds = {"run": str, "images_per_class": int, "finished": bool, "state": dict}
+        if set(saved) != set(kinds) or not all(type(saved[name]) is kind for name, kind in kinds.items()):
+            raise ValueError(f"checkpoint {path} does not hold {', '.join(kinds)}; delete it to start anew")
         if saved["run"] != repr(self.run):
             raise ValueError(
                 f"checkpoint {path} belongs to another run (method, budget, seed or data); give another file"

@@ -119,18 +119,39 @@ class Distiller:
         Raises:
             TypeError, ValueError: when the budget is none, or below one image; when one class alone is to be told apart from
                 nothing; when a checkpoint is damaged or belongs to another run; when the set could not be read back from a file.
+            AlreadyInUse: when another run is writing the checkpoint.
             FloatingPointError: when the images diverge.
             StopRequested: when the process was told to stop, after the state was kept.
         """
         budget, deadline = Budget.of(budget), Deadline(seconds)
         check_readable(self, pool)
-        run = {**describe(self), "budget": str(budget), "seed": seed, "pool": fingerprint(pool)} if checkpoint else {}
-        file = Checkpoint(checkpoint, checkpoint_every, run, pool.device)
-        more: dict[str, Any] = {"deadline": deadline, "file": file, "on_step": on_step, "on_progress": on_progress}
-        if not budget.in_bytes:
-            return self._condense(pool, int(budget.share(pool.classes)), seed, beside=beside, **more)
+        run = self._identity(budget, seed, pool, beside) if checkpoint else {}
+        more: dict[str, Any] = {"deadline": deadline, "on_step": on_step, "on_progress": on_progress, "beside": beside}
+        with Checkpoint(checkpoint, checkpoint_every, run, pool.device).opened() as file:
+            if budget.in_bytes:
+                return self._within_bytes(pool, budget, seed, file=file, **more)
+            return self._condense(pool, int(budget.share(pool.classes)), seed, file=file, **more)
+
+    def _identity(self, budget: Budget, seed: int, pool: ClassPool, beside: ClassPool | None) -> dict[str, Any]:
+        """What makes a run this one."""
+        others = {} if beside is None else {"beside": fingerprint(beside)}
+        return {**describe(self), "budget": str(budget), "seed": seed, "pool": fingerprint(pool), **others}
+
+    def _within_bytes(
+        self,
+        pool: ClassPool,
+        budget: Budget,
+        seed: int,
+        *,
+        file: Checkpoint,
+        deadline: Deadline,
+        on_step: OnStep | None,
+        on_progress: OnProgress | None,
+        beside: ClassPool | None,
+    ) -> CondensedSet:
         method, codec, total = self._through_codec(pool, budget), self._codec(budget, pool), budget.total(pool.classes)
         count = file.images_per_class or method._count(pool, budget, codec, seed, deadline, on_progress, beside)
+        more: dict[str, Any] = {"deadline": deadline, "file": file, "on_step": on_step, "on_progress": on_progress}
         found = fit(method._condense(pool, count, seed, beside=beside, **more), total, codec)
         spent = {"max_bytes": total, "seconds": round(deadline.spent, 3)}
         return replace(found, provenance={**found.provenance, **spent})

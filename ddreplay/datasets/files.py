@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -14,10 +16,19 @@ import torch
 
 from ddreplay.datasets.image_data import Images, Splits, from_arrays, validation_split
 
-__all__ = ["Fit", "Resize", "open_npz", "read_array", "read_folder", "read_npz"]
+__all__ = ["Fit", "Npz", "Resize", "open_npz", "read_array", "read_folder", "read_npz"]
 
 Resize = Literal["crop", "squash"]
 
+MAX_CLASSES = 2**16
+"""Labels count the classes from 0, and every class gets a name."""
+
+_ALWAYS_ALLOWED = 2**28  # bytes that the arrays of any archive may take
+_LARGEST_RATIO = 100  # times the archive, where that is more; images of digits deflate to a tenth
+_LARGEST_PICTURE = 2**26  # pixels of one file
+_LARGEST_SIZE = 2**12  # pixels a side that images are made to have
+
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "AVIF", "TIFF", "PPM")
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".avif", ".tif", ".tiff", ".ppm", ".pgm"}
 _GRAY = {"1", "L", "LA"}
 _COLOUR = {"RGB", "RGBA", "P", "PA", "CMYK", "YCbCr"}
@@ -46,56 +57,113 @@ def read_npz(path: Path) -> Splits:
     classes = 1 + max(int(part.y.max()) for part in parts)
     if names is None:
         return Splits(train, test, tuple(str(k) for k in range(classes)), val)
-    if names.ndim != 1 or len(names) < classes:
-        raise ValueError(f"{path.name}: class_names has shape {names.shape} but labels run to {classes - 1}")
+    if names.ndim != 1 or not classes <= len(names) <= MAX_CLASSES:
+        raise ValueError(
+            f"{path.name}: class_names has shape {names.shape} but labels run to {classes - 1}, and there may be {MAX_CLASSES}"
+        )
     return Splits(train, test, tuple(str(name) for name in names), val)
 
 
-def open_npz(path: Path) -> Any:
+def open_npz(path: Path) -> Npz:
     """The archive, opened without unpickling; errors name the file."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {str(path)!r}")
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path.name} is not an .npz archive; write it with numpy.savez")
-    return np.load(path, allow_pickle=False)
+    return Npz(path)
 
 
-def read_array(archive: Any, path: Path, key: str) -> np.ndarray:
+class Npz:
+    """Arrays of an archive, whose declared shapes and sizes are known before anything is inflated.
+
+    files: their names.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._errors("the archive"):
+            self._archive = zipfile.ZipFile(path)
+            names = [name for name in self._archive.namelist() if name.endswith(".npy")]
+        self.files = [name.removesuffix(".npy") for name in names]
+        self._left = max(_ALWAYS_ALLOWED, _LARGEST_RATIO * path.stat().st_size)
+
+    def __enter__(self) -> Npz:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._archive.close()
+
+    def declared(self, key: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """Shape and type of an array, by its header."""
+        return self._declared(key)[:2]
+
+    def read(self, key: str) -> np.ndarray:
+        """One array. Raises ValueError where it is damaged, of Python objects, or larger than such a file may ask for."""
+        shape, dtype, start = self._declared(key)
+        size = dtype.itemsize * math.prod(shape)
+        if size > self._left:
+            raise ValueError(
+                f"{self.path.name}: {key!r} declares {size} bytes, more than {_LARGEST_RATIO} times the file and than "
+                f"{_ALWAYS_ALLOWED} bytes for all of its arrays; if that is meant, write it with numpy.savez, uncompressed"
+            )
+        self._left -= size
+        with self._errors(key):
+            if self._archive.getinfo(f"{key}.npy").file_size != start + size:
+                raise ValueError(
+                    f"{shape} of {dtype} are {start + size} bytes with the header, and the archive has another number"
+                )
+            with self._archive.open(f"{key}.npy") as member:
+                return np.asarray(np.lib.format.read_array(member, allow_pickle=False))
+
+    def _declared(self, key: str) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+        if key not in self.files:
+            raise ValueError(f"{self.path.name} has no {key!r}; it holds {sorted(self.files)}")
+        with self._errors(key), self._archive.open(f"{key}.npy") as member:
+            version = np.lib.format.read_magic(member)
+            header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+            shape, _, dtype = header[min(version, (2, 0))](member)
+            if dtype.hasobject:
+                raise ValueError("it holds Python objects")
+            return tuple(shape), dtype, member.tell()
+
+    @contextmanager
+    def _errors(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # zipfile, its codecs and numpy raise nearly anything on a damaged archive
+            raise ValueError(
+                f"{self.path.name}: {key!r} could not be read ({error!r}); pickled objects are refused, save plain arrays"
+            ) from error
+
+
+def read_array(archive: Npz, path: Path, key: str) -> np.ndarray:
     """One array of an archive; errors name the file and the key."""
-    if key not in archive.files:
-        raise ValueError(f"{path.name} has no {key!r}; it holds {sorted(archive.files)}")
-    try:
-        array = archive[key]
-    except ValueError as error:
-        raise ValueError(
-            f"{path.name}: {key!r} could not be read ({error}); pickled objects are refused, save plain arrays"
-        ) from error
-    return np.asarray(array)
+    return archive.read(key)
 
 
-def _split(archive: Any, path: Path, split: str) -> Images:
-    images, labels = (read_array(archive, path, f"{split}_{what}") for what in ("images", "labels"))
+def _split(archive: Npz, path: Path, split: str) -> Images:
+    """Labels first: what they and the headers say of the images is known before any is inflated."""
+    shape, dtype = archive.declared(f"{split}_images")
     where = f"{path.name}: {split}_images"
-    if images.dtype != np.uint8:
-        raise ValueError(f"{where} must be uint8, got {images.dtype}; scale pixels to 0..255 and round them")
-    if images.ndim not in (3, 4) or 0 in images.shape:
-        raise ValueError(f"{where} must be [n, h, w] or [n, h, w, c] and not empty, got shape {images.shape}")
-    if images.ndim == 4 and images.shape[3] > 4 and images.shape[1] in (1, 3):
+    if dtype != np.uint8:
+        raise ValueError(f"{where} must be uint8, got {dtype}; scale pixels to 0..255 and round them")
+    if len(shape) not in (3, 4) or 0 in shape:
+        raise ValueError(f"{where} must be [n, h, w] or [n, h, w, c] and not empty, got shape {shape}")
+    if len(shape) == 4 and shape[3] > 4 and shape[1] in (1, 3):
         raise ValueError(
-            f"{where} has shape {images.shape}, channels first; the layout is [n, h, w, c]: transpose(0, 2, 3, 1)"
+            f"{where} has shape {shape}, channels first; the layout is [n, h, w, c]: transpose(0, 2, 3, 1)"
         )
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    where = f"{path.name}: {split}_labels"
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"{where} must be integers, got {labels.dtype}")
-    if labels.shape != images.shape[:1]:
-        raise ValueError(
-            f"{where} must be [n] or [n, 1] with n = {len(images)}, one label an image, got {labels.shape}"
-        )
+    where, declared = f"{path.name}: {split}_labels", archive.declared(f"{split}_labels")
+    if not np.issubdtype(declared[1], np.integer):
+        raise ValueError(f"{where} must be integers, got {declared[1]}")
+    if declared[0] not in (shape[:1], (*shape[:1], 1)):
+        raise ValueError(f"{where} must be [n] or [n, 1] with n = {shape[0]}, one label an image, got {declared[0]}")
+    labels = archive.read(f"{split}_labels").reshape(-1)
     if labels.min() < 0:
         raise ValueError(f"{where} must count from 0, got {labels.min()}")
-    return from_arrays(images, labels)
+    if labels.max() >= MAX_CLASSES:
+        raise ValueError(f"{where} must be below {MAX_CLASSES}, got {labels.max()}; number the classes 0, 1, 2, ...")
+    return from_arrays(archive.read(f"{split}_images"), labels)
 
 
 @dataclass(frozen=True)
@@ -110,8 +178,8 @@ class Fit:
     resize: Resize = "crop"
 
     def __post_init__(self) -> None:
-        if self.size is not None and self.size < 1:
-            raise ValueError(f"size must be at least 1 pixel a side, got {self.size}")
+        if self.size is not None and (type(self.size) is not int or not 1 <= self.size <= _LARGEST_SIZE):
+            raise ValueError(f"size must be a whole number in 1..{_LARGEST_SIZE} pixels a side, got {self.size!r}")
         if self.resize not in get_args(Resize):
             raise ValueError(f"resize must be crop or squash, got {self.resize!r}")
 
@@ -194,6 +262,9 @@ def _listing(folder: Path, names: tuple[str, ...]) -> _Found:
             raise ValueError(f"class {sub.name!r} is in {folder.name} but not in train")
         inside = _visible(sub)
         images = [path for path in inside if path.suffix.lower() in _SUFFIXES and not path.is_dir()]
+        for path in images:
+            if not path.is_file():
+                raise ValueError(f"{_shown(path)} is no file but a pipe, a device or a broken link; remove it")
         if not images:
             raise ValueError(
                 f"class folder {sub.name!r} in {folder.name} holds no images ({', '.join(sorted(_SUFFIXES))})"
@@ -240,18 +311,38 @@ def _shown(path: Path) -> str:
 
 
 def _decode_one(path: Path, fit: Fit) -> np.ndarray:
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=_FORMATS) as image:
+            _check_picture(image, path)
             image.load()
-            if image.mode not in _GRAY | _COLOUR:
-                raise ValueError(f"{_shown(path)} has pixels of mode {image.mode!r}; save it with 8 bits a channel")
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode in ("P", "PA"):
-                plain = upright.convert("RGBA").convert("RGB")
-            else:
-                plain = upright.convert("L" if upright.mode in _GRAY else "RGB")
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            upright = _upright(image)
+    except (_Refused, MemoryError):
+        raise
+    except Exception as error:  # Pillow's readers raise nearly anything on a damaged file
         raise ValueError(f"{_shown(path)} is no readable image: {error}") from error
-    return np.array(fit(plain))
+    return np.array(fit(upright))
+
+
+class _Refused(ValueError):
+    """A picture that could be read, but is not one of those that are taken."""
+
+
+def _check_picture(image: Any, path: Path) -> None:
+    """What it declares, before it is decoded."""
+    w, h = image.size
+    if w * h > _LARGEST_PICTURE:
+        raise _Refused(f"{_shown(path)} has {w} x {h} pixels, more than {_LARGEST_PICTURE}; make it smaller")
+    if image.mode not in _GRAY | _COLOUR:
+        raise _Refused(f"{_shown(path)} has pixels of mode {image.mode!r}; save it with 8 bits a channel")
+
+
+def _upright(image: Any) -> Any:
+    """Gray or RGB, turned as the camera says."""
+    from PIL import ImageOps
+
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode in ("P", "PA"):
+        return upright.convert("RGBA").convert("RGB")
+    return upright.convert("L" if upright.mode in _GRAY else "RGB")

@@ -50,6 +50,20 @@ def write_page(findings: Findings, path: str | Path) -> Path:
     return write_atomically(path, page.encode("utf-8"))
 
 
+def _mapping(value: Any) -> dict[str, Any]:
+    """What a file says of itself, which may be anything."""
+    return value if isinstance(value, dict) else {}
+
+
+def _points(loss: Any) -> list[Point]:
+    """The loss that a file has noted: pairs of numbers; nothing where it is anything else."""
+    try:
+        found = [Point(float(step), float(value)) for step, value in loss]
+    except (TypeError, ValueError):
+        return []
+    return found if all(math.isfinite(v) for point in found for v in point[:2]) else []
+
+
 def _listed(names: list[str]) -> str:
     """Names in a sentence."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
@@ -153,7 +167,7 @@ def _set(one: SetFindings) -> dict[str, Any]:
     said = one.condensed.provenance
     first = next(iter(one.evaluations))
     own = one.evaluations[first]["condensed"]
-    loss = said.get("loss")
+    loss = _points(said.get("loss"))
     pixels = one.pixels
     return {
         "name": one.name,
@@ -181,7 +195,7 @@ def _set(one: SetFindings) -> dict[str, Any]:
 
 def _about(one: SetFindings) -> dict[str, Any]:
     said, condensed = one.condensed.provenance, one.condensed
-    data = said.get("data", {})
+    data, versions = _mapping(said.get("data")), _mapping(said.get("versions"))
     nbytes = sum(part.images_nbytes for part in condensed.parts)
     rows = {
         "method": said.get("method", "not noted"),
@@ -192,17 +206,17 @@ def _about(one: SetFindings) -> dict[str, Any]:
         f"the file has a header of {condensed.header_nbytes:,} more",
         "codec": ", ".join(sorted({str(p.codec.spec()["name"]) for p in condensed.parts})),
         "share of the real data": f"1 of {len(one.train) / max(1, condensed.stored_images):.0f} images",
-        "made in": in_words(float(said["seconds"])) if "seconds" in said else "not noted",
+        "made in": in_words(said["seconds"]) if isinstance(said.get("seconds"), (int, float)) else "not noted",
         "on": said.get("device", "not noted"),
         "seed": said.get("seed", "not noted"),
         "steps": said.get("steps_done", "none: images were selected"),
-        "versions": ", ".join(f"{k} {v}" for k, v in said.get("versions", {}).items()) or "not noted",
+        "versions": ", ".join(f"{k} {v}" for k, v in versions.items()) or "not noted",
     }
-    return {**rows, **({"cut short": "; ".join(said["cut"])} if "cut" in said else {})}
+    return {**rows, **({"cut short": "; ".join(map(str, said["cut"]))} if "cut" in said else {})}
 
 
 def _is_selection(one: SetFindings) -> bool:
-    return bool(one.condensed.provenance.get("settings", {}).get("is") == "Selection")
+    return _mapping(one.condensed.provenance.get("settings")).get("is") == "Selection"
 
 
 def _sheet(one: SetFindings) -> Iterator[dict[str, Any]]:

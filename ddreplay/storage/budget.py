@@ -46,6 +46,10 @@ class Budget:
             raise TypeError(f"{self.name} must be an integer, got {self.amount!r}")
         if not self.amount >= 1 or self.amount == math.inf:
             raise ValueError(f"{self.name} must be at least 1, and finite, got {self.amount}")
+        if type(self.shared) is not bool or (self.classes is not None and type(self.classes) is not int):
+            raise TypeError(
+                f"shared must be a bool and classes an integer or None, got {self.shared!r} and {self.classes!r}"
+            )
         if self.classes is not None and self.classes < 1:
             raise ValueError(f"total_num_classes must be at least 1, got {self.classes}")
         if self.shared and self.classes is not None and self.unit == "images":

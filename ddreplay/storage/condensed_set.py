@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,18 +13,17 @@ from torch import Tensor
 from ddreplay.data.pool import Batch
 from ddreplay.data.space import Shape, to_pixels
 from ddreplay.storage.codecs.codec import Codec
-from ddreplay.storage.codecs.known import codec_from_spec
-from ddreplay.storage.decoders import Decoder, Space, decoder_from_spec
-from ddreplay.storage.files import write_atomically
+from ddreplay.storage.decoders import Decoder, Space
+from ddreplay.storage.files import read_whole, write_atomically
 from ddreplay.storage.part import Part
+from ddreplay.storage.set_file import CondensedFileError, read_set, write_set
 
 __all__ = ["CondensedFileError", "CondensedSet"]
 
-FORMAT = 2
+REMEMBERED = 4
+"""How many earlier provenances a set keeps, so that a memory's header does not grow with its updates."""
 
-
-class CondensedFileError(ValueError):
-    """A file is not a condensed set, or not a whole one."""
+_EARLIER = ("earlier", "earlier_left_out")
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,9 +126,17 @@ class CondensedSet:
         return replace(self, parts=tuple(parts))
 
     def join(self, other: CondensedSet) -> CondensedSet:
-        """Both sets as one; provenance is that of the newer one, with the older under ``"earlier"``."""
-        earlier = [*self.provenance.get("earlier", []), {k: v for k, v in self.provenance.items() if k != "earlier"}]
-        provenance = {**other.provenance, "earlier": earlier} if self.provenance else other.provenance
+        """Both sets as one; provenance is that of the newer one, with the older under ``"earlier"``.
+
+        The newest `REMEMBERED` of them are kept; ``"earlier_left_out"`` counts the others.
+        """
+        if not self.provenance:
+            return CondensedSet((*self.parts, *other.parts), other.provenance)
+        earlier = [*self.provenance.get("earlier", []), {k: v for k, v in self.provenance.items() if k not in _EARLIER}]
+        left_out = self.provenance.get("earlier_left_out", 0) + max(0, len(earlier) - REMEMBERED)
+        provenance = {**other.provenance, "earlier": earlier[-REMEMBERED:]}
+        if left_out:
+            provenance["earlier_left_out"] = left_out
         return CondensedSet((*self.parts, *other.parts), provenance)
 
     def take(self, stored_per_class: int) -> CondensedSet:
@@ -154,18 +159,7 @@ class CondensedSet:
 
     def to_bytes(self) -> bytes:
         """The file's content."""
-        from safetensors.torch import save
-
-        tensors = {
-            f"{k}.{name}": t.contiguous() for k, part in enumerate(self.parts) for name, t in part.tensors().items()
-        }
-        about = {
-            "format": FORMAT,
-            "parts": [_part_header(part) for part in self.parts],
-            "provenance": dict(self.provenance),
-            "sha256": _digest(tensors),
-        }
-        return save(tensors, {"ddreplay": json.dumps(about, default=str)})
+        return write_set(self.parts, self.provenance)
 
     @property
     def header_nbytes(self) -> int:
@@ -174,16 +168,24 @@ class CondensedSet:
 
     @classmethod
     def load(
-        cls, path: str | Path, *, decoders: Sequence[type[Decoder]] = (), codecs: Sequence[type] = ()
+        cls,
+        path: str | Path,
+        *,
+        decoders: Sequence[type[Decoder]] = (),
+        codecs: Sequence[type] = (),
+        max_decoded: int | None = None,
     ) -> CondensedSet:
         """Read a file written by `save`; nothing in it is ever executed.
 
         Args:
             decoders, codecs: those of the file that are not of this package.
+            max_decoded: bytes that the decoded images may take; ``None``: 256 MiB, or 1024 times the file where that is more.
         Raises:
             CondensedFileError: when it is truncated, tampered with, or something else.
+            CodecUnavailable: when this build of Pillow lacks the format that its pictures are in.
         """
-        return cls.from_bytes(Path(path).read_bytes(), str(path), decoders=decoders, codecs=codecs)
+        how: dict[str, Any] = {"decoders": decoders, "codecs": codecs, "max_decoded": max_decoded}
+        return cls.from_bytes(read_whole(path), str(path), **how)
 
     @classmethod
     def from_bytes(
@@ -193,84 +195,14 @@ class CondensedSet:
         *,
         decoders: Sequence[type[Decoder]] = (),
         codecs: Sequence[type] = (),
+        max_decoded: int | None = None,
     ) -> CondensedSet:
         """The same from a file's content; ``source`` names it in errors."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
+        parts, provenance = read_set(payload, source, decoders, codecs, max_decoded)
         try:
-            tensors = load(payload)
-            length = int.from_bytes(payload[:8], "little")
-            metadata = json.loads(payload[8 : 8 + length]).get("__metadata__", {})
-        except (SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise CondensedFileError(f"{source} is no whole safetensors file with a description ({error})") from error
-        if "ddreplay" not in metadata:
-            raise CondensedFileError(
-                f"{source} is a safetensors file, but no condensed set: its header says nothing of ddreplay"
-            )
-        try:
-            return _read(json.loads(metadata["ddreplay"]), tensors, decoders, codecs)
-        except CondensedFileError as error:
+            return cls(parts, provenance)
+        except ValueError as error:
             raise CondensedFileError(f"{source}: {error}") from error
-        except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
-            raise CondensedFileError(f"{source}: the description does not fit the content ({error!r})") from error
-
-
-def _part_header(part: Part) -> dict[str, Any]:
-    return {
-        "codec": part.codec.spec(),
-        "decoder": part.decoder.spec(),
-        "shape": list(part.shape),
-        "class_names": list(part.class_names),
-        "space": "network = (pixel - mean) / std, pixel in [0, 1], layout n c h w",
-    }
-
-
-def _read(
-    about: dict[str, Any],
-    tensors: dict[str, Tensor],
-    decoders: Sequence[type[Decoder]],
-    codecs: Sequence[type],
-) -> CondensedSet:
-    if about["format"] != FORMAT:
-        raise CondensedFileError(f"file format {about['format']} is not {FORMAT}, which this version of ddreplay reads")
-    if about["sha256"] != _digest(tensors):
-        raise CondensedFileError("the content does not fit its checksum: the file was damaged or tampered with")
-    parts = []
-    for k, header in enumerate(about["parts"]):
-        own = {name.split(".", 1)[1]: t for name, t in tensors.items() if name.split(".", 1)[0] == str(k)}
-        mean, std = own["normalisation"].tolist()
-        c, h, w = header["shape"]
-        part = Part(
-            stored=_within(own, "stored."),
-            codec=codec_from_spec(header["codec"], codecs),
-            class_ids=tuple(own["class_ids"].long().tolist()),
-            class_names=tuple(header["class_names"]),
-            counts=tuple(own["counts"].long().tolist()),
-            shape=(c, h, w),
-            mean=tuple(mean),
-            std=tuple(std),
-            decoder=decoder_from_spec(header["decoder"], decoders),
-            beside=_within(own, "beside."),
-            soft_labels=own.get("soft_labels"),
-        )
-        if not len(part.class_ids) == len(part.class_names) == len(part.counts) == len(part.images):
-            raise CondensedFileError("the numbers of classes, names, counts and image blocks differ")
-        parts.append(part)
-    return CondensedSet(tuple(parts), about["provenance"])
-
-
-def _within(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-
-
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
-    return digest.hexdigest()
 
 
 def _shorten(part: Part, limit: int) -> Part:

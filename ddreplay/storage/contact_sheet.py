@@ -22,6 +22,8 @@ __all__ = ["contact_sheet"]
 
 _GAP, _LETTER, _LINE = 2, 12, 15  # pixels
 _WRAP = 28  # letters in a line of a label
+_LONGEST = 10 * _WRAP  # letters of a label
+_LARGEST = 2**27  # pixels of a sheet
 _FONTS = (
     "DejaVuSans.ttf", "NotoSans-Regular.ttf", "NotoSansCJK-Regular.ttc", "NotoSansCJKsc-Regular.otf", "NotoSansSC-Regular.otf",
     "SourceHanSans-Regular.ttc", "wqy-zenhei.ttc", "wqy-microhei.ttc", "DroidSansFallbackFull.ttf", "ipag.ttf", "NanumGothic.ttf",
@@ -60,7 +62,7 @@ def contact_sheet(condensed: CondensedSet, path: str | Path, *, columns: int = 2
         columns: images in a row.
         scale: enlargement without smoothing; ``None``: so that an image is about 48 pixels high.
     Raises:
-        ValueError: when ``columns`` or ``scale`` is below 1.
+        ValueError: when ``columns`` or ``scale`` is below 1, or the picture would be too large.
     """
     if columns < 1 or (scale is not None and scale < 1):
         raise ValueError(f"columns must be at least 1, got {columns}, and scale at least 1 or None, got {scale}")
@@ -75,6 +77,10 @@ def contact_sheet(condensed: CondensedSet, path: str | Path, *, columns: int = 2
     heights = [_height(row, columns, cell_h) for row in rows]
     top = len(title.lines) * _LINE + 2 * _GAP
     size = (max(title.width, left + across * cell_w), top + sum(heights) + _GAP)
+    if size[0] * size[1] > _LARGEST:
+        raise ValueError(
+            f"a contact sheet of {size[0]}x{size[1]} pixels is more than {_LARGEST}; give fewer columns, or a smaller scale"
+        )
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
     _write(draw, title, _GAP)
@@ -112,7 +118,7 @@ def _about(condensed: CondensedSet) -> str:
 
 def _label(text: str, *, wrap: int) -> _Label:
     """Text in the font that can draw most of it; what that one cannot draw goes without its accents, or as numbers."""
-    text = unicodedata.normalize("NFC", text)
+    text = unicodedata.normalize("NFC", text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ...")
     letters = set("".join(text.split()))
     font = max(_fonts(), key=lambda known: sum(_draws(known, letter) for letter in letters))
     drawn = "".join(c if c.isspace() or _draws(font, c) else _instead(font, c) for c in text)

@@ -16,8 +16,8 @@ def dataset_card(condensed: CondensedSet) -> str:
     What the set does not know, its licence and where the real images come from, is left for its owner to fill in.
     """
     said = dict(condensed.provenance)
-    method, data = str(said.get("method", "unknown")), said.get("data", {})
-    source = str(data.get("name", "unknown data"))
+    method, data, versions = str(said.get("method", "unknown")), said.get("data"), said.get("versions")
+    source = str(data.get("name", "unknown data")) if isinstance(data, dict) else "unknown data"
     kinds = [
         f"{part.shape[0]} x {part.shape[1]} x {part.shape[2]}, {sum(part.counts)} stored images, {part.codec.spec()['name']}"
         for part in condensed.parts
@@ -33,7 +33,7 @@ def dataset_card(condensed: CondensedSet) -> str:
         "stored as": "; ".join(kinds),
         "seed": said.get("seed", "not noted"),
         "seconds": said.get("seconds", "not noted"),
-        "versions": ", ".join(f"{name} {version}" for name, version in said.get("versions", {}).items()) or "not noted",
+        "versions": _pairs(versions),
     }
     table = "\n".join(f"| {name} | {str(value).replace('|', '/')} |" for name, value in rows.items())
     names = ", ".join(
@@ -48,6 +48,11 @@ def dataset_card(condensed: CondensedSet) -> str:
         names=names,
         settings=json.dumps(said.get("settings", {}), indent=1),
     )
+
+
+def _pairs(versions: Any) -> str:
+    known = versions if isinstance(versions, dict) else {}
+    return ", ".join(f"{name} {version}" for name, version in known.items()) or "not noted"
 
 
 _CARD = """---

@@ -65,6 +65,10 @@ class Decoder(ABC):
             ValueError: when what is stored beside them does not fit.
         """
 
+    def decoded(self, counts: Sequence[int], beside: Beside) -> int:
+        """How many images so many stored ones of each class become, before any is decoded; by default as many."""
+        return sum(counts)
+
     def select(self, beside: Beside, keep: Sequence[int]) -> dict[str, Tensor]:
         """What is stored beside the images of these class positions alone; by default all of it, as one thing for all classes."""
         return dict(beside)
@@ -95,6 +99,9 @@ class Plain(Decoder):
     def decode(self, images: list[Tensor], beside: Beside) -> list[Tensor]:
         return images
 
+    def select(self, beside: Beside, keep: Sequence[int]) -> dict[str, Tensor]:
+        return {}
+
 
 @dataclass(frozen=True)
 class Tiles(Decoder):
@@ -105,11 +112,17 @@ class Tiles(Decoder):
     name: ClassVar[str] = "tiles"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.factor, int) or self.factor < 1:
+        if type(self.factor) is not int or self.factor < 1:
             raise ValueError(f"factor must be a whole number of at least 1, got {self.factor!r}")
+
+    def decoded(self, counts: Sequence[int], beside: Beside) -> int:
+        return self.factor**2 * sum(counts)
 
     def decode(self, images: list[Tensor], beside: Beside) -> list[Tensor]:
         return [expand_partition(x, self.factor) if len(x) else x for x in images]
+
+    def select(self, beside: Beside, keep: Sequence[int]) -> dict[str, Tensor]:
+        return {}
 
     def rows(self, count: int, limit: int) -> list[int]:
         return [tile * count + k for tile in range(self.factor**2) for k in range(min(count, limit))]
@@ -129,10 +142,16 @@ class Combinations(Decoder):
     def __post_init__(self) -> None:
         object.__setattr__(self, "mean", tuple(self.mean))  # JSON gives a list
 
+    def decoded(self, counts: Sequence[int], beside: Beside) -> int:
+        if "coefficients" not in beside or beside["coefficients"].dim() != 3:
+            raise ValueError("combinations need coefficients [classes, n, r] beside their images")
+        classes, n, _ = beside["coefficients"].shape
+        return int(classes * n)
+
     def decode(self, images: list[Tensor], beside: Beside) -> list[Tensor]:
         if "coefficients" not in beside or len(beside["coefficients"]) != len(images):
             raise ValueError("combinations need the coefficients of every class beside its images")
-        mean = torch.tensor(self.mean).view(-1, 1, 1)
+        mean = torch.tensor(self.mean, dtype=torch.float32).view(-1, 1, 1)
         return [combine(a.float(), x - mean) + mean for a, x in zip(beside["coefficients"], images, strict=True)]
 
     def select(self, beside: Beside, keep: Sequence[int]) -> dict[str, Tensor]:
@@ -154,6 +173,9 @@ class Whitened(Decoder):
 
     def spec(self) -> dict[str, Any]:
         return {"name": self.name, "inner": self.inner.spec()}
+
+    def decoded(self, counts: Sequence[int], beside: Beside) -> int:
+        return self.inner.decoded(counts, self._inner(beside))
 
     def decode(self, images: list[Tensor], beside: Beside) -> list[Tensor]:
         whitening = Whitening.of_tensors(beside)

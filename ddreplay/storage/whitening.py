@@ -88,14 +88,25 @@ class Whitening:
         """From what a file holds.
 
         Raises:
-            ValueError: when a part is missing.
+            ValueError: when a part is missing, or its parts do not fit each other.
         """
         try:
-            return cls(*(stored[f"{_PREFIX}{name}"] for name in ("mean", "vectors", "scales")))
+            mean, vectors, scales = (stored[f"{_PREFIX}{name}"] for name in ("mean", "vectors", "scales"))
         except KeyError as error:
             raise ValueError(
                 f"the set is whitened, but its file lacks {error}: its pixels cannot be recovered"
             ) from error
+        found = (mean, vectors, scales)
+        fit = mean.dim() == scales.dim() == 1 and vectors.shape == (len(mean), len(scales) - 1)
+        if (
+            not fit
+            or not all(t.is_floating_point() and bool(torch.isfinite(t).all()) for t in found)
+            or scales.min() <= 0
+        ):
+            raise ValueError(
+                f"a whitening must be finite mean [d], vectors [d, k] and positive scales [k + 1], got {[list(t.shape) for t in found]}"
+            )
+        return cls(*found)
 
     def equals(self, other: Whitening) -> bool:
         """Bit by bit."""

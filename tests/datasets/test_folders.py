@@ -81,7 +81,7 @@ def test_what_is_held_out_and_left_out_is_said(tmp_path: Path) -> None:
 
 def test_a_size_below_one_is_refused(tmp_path: Path) -> None:
     photos(tmp_path)
-    with pytest.raises(ValueError, match="size must be at least 1"):
+    with pytest.raises(ValueError, match=r"size must be a whole number in 1\.\.4096"):
         load(tmp_path, size=0)
 
 

@@ -6,6 +6,7 @@ import base64
 import io
 import re
 from contextlib import nullcontext
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -161,3 +162,27 @@ def test_a_set_without_a_step_is_not_called_optimised(tmp_path: Path) -> None:
     text = write_page(found, tmp_path / "p.html").read_text(encoding="utf-8")
     assert "No image step was" in text
     assert "These are no photographs" not in text
+
+
+def test_a_file_may_say_anything_of_itself(tmp_path: Path) -> None:
+    train, test = pool(1, 20), pool(2, 5)
+    odd = {
+        "method": ["<b>"],
+        "data": 3,
+        "settings": "x",
+        "versions": None,
+        "seconds": "long",
+        "loss": [[1], "a"],
+        "steps_done": {},
+    }
+    found = look_into(
+        {"odd": replace(selections.random()(train, 1), provenance=odd)},
+        lambda _: (train, test),
+        {"net": ConvNet(width=8)},
+        Protocol("quick", epochs=1),
+        seeds=1,
+        watch=lambda *_: nullcontext(lambda: None),
+    )
+    text = write_page(found, tmp_path / "p.html").read_text(encoding="utf-8")
+    assert "Loss of the condensation" not in text
+    assert "<b>'" not in text

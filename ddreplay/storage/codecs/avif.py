@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from ddreplay.storage.codecs.av1 import frame_size
 from ddreplay.storage.codecs.sheets import _SUBSAMPLING, Pictures, Subsampling, check_choice, check_range, write
 
 __all__ = ["avif"]
@@ -97,6 +98,9 @@ class avif(Pictures):
             advanced |= {"reduced-tx-type-set": "1"}
         options: dict[str, Any] = {"codec": "aom", "advanced": advanced, "max_threads": 1, "autotiling": False}
         return write(sheet, "AVIF", quality=self.quality, speed=self.speed, subsampling=subsampling, **options)
+
+    def declared(self, file: bytes) -> tuple[int, int]:
+        return frame_size(file)
 
     def split(self, file: bytes) -> tuple[bytes, bytes]:
         # head: boxes and the units before the frame, its lengths zeroed; body: the frame unit without its length

@@ -25,15 +25,42 @@ __all__ = ["dct", "from_frequencies", "to_frequencies"]
 _LZMA: list[dict[str, Any]] = [{"id": lzma.FILTER_LZMA2, "preset": 9, "lc": 0, "lp": 0, "pb": 0, "dict_size": 1 << 20}]
 
 
-_CODERS: tuple[tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]], ...] = (
-    (lambda raw: raw, lambda coded: coded),
-    (lambda raw: _deflate(raw), lambda coded: zlib.decompress(coded, wbits=-15)),
-    (
-        lambda raw: lzma.compress(raw, lzma.FORMAT_RAW, filters=_LZMA),
-        lambda coded: lzma.decompress(coded, lzma.FORMAT_RAW, filters=_LZMA),
-    ),
-    (lambda raw: bz2.compress(raw, 9), bz2.decompress),
+_CODERS: tuple[Callable[[bytes], bytes], ...] = (
+    lambda raw: raw,
+    lambda raw: _deflate(raw),
+    lambda raw: lzma.compress(raw, lzma.FORMAT_RAW, filters=_LZMA),
+    lambda raw: bz2.compress(raw, 9),
 )
+
+_AT_ONCE = 2**22  # numbers that are transformed at once
+_MAX_SIDE = 2048  # pixels: the transform of a side is a square matrix
+
+
+def _inflate(coder: int, coded: bytes, bound: int) -> bytes:
+    """What a coder was given, at most ``bound`` bytes of it.
+
+    Raises:
+        ValueError: when there is more, or the data end too early or too late.
+    """
+    if coder == 0:
+        return coded
+    if coder == 1:
+        deflated = zlib.decompressobj(-15)
+        raw, whole = deflated.decompress(coded, bound + 1), deflated.eof and not deflated.unused_data
+    elif coder == 2:
+        # a raw stream of LZMA2 says where it ends
+        inflate = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_LZMA)
+        raw = inflate.decompress(coded, bound + 1)
+        whole = inflate.eof and not inflate.unused_data
+    elif coder == 3:
+        unpack = bz2.BZ2Decompressor()
+        raw = unpack.decompress(coded, bound + 1)
+        whole = unpack.eof and not unpack.unused_data
+    else:
+        raise ValueError(f"there is no coder {coder}")
+    if len(raw) > bound or not whole:
+        raise ValueError(f"the coded data end too early or too late, or hold more than {bound} bytes")
+    return raw
 
 
 def _deflate(raw: bytes) -> bytes:
@@ -96,8 +123,10 @@ class dct:
     extension: ClassVar[str] = "png"
 
     def __post_init__(self) -> None:
-        if self.coefficients < 1 or not self.step > 0:
-            raise ValueError(f"coefficients and step of dct must be positive, got {self.coefficients} and {self.step}")
+        if type(self.coefficients) is not int or self.coefficients < 1 or not 0 < self.step < math.inf:
+            raise ValueError(
+                f"coefficients (a whole number) and step of dct must be positive and finite, got {self.coefficients} and {self.step}"
+            )
 
     def spec(self) -> dict[str, Any]:
         return {"name": self.name, "coefficients": self.coefficients, "step": self.step}
@@ -108,6 +137,8 @@ class dct:
     def encode(self, classes: Sequence[Float[Tensor, "_ c h w"]]) -> dict[str, Tensor]:
         """Frequencies are kept by their energy over the images of the class; the mean is always kept."""
         check_images(classes)
+        for images in classes[:1]:
+            _check_sides(*images.shape[2:])
         bodies = [self._encode(images.detach().cpu().double()) if len(images) else b"" for images in classes]
         return _pack(bodies)
 
@@ -144,25 +175,40 @@ class dct:
         unsigned = torch.where(flat < 0, -2 * flat - 1, 2 * flat).numpy().astype("<u2")
         low, high = (unsigned & 255).astype(np.uint8), (unsigned >> 8).astype(np.uint8)
         raw = np.packbits(mask.numpy()).tobytes() + low.tobytes() + high.tobytes()
-        return min((bytes([k]) + write_(raw) for k, (write_, _) in enumerate(_CODERS)), key=len)
+        return min((bytes([k]) + code(raw) for k, code in enumerate(_CODERS)), key=len)
 
     def _decode(self, body: bytes, n: int, shape: Shape) -> Float[Tensor, "n c h w"]:
         c, h, w = shape
         if n == 0:
             return torch.empty(0, c, h, w)
+        _check_sides(h, w)
         try:
-            raw = np.frombuffer(_CODERS[body[0]][1](body[1:]), dtype=np.uint8)
             width = -(-h * w // 8)
+            raw = np.frombuffer(_inflate(body[0], body[1:], width + 2 * n * c * h * w), dtype=np.uint8)
             mask = torch.from_numpy(np.unpackbits(raw[:width], count=h * w).astype(bool))
-            low, high = raw[width:].reshape(2, int(mask.sum()), c, n).astype(np.int64)
+            codes = raw[width:].reshape(2, int(mask.sum()), c, n)
         except (zlib.error, lzma.LZMAError, ValueError, IndexError, OSError, EOFError) as error:
             raise ValueError(f"stored dct data is damaged: {error}") from error
+        at_once = max(1, _AT_ONCE // (c * h * w))
+        blocks = [self._images(codes[..., k : k + at_once], mask, shape) for k in range(0, n, at_once)]
+        return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+
+    def _images(self, codes: np.ndarray, mask: Tensor, shape: Shape) -> Float[Tensor, "n c h w"]:
+        c, h, w = shape
+        low, high = codes.astype(np.int64)
         unsigned = torch.from_numpy(low + 256 * high)
         values = torch.where(unsigned % 2 == 1, -(unsigned + 1) // 2, unsigned // 2).permute(2, 1, 0).double()
-        found = torch.zeros(n, c, h * w, dtype=torch.float64)
+        found = torch.zeros(len(values), c, h * w, dtype=torch.float64)
         found[:, :, _low_first(h, w)[mask]] = values * self.step / 255
         mixed = from_frequencies(found.unflatten(2, (h, w)))
         return torch.einsum("kc,nkhw->nchw", _colours(c), mixed).add(0.5).float()
+
+
+def _check_sides(height: int, width: int) -> None:
+    if max(height, width) > _MAX_SIDE:
+        raise ValueError(
+            f"codec dct takes images of at most {_MAX_SIDE} pixels a side, got {height}x{width}; use codec jpeg"
+        )
 
 
 def _low_first(height: int, width: int) -> Tensor:

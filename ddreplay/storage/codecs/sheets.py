@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
 import zlib
 from abc import ABC, abstractmethod
@@ -37,8 +38,8 @@ def grid(count: int, cell: tuple[int, int], limit: int) -> tuple[int, int]:
     Raises:
         ValueError: if the sheet is larger than the format allows.
     """
-    root = next(c for c in range(1, count + 1) if c * c >= count)
-    columns = next(c for c in range(root, count + 1) if count % c == 0)
+    rows = next(c for c in range(math.isqrt(count), 0, -1) if count % c == 0)
+    root, columns = math.isqrt(count - 1) + 1, count // rows
     if columns * cell[1] > limit:
         columns = root
     rows = -(-count // columns)
@@ -70,7 +71,7 @@ def from_sheet(sheet: np.ndarray, count: int, shape: Shape, pitch: int, limit: i
     cell = (-(-h // pitch) * pitch, -(-w // pitch) * pitch)
     rows, columns = grid(count, cell, limit)
     tiles = torch.from_numpy(sheet.copy()).view(rows, cell[0], columns, cell[1], c).permute(0, 2, 4, 1, 3)
-    return tiles.reshape(rows * columns, c, *cell)[:count, :, :h, :w].float().div(255)
+    return tiles.reshape(rows * columns, c, *cell)[:count, :, :h, :w].float().div_(255)
 
 
 def write(sheet: np.ndarray, form: str, **options: Any) -> bytes:
@@ -81,12 +82,19 @@ def write(sheet: np.ndarray, form: str, **options: Any) -> bytes:
 
 
 def read(file: bytes, form: str, size: tuple[int, int], channels: int) -> np.ndarray:
-    """Pixels of a picture file of known size (width, height). Raises ValueError on a damaged one."""
+    """Pixels of a picture file of known size (width, height), decoded where it declares that size.
+
+    Raises:
+        ValueError: on a damaged one, or one of another size.
+    """
     try:
         with Image.open(io.BytesIO(file), formats=[form]) as image:
-            if image.size == size:
+            if image.size != size:
+                found = f"a picture of {image.size[0]}x{image.size[1]} pixels instead of {size[0]}x{size[1]}"
+            elif image.info.get("progressive") or getattr(image, "n_frames", 1) != 1:
+                found = "several scans or frames, which no codec here writes"  # each would cost a whole decoding
+            else:
                 return np.asarray(image.convert("L" if channels == 1 else "RGB"))
-            found = f"a picture of {image.size[0]}x{image.size[1]} pixels instead of {size[0]}x{size[1]}"
     except Exception as error:  # Pillow's readers raise nearly anything on a damaged file
         raise ValueError(f"stored {form} sheet is damaged: {error}") from error
     raise ValueError(f"stored {form} sheet is damaged: {found}")
@@ -202,6 +210,14 @@ class Pictures(ABC):
     def join(self, head: bytes, body: bytes) -> bytes:
         """The inverse of ``split``."""
 
+    def declared(self, file: bytes) -> tuple[int, int] | None:
+        """The size (width, height) of what is coded, where the container around it has a size of its own.
+
+        Raises:
+            ValueError: when it cannot be told before decoding.
+        """
+        return None
+
     def alternative(self, sheets: Sequence[np.ndarray]) -> tuple[bytes, list[bytes]] | None:
         """Another way to store sheets of one size, as a shared head and a body for each; taken where it is smaller."""
         return None
@@ -267,7 +283,9 @@ class Pictures(ABC):
                 return torch.empty(0, c, h, w)
             rows, columns = grid(counts[position], (-(-h // pitch) * pitch, -(-w // pitch) * pitch), self.limit)
             size = (columns * -(-w // pitch) * pitch, rows * -(-h // pitch) * pitch)
-            pixels = read(self._file(heads[position], bodies[position]), self.form, size, c)
+            file = self._file(heads[position], bodies[position])
+            self._check_declared(file, size)
+            pixels = read(file, self.form, size, c)
             return from_sheet(pixels, counts[position], shape, pitch, self.limit)
 
         return _map(images, range(len(counts)))
@@ -295,6 +313,14 @@ class Pictures(ABC):
             return self.join(head, body) if head else body
         except (struct.error, IndexError, ValueError) as error:
             raise ValueError(f"stored {self.form} sheet is damaged: {error}") from error
+
+    def _check_declared(self, file: bytes, size: tuple[int, int]) -> None:
+        try:
+            found = self.declared(file)
+        except ValueError as error:
+            raise ValueError(f"stored {self.form} sheet is damaged: {error}") from error
+        if found not in (None, size):
+            raise ValueError(f"stored {self.form} sheet is damaged: a frame of {found} pixels instead of {size}")
 
     def _pitch(self, channels: int) -> int:
         if channels not in (1, 3):

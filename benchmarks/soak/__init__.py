@@ -1,0 +1,1 @@
+"""What a memory must stand: kills at any moment, hostile files, hundreds of updates."""

@@ -1,0 +1,89 @@
+"""The soak command in small: its counts, and that it sees what it looks for."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_kills_files_and_updates_leave_nothing_wrong(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", "soak", "--minutes", "3", "--kills", "50", "--files", "100"]
+    done = subprocess.run(
+        [*command, "--updates", "16", "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads((tmp_path / "soak.json").read_text())["results"]
+    assert [one["part"] for one in results] == ["updates"] * 3 + ["kills", "files"]
+    kills, files = results[-2:]
+    assert kills["kills"] == 50
+    assert kills["runs"] == kills["same"] >= 1
+    assert files["files"] >= 100
+    assert files["refused"] + files["read"] == files["files"]
+    assert files["memory"] < 2**30
+
+
+SEES = """
+import sys, torch
+from pathlib import Path
+torch.set_num_threads(1)
+from benchmarks.soak import hostile, kills
+from ddreplay.storage.files import write_atomically
+
+def forgets(folder):
+    state = folder / "ck"
+    seen = int(state.read_text()) if state.exists() else 0
+    write_atomically(state, str(seen + 1).encode())
+    (folder / "left.part").touch()
+    for _ in range(30):
+        torch.rand(200, 200) @ torch.rand(200, 200)
+    return torch.tensor([float(seen)])
+
+folder = Path(sys.argv[1])
+counts = kills.kill_runs(folder, 5, runs={"forgets": forgets})
+assert counts.kills == 5 and counts.same < counts.runs and counts.leftovers, counts
+
+def careless(path):
+    if path.read_bytes()[:1] == b"\\x00":
+        raise KeyError("format")
+    (Path.cwd() / "written").touch()
+
+def hangs(path):
+    while True:
+        pass
+
+hostile.KINDS = {n: hostile.Kind(n, careless, k.forge, True) for n, k in hostile.KINDS.items()}
+counts = hostile.read_files(folder / "a", 20, with_bombs=False)
+assert counts.failures >= 8 and counts.wrote and counts.unnoticed, counts
+hostile.SECONDS = 0.5
+hostile.KINDS = {n: hostile.Kind(n, hangs, k.forge, True) for n, k in hostile.KINDS.items()}
+counts = hostile.read_files(folder / "b", 2, with_bombs=False)
+assert counts.slow == 2, counts
+hostile.KINDS = {n: hostile.Kind(n, lambda path: torch.zeros(2**30), k.forge, True) for n, k in hostile.KINDS.items()}
+counts = hostile.read_files(folder / "c", 2, with_bombs=False)
+assert counts.foreign == 2, counts  # no gigabyte is to be had
+"""
+
+
+def test_it_sees_what_it_looks_for(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SEES, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_updates_that_cannot_be_compared_are_refused() -> None:
+    from benchmarks.soak.updates import UpdateCounts, update_often
+
+    with pytest.raises(ValueError, match="at least 8"):
+        update_often(7, "random, 2 images a class")
+    steady = UpdateCounts("m", 200, (0.01, 0.011), (900, 910), (10**8, 10**8))
+    assert steady.flat
+    assert not UpdateCounts("m", 200, (0.01, 0.03), (900, 910), (10**8, 10**8)).flat
+    assert not UpdateCounts("m", 200, (0.01, 0.01), (900, 9100), (10**8, 10**8)).flat
+    assert not UpdateCounts("m", 200, (0.01, 0.01), (900, 910), (10**8, 2 * 10**8)).flat
