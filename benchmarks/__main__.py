@@ -46,6 +46,10 @@ COMMANDS: dict[str, Command] = {
     "speed": Command("benchmarks.speed:speed", "seconds and peak memory of the condensers, part by part"),
     "precision": Command("benchmarks.precision:precision", "bfloat16, compiling, channels-last: seconds and accuracy"),
     "analyses": Command("benchmarks.analyses:analyses", "what condensed sets look like from inside networks (figures)"),
+    "catalogue": Command(
+        "benchmarks.catalogue:catalogue",
+        "every method on digits: pictures, cost, the catalogue in docs, the example sets",
+    ),
     "figures": Command("benchmarks.figures:figures", "the pictures of README and docs, from the records"),
     "soak": Command("benchmarks.soak.command:soak", "kills at random moments, hostile files, hundreds of updates"),
     "stream-kinds": Command(

@@ -22,7 +22,7 @@ from benchmarks.report.tables import format_summary, settings_note, summary, tex
 from benchmarks.sets import read, training
 from ddreplay import ClassPool, CondensedSet, Condenser, Distiller, names
 from ddreplay.backbones import Probe, as_factory
-from ddreplay.evaluate import Protocol, evaluate, train
+from ddreplay.evaluation import Protocol, evaluate, train
 from ddreplay.randomness import Random
 
 __all__ = ["analyses", "table", "watched"]

@@ -16,7 +16,7 @@ from benchmarks.report.tables import settings_note
 from ddreplay import Budget, ClassPool, CondensedSet, Condenser, Distiller, names
 from ddreplay.condense.image_count import ByCodec, ChooseCount, CountQuestion, Fixed, Validated
 from ddreplay.datasets import ImageData, load
-from ddreplay.evaluate import Protocol, evaluate
+from ddreplay.evaluation import Protocol, evaluate
 from ddreplay.methods.selections import Selection
 from ddreplay.parameterize import Partitioned
 from ddreplay.storage.codecs import BudgetTooSmall, Codec

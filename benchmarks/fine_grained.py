@@ -19,7 +19,7 @@ from ddreplay import names
 from ddreplay.condense.condenser import Condenser
 from ddreplay.data.pool import ClassPool
 from ddreplay.datasets import ImageData, load
-from ddreplay.evaluate import PROTOCOLS, Protocol, evaluate
+from ddreplay.evaluation import PROTOCOLS, Protocol, evaluate
 
 __all__ = ["PAPER", "fine_grained"]
 

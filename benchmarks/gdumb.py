@@ -21,7 +21,7 @@ from benchmarks.workers import each, processes
 from ddreplay import CondensedMemory, Condenser, names
 from ddreplay.backbones import as_factory
 from ddreplay.datasets import ImageData, load
-from ddreplay.evaluate import PROTOCOLS, Protocol, accuracy, train
+from ddreplay.evaluation import PROTOCOLS, Protocol, accuracy, train
 from ddreplay.randomness import Random
 
 __all__ = ["PAPER", "Scale", "class_order", "gdumb", "run_cell", "table"]

@@ -15,7 +15,7 @@ from benchmarks.sets import Data, training
 from benchmarks.speed import ours, theirs
 from ddreplay import ClassPool
 from ddreplay.backbones import Bfloat16, ConvNet
-from ddreplay.evaluate import train
+from ddreplay.evaluation import train
 from ddreplay.randomness import Random
 
 __all__ = ["METHODS", "WAYS", "Matching", "gradient_table", "image_gradients"]

@@ -19,7 +19,7 @@ from benchmarks.report.tables import format_summary, paired, summary, text_table
 from benchmarks.sets import Data, read, training
 from ddreplay import Distiller, methods
 from ddreplay.backbones import Bfloat16, ConvNet, Net, as_factory
-from ddreplay.evaluate import evaluate
+from ddreplay.evaluation import evaluate
 from ddreplay.networks import Banked
 
 __all__ = ["WAYS", "precision", "table"]

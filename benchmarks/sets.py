@@ -16,7 +16,7 @@ from benchmarks.report.progress import Progress
 from benchmarks.report.records import Recording, write
 from ddreplay import ClassPool, CondensedSet, Condenser, names
 from ddreplay.datasets import ImageData, load
-from ddreplay.evaluate import Protocol, evaluate
+from ddreplay.evaluation import Protocol, evaluate
 
 __all__ = ["Data", "Tested", "condense_and_test", "first_rows", "read", "reduced", "run_sets", "training"]
 

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from ddreplay import ClassPool
 from ddreplay.data.pool import pick_device
 from ddreplay.datasets import ImageData
-from ddreplay.evaluate import accuracy
+from ddreplay.evaluation import accuracy
 from ddreplay.randomness import Random
 
 __all__ = ["Stream", "average_accuracy", "backward_transfer", "class_incremental_stream", "forgetting"]

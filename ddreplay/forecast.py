@@ -17,7 +17,7 @@ from ddreplay.condense.condenser import Condenser
 from ddreplay.condense.distiller import Distiller
 from ddreplay.condense.image_count import Fixed
 from ddreplay.data.pool import Batch, ClassPool
-from ddreplay.evaluate import Protocol, evaluate
+from ddreplay.evaluation import Protocol, evaluate
 from ddreplay.methods.whitened import Whitened
 from ddreplay.networks import Banked, ExpertSegments, ModelQueue, NetworkSource
 from ddreplay.randomness import Random

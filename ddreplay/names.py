@@ -12,134 +12,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any, NamedTuple, cast
 
-from ddreplay import methods
-from ddreplay.augment import Composed, CutMix, Identity, MixUp, Siamese
-from ddreplay.backbones import MLP, VGG11, AlexNet, Bfloat16, ConvNet, LeNet, Net, NetFactory, ResNet18
+from ddreplay.backbones import Net, NetFactory
 from ddreplay.condense.condenser import Condenser
 from ddreplay.condense.distiller import Distiller
-from ddreplay.condense.image_count import AtQuality, ByCodec, Fixed, Validated
-from ddreplay.condense.optimizer import SGD
-from ddreplay.evaluate import PROTOCOLS, Protocol
+from ddreplay.evaluation import PROTOCOLS, Protocol
 from ddreplay.expressions import call_of, fits, literal, meanings, read_option, tree, words
-from ddreplay.methods import Whitened, selections
-from ddreplay.networks import (
-    Banked,
-    ExpertSegments,
-    Fresh,
-    Loops,
-    ModelQueue,
-    Pretrained,
-    TrainedOnReal,
-    TrainedOnSynthetic,
-    with_net,
-)
-from ddreplay.networks.real_batches import Representative, RepresentativeImages, Uniform
-from ddreplay.objectives import (
-    CharacteristicFunction,
-    ClassRegulariser,
-    GradientMatching,
-    GramMatching,
-    IntraClassDiversity,
-    MaximumMeanDiscrepancy,
-    MeanEmbedding,
-    MutualInformation,
-    StyleMoments,
-    WarmUp,
-)
-from ddreplay.parameterize import Basis, Coded, Frequency, Partitioned, Pixels
-from ddreplay.storage import codecs
+from ddreplay.methods import Whitened
+from ddreplay.name_table import KINDS, listing
+from ddreplay.networks import with_net
 from ddreplay.storage.codecs import Codec
 
 __all__ = [
     "KINDS", "REQUIRED", "Option", "codec", "condenser", "explain", "listing", "network", "options", "parse", "protocol", "written",
 ]  # fmt: skip
-
-Table = Mapping[str, Callable[..., Any]]
-
-KINDS: dict[str, Table] = {
-    "method": {
-        "dm": methods.dm,
-        "idm": methods.idm,
-        "ddm": methods.ddm,
-        "m3d": methods.m3d,
-        "ncfm": methods.ncfm,
-        "dc": methods.dc,
-        "dsa": methods.dsa,
-        "dcc": methods.dcc,
-        "dsac": methods.dsac,
-        "idc": methods.idc,
-        "dream": methods.dream,
-        "mtt": methods.mtt,
-        "tesla": methods.tesla,
-        "bptt": methods.bptt,
-        "dd": methods.dd,
-        "whitened": Whitened,
-    },
-    "selection": {
-        "random": selections.random,
-        "herding": selections.herding,
-        "k_center": selections.k_center,
-        "k_means": selections.k_means,
-        "forgetting": selections.forgetting,
-        "el2n": selections.el2n,
-        "grand": selections.grand,
-    },
-    "net": {
-        "convnet": ConvNet,
-        "lenet": LeNet,
-        "alexnet": AlexNet,
-        "vgg11": VGG11,
-        "resnet18": ResNet18,
-        "mlp": MLP,
-        "bfloat16": Bfloat16,
-    },
-    "networks": {
-        "fresh": Fresh,
-        "banked": Banked,
-        "model_queue": ModelQueue,
-        "expert_segments": ExpertSegments,
-        "trained_on_synthetic": TrainedOnSynthetic,
-        "trained_on_real": TrainedOnReal,
-    },
-    "parameterize": {
-        "pixels": Pixels,
-        "partitioned": Partitioned,
-        "coded": Coded,
-        "frequency": Frequency,
-        "basis": Basis,
-    },
-    "codec": {
-        "float32": codecs.float32,
-        "float16": codecs.float16,
-        "uint8": codecs.uint8,
-        "bits": codecs.bits,
-        "jpeg": codecs.jpeg,
-        "webp": codecs.webp,
-        "avif": codecs.avif,
-        "dct": codecs.dct,
-    },
-    "augment": {"siamese": Siamese, "composed": Composed, "identity": Identity},
-    "mix": {"mixup": MixUp, "cutmix": CutMix},
-    "scope": {"warmup": WarmUp},
-    "loops": {"loops": Loops},
-    "pretrained": {"pretrained": Pretrained},
-    "draw": {"uniform": Uniform, "representative": Representative},
-    "init": {"representative_images": RepresentativeImages},
-    "choose": {"fixed": Fixed, "at_quality": AtQuality, "validated": Validated, "by_codec": ByCodec},
-    "optimizer": {"sgd": SGD},
-    "term": {
-        "mean_embedding": MeanEmbedding,
-        "style_moments": StyleMoments,
-        "gram_matching": GramMatching,
-        "intra_class_diversity": IntraClassDiversity,
-        "maximum_mean_discrepancy": MaximumMeanDiscrepancy,
-        "characteristic_function": CharacteristicFunction,
-        "mutual_information": MutualInformation,
-        "class_regulariser": ClassRegulariser,
-        "gradient_matching": GradientMatching,
-    },
-}
-"""Kind of object -> name -> what makes it. Kinds are named after the arguments that take them."""
 
 _KIND_OF = {"plus": "term", "pictures": "choose", "others": "choose"}
 """Arguments that are not named after the kind of object they take."""
@@ -227,11 +112,6 @@ def options(name: str) -> dict[str, Option]:
         40
     """
     return _options(_lookup(name))
-
-
-def listing() -> dict[str, dict[str, str]]:
-    """Kind -> name -> the first line of its docstring."""
-    return {kind: {name: _first_line(make) for name, make in table.items()} for kind, table in KINDS.items()}
 
 
 def explain(name: str, width: int | None = None) -> str:

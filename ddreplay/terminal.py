@@ -8,18 +8,20 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from ddreplay.condense.checkpoint import StopRequested
-from ddreplay.condense.condenser import Progress
+from ddreplay.stopping import StopRequested
 
-__all__ = ["Bars", "check_writable", "exit_codes", "printable", "report", "say"]
+if TYPE_CHECKING:
+    from ddreplay.condense.condenser import Progress
+
+__all__ = ["Bars", "check_writable", "epochs_bar", "exit_codes", "printable", "report", "say"]
 
 _PHASES = {
     "images": ("choosing how many images", "numbers"),
@@ -60,6 +62,13 @@ class Bars:
         bar = self._bars[progress.phase]
         bar.total = progress.total
         bar.update(progress.done - bar.n)
+
+
+@contextmanager
+def epochs_bar(name: str, total: int, *, quiet: bool) -> Iterator[Callable[[], Any]]:
+    """A bar with the time left for the training of networks; what it gives is called after every epoch."""
+    with tqdm(total=total, desc=f"networks on {name}", unit=" epochs", disable=quiet, file=sys.stderr) as bar:
+        yield bar.update
 
 
 def check_writable(path: Path) -> None:
@@ -109,7 +118,7 @@ def exit_codes() -> Iterator[None]:
             yield
     except BrokenPipeError:  # who reads has read enough; nothing is left to be flushed at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+    except (ValueError, TypeError, OSError, FloatingPointError, ImportError) as error:
         _stop(" ".join(str(error).split()) or type(error).__name__, 2)
     except StopRequested as stopped:
         _stop(f"stopped; the state is in {stopped.path}, and the same command goes on from there", 128 + stopped.signal)

@@ -167,7 +167,7 @@ def test_what_cannot_be_written_is_said_before_the_work(
     def loaded(*_: Any, **__: Any) -> None:
         raise AssertionError("the data were read first")
 
-    monkeypatch.setattr("ddreplay.cli.load", loaded)
+    monkeypatch.setattr("ddreplay.datasets.load", loaded)
     (tmp_path / "file").write_text("")
     for out in (tmp_path, tmp_path / "file" / "set", Path("/proc/self/set")):
         for name in ("--out", "--checkpoint"):
@@ -226,7 +226,7 @@ def test_interrupted_without_a_checkpoint_it_says_so(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        monkeypatch.setattr("ddreplay.cli.load", lambda *_, number=number, **__: signal.raise_signal(number))
+        monkeypatch.setattr("ddreplay.datasets.load", lambda *_, number=number, **__: signal.raise_signal(number))
         with pytest.raises(SystemExit) as stopped:
             main(["condense", "digits", "--out", str(tmp_path / "set")])
         assert stopped.value.code == code
@@ -237,8 +237,8 @@ def test_a_papers_settings_say_how_long_they_take(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     order: list[str] = []
-    monkeypatch.setattr("ddreplay.cli.condensing_seconds", lambda *_: order.append("time") or 40_000.0)
-    monkeypatch.setattr("ddreplay.cli.Bars.__call__", lambda *_: order.append("step"))
+    monkeypatch.setattr("ddreplay.forecast.condensing_seconds", lambda *_: order.append("time") or 40_000.0)
+    monkeypatch.setattr("ddreplay.terminal.Bars.__call__", lambda *_: order.append("step"))
     main(["condense", "digits", *QUICK[:-1], "--option", "steps=2", "--out", str(tmp_path / "set")])
     said = capsys.readouterr().err
     assert "dm takes about 11 hours here; less: --seconds 600 stops in time, --option steps=1000" in said
@@ -324,6 +324,100 @@ def test_methods_are_listed_and_explained(capsys: pytest.CaptureFixture[str]) ->
     main(["methods", "banked"])
     assert "size=40\n" in capsys.readouterr().out
     assert run(capsys, "methods", "dm", "--json")["steps"]["default"] == "20000"
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Digits condensed by one step of dm, and herding's choice, one image per class each."""
+    folder = tmp_path_factory.mktemp("sets")
+    for name, method in (("dm", "dm(steps=1)"), ("herding", "herding(epochs=0)")):
+        how = ["--method", method, *QUICK[2:], "--seed", "3", "--out", str(folder / name)]
+        main(["condense", "digits", *how])
+    return folder / "dm", folder / "herding"
+
+
+def test_an_evaluation_stands_beside_real_images_of_as_many_bytes(
+    sets: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    how = ["--test", "digits", *QUICK[2:4], "--epochs", "1", "--seeds", "2", "--baselines"]
+    found = run(capsys, "evaluate", str(sets[0]), *how, "--json")
+    assert set(found["baselines"]) == {"random", "herding"}
+    for beside in found["baselines"].values():
+        assert 0.95 * found["nbytes"] <= beside["nbytes"] <= found["nbytes"]
+        assert beside["protocol"] == found["protocol"]
+        assert len(beside["accuracies"]) == 2
+    main(["evaluate", str(sets[0]), *how, "--per-class"])
+    said = capsys.readouterr()
+    rows = [line.split() for line in said.out.splitlines()]
+    assert [row[0] for row in rows[:3]] == ["condensed", "random", "herding"]
+    assert rows[4] == ["per", "class,", "%", "condensed", "random", "herding"]
+    assert [row[0] for row in rows[5:]] == [str(digit) for digit in range(10)]
+    assert float(rows[5][1]) == pytest.approx(found["per_class"]["0"], abs=0.051)
+    assert "networks on herding: 100%" in said.err
+
+
+def test_compared_sets_say_where_they_differ(sets: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    found = run(capsys, "compare", *map(str, sets), "--json")
+    assert found["different"]["method"] == ["dm", "herding"]
+    assert found["different"]["settings.steps"] == [1, None]
+    assert found["alike"]["seed"] == 3
+    assert len(set(found["different"]["images_sha256"])) == 2
+    assert "nbytes" in found["alike"]
+    main(["compare", str(sets[0]), str(sets[0])])
+    assert capsys.readouterr().out.startswith("nothing differs")
+    assert "files must be two sets or more, got 1" in refused(capsys, "compare", str(sets[0]))
+
+
+def test_exported_images_are_read_as_a_folder_of_classes(
+    sets: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from torchvision.datasets import ImageFolder
+    from torchvision.transforms.functional import pil_to_tensor
+
+    out = tmp_path / "pictures"
+    told = run(capsys, "export", str(sets[1]), str(out), "--images", "--json")
+    assert told["pictures"] == 10
+    read = ImageFolder(str(out))
+    assert read.classes == [str(digit) for digit in range(10)]
+    stored = CondensedSet.load(sets[1])
+    pixels = torch.cat([part._stored_pixels()[k] for part in stored.parts for k in range(10)])
+    for (picture, label), own in zip(read, pixels, strict=True):
+        assert torch.equal(pil_to_tensor(picture)[:1], own.mul(255).round().byte())  # real images, stored without loss
+        assert torch.equal(own, pixels[label])
+    card = (out / "README.md").read_text()
+    assert "| method | herding |" in card
+    assert "Licence of the real images" in card
+
+
+def test_a_report_is_one_page(sets: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "new" / "page.html"
+    how = ["--data", "digits", "--nets", QUICK[3], "--epochs", "1", "--seeds", "1", "--out", str(out)]
+    told = run(capsys, "report", *map(str, sets), *how, "--json")
+    page = out.read_text(encoding="utf-8")
+    assert told["bytes_of_the_page"] == len(page.encode())
+    assert "Report on dm and herding" in page
+    assert "539 to test on" in page
+    assert page.count("Loss of the condensation") == 2  # a title and a label, of the one set that has a loss
+    assert "files must be one set or more, got none" in refused(capsys, "report", *how)
+
+
+def test_what_a_report_needs_is_said_before_the_work(
+    sets: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def loaded(*_: Any, **__: Any) -> None:
+        raise AssertionError("the data were read first")
+
+    monkeypatch.setattr("ddreplay.datasets.load", loaded)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    said = refused(capsys, "report", str(sets[0]), "--data", "digits", "--out", str(tmp_path / "page.html"))
+    assert "pip install 'ddreplay[report]'" in said
+
+
+def test_a_completion_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--tyro-print-completion", "bash"])
+    assert not stopped.value.code
+    assert "--images-per-class" in capsys.readouterr().out
 
 
 def test_a_foreign_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

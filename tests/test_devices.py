@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ddreplay import ClassPool, Condenser, Distiller, evaluate, methods
 from ddreplay.condense import class_sweep
-from ddreplay.evaluate import PROTOCOLS
+from ddreplay.evaluation import PROTOCOLS
 from ddreplay.objectives import Side
 from ddreplay.objectives.term import Statistic, Term
 

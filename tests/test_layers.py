@@ -7,9 +7,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = (
-    "randomness", "data", "augment", "backbones", "storage", "training", "objectives", "parameterize", "networks", "evaluate",
-    "condense", "methods", "datasets", "memory", "online_memory", "expressions", "names", "forecast",
-    "terminal", "avalanche", "cli", "__main__",
+    "stopping", "randomness", "data", "augment", "backbones", "storage", "examples", "training", "objectives", "parameterize", "networks",
+    "evaluation", "condense", "methods", "datasets", "memory", "online_memory", "baselines", "expressions", "name_table", "names",
+    "forecast", "report", "terminal", "commands", "avalanche", "cli", "__main__",
 )  # fmt: skip
 """Every folder and file knows those before it at most."""
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
+import ddreplay
 from ddreplay.datasets import channel_moments
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,7 +37,7 @@ def test_the_wheel_holds_ddreplay_and_nothing_else(tmp_path: Path) -> None:
         names = archive.namelist()
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"ddreplay"}
-    assert "ddreplay/py.typed" in names
+    assert {"ddreplay/py.typed", "ddreplay/report/page.html", "ddreplay/examples/digits-dm.safetensors"} <= set(names)
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     assert {name for name in names if name.endswith(".py")} == {p.relative_to(ROOT).as_posix() for p in SOURCES}
 
@@ -46,7 +47,7 @@ def imports() -> list[dict[str, Any]]:
     """Three fresh interpreters: seconds of ``import torch``, seconds of ``import ddreplay`` after it, modules loaded."""
     code = (
         "import sys, time, json; a = time.perf_counter(); import torch; b = time.perf_counter(); before = set(sys.modules); "
-        "import ddreplay; c = time.perf_counter(); "
+        "import ddreplay; [getattr(ddreplay, name) for name in ddreplay.__all__]; c = time.perf_counter(); "
         "print(json.dumps({'torch': b - a, 'ddreplay': c - b, 'modules': sorted(set(sys.modules) - before)}))"
     )
     runs = [
@@ -64,6 +65,41 @@ def test_the_import_loads_nothing_heavy(imports: list[dict[str, Any]]) -> None:
     loaded = {name.split(".")[0] for name in imports[0]["modules"]}
     assert "ddreplay" in loaded
     assert not loaded & {"avalanche", "sklearn", "matplotlib", "torchvision", "scipy", "beartype"}
+
+
+def modules_after(code: str) -> set[str]:
+    """Top-level modules that a fresh interpreter has loaded when some code has run."""
+    code += "\nimport sys; print(' '.join({name.split('.')[0] for name in sys.modules}), file=sys.stderr)"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(ran.stderr.split())
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["condense", "--help"], ["--version"], ["methods"]])
+def test_help_is_there_without_torch(arguments: list[str]) -> None:
+    loaded = modules_after(
+        f"from ddreplay.cli import main\ntry:\n    main({arguments})\nexcept SystemExit as end:\n    assert not end.code"
+    )
+    assert "ddreplay" in loaded
+    assert not loaded & {"torch", "numpy", "scipy", "sklearn", "PIL"}
+
+
+def test_the_import_alone_loads_no_torch_and_a_name_does() -> None:
+    assert "torch" not in modules_after("import ddreplay; dir(ddreplay)")
+    assert "torch" in modules_after("from ddreplay import dm")
+
+
+def test_what_is_imported_late_is_what_type_checkers_are_told() -> None:
+    tree = ast.parse((ROOT / "ddreplay" / "__init__.py").read_text(encoding="utf-8"))
+    (told,) = [node for node in tree.body if isinstance(node, ast.If)]
+    known = {alias.name for node in told.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert known == set(ddreplay.__all__)
+    assert known <= set(dir(ddreplay))
+    for name in known:
+        assert getattr(ddreplay, name) is not None
+    assert callable(ddreplay.evaluate)  # no module of that name stands in its way
+    assert ddreplay.networks.Banked.__name__ == "Banked"
+    with pytest.raises(AttributeError, match="no attribute 'dmm'"):
+        ddreplay.dmm  # noqa: B018
 
 
 def imported(tree: ast.AST) -> Iterator[str]:

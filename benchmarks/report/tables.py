@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ddreplay.evaluate import interval
+from ddreplay.evaluation import interval
 
 __all__ = [
     "Summary",
@@ -24,7 +24,7 @@ __all__ = [
 
 
 class Summary(NamedTuple):
-    """Mean, sample standard deviation (n - 1), half the width of the 95 % interval (`ddreplay.evaluate.interval`); nan for one value."""
+    """Mean, sample standard deviation (n - 1), half the width of the 95 % interval (`ddreplay.evaluation.interval`); nan for one value."""
 
     mean: float
     std: float

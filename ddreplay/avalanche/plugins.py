@@ -178,7 +178,7 @@ class AugmentPlugin(SupervisedPlugin, supports_distributed=False):  # type: igno
     """Augment every training batch, new and replayed images alike, on the strategy's device.
 
     Also where a strategy keeps its replayed images apart (ER_ACE, ER_AML); not the batches that MIR and A-GEM draw for themselves.
-    Condensed images are made under an augmentation and teach most under the same one, as they are evaluated (`ddreplay.evaluate`).
+    Condensed images are made under an augmentation and teach most under the same one, as they are evaluated (`ddreplay.evaluation`).
 
     Args:
         augment: e.g. ``Siamese(strategy)``; the same operations for a batch, magnitudes for each of its images.

@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from ddreplay.data.pool import ClassPool
+from ddreplay.stopping import StopRequested
 from ddreplay.storage.files import one_writer
 from ddreplay.storage.sealed import read_sealed, write_sealed
 
@@ -23,17 +24,6 @@ __all__ = ["Checkpoint", "Resumable", "StopRequested", "fingerprint"]
 log = logging.getLogger(__name__)
 
 _MAGIC = b"ddreplay checkpoint 2\n"
-
-
-class StopRequested(KeyboardInterrupt):
-    """The process was told to stop (SIGINT, SIGTERM), and the state of its run is in the checkpoint.
-
-    signal: the number of the signal. path: the checkpoint.
-    """
-
-    def __init__(self, number: int, path: Path) -> None:
-        super().__init__(f"stopped by signal {number}; the state is in {path}")
-        self.signal, self.path = number, path
 
 
 @runtime_checkable

@@ -15,8 +15,8 @@ from ddreplay.backbones import ConvNet, Net
 from ddreplay.condense.condenser import Deadline, OnProgress, Progress
 from ddreplay.data.pool import ClassPool
 from ddreplay.data.space import to_pixels
-from ddreplay.evaluate import Protocol as Training
-from ddreplay.evaluate import evaluate
+from ddreplay.evaluation import Protocol as Training
+from ddreplay.evaluation import evaluate
 from ddreplay.randomness import Random
 from ddreplay.storage.budget import Budget
 from ddreplay.storage.codecs import BudgetTooSmall, Codec, nbytes

@@ -17,7 +17,7 @@ from ddreplay.backbones import ConvNet, Net, as_factory
 from ddreplay.condense.condenser import Condenser, Deadline, OnProgress, default_codec, stored_by, taken
 from ddreplay.condense.image_count import AtQuality, CountQuestion, hold_out
 from ddreplay.data.pool import ClassPool, concatenate
-from ddreplay.evaluate import Protocol, predict, train
+from ddreplay.evaluation import Protocol, predict, train
 from ddreplay.methods import selections
 from ddreplay.methods.practical import Practical
 from ddreplay.randomness import Random

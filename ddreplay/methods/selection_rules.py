@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ddreplay.backbones import Net, Probe, as_factory
 from ddreplay.data.clustering import representatives
 from ddreplay.data.pool import ClassPool, concatenate
-from ddreplay.evaluate import PROTOCOLS, predict, train
+from ddreplay.evaluation import PROTOCOLS, predict, train
 from ddreplay.randomness import Random
 
 __all__ = [

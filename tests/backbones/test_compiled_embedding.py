@@ -17,7 +17,7 @@ from ddreplay.networks import ModelQueue
 from ddreplay.parameterize import Pixels
 
 NET = ConvNet(width=4)
-evaluation = importlib.import_module("ddreplay.evaluate")
+evaluation = importlib.import_module("ddreplay.evaluation")
 
 
 @pytest.fixture(name="calls")

@@ -15,7 +15,7 @@ from ddreplay.augment.mixing import CutMix
 from ddreplay.augment.siamese import DIGITS, Composed, Identity
 from ddreplay.backbones import Probe
 from ddreplay.condense.optimizer import SGD
-from ddreplay.evaluate import PROTOCOLS, Protocol, train
+from ddreplay.evaluation import PROTOCOLS, Protocol, train
 from ddreplay.networks import Context, TrainedOnReal
 from ddreplay.networks.real_batches import Representative
 from ddreplay.objectives import GradientMatching, Look, Side

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ddreplay import ClassPool, CondensedSet, ConvNet, evaluate, methods
 from ddreplay.augment.siamese import Identity, Siamese
 from ddreplay.backbones import Probe
-from ddreplay.evaluate import Protocol
+from ddreplay.evaluation import Protocol
 from ddreplay.networks import Context, ExpertSegments
 from ddreplay.objectives import Look, Side, TrajectoryMatching
 from ddreplay.objectives.unrolling import draw_steps

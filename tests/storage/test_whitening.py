@@ -11,7 +11,7 @@ import torch
 
 from ddreplay import ClassPool, CondensedSet, ConvNet, evaluate, methods
 from ddreplay.data.space import to_pixels
-from ddreplay.evaluate import Protocol, accuracy, train
+from ddreplay.evaluation import Protocol, accuracy, train
 from ddreplay.randomness import Random
 from ddreplay.storage.codecs import float32
 from ddreplay.storage.whitening import Whitening

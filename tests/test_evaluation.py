@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ddreplay import ClassPool, ConvNet, Protocol, evaluate
-from ddreplay.evaluate import PROTOCOLS, interval, matching_classes, train
+from ddreplay.evaluation import PROTOCOLS, interval, matching_classes, train
 from ddreplay.methods import selections
 from ddreplay.randomness import Random
 

@@ -138,7 +138,8 @@ met during training or condensing, which is selection on the test images; here i
 class Evaluation:
     """Accuracies in percent, one a seed, and what they cost.
 
-    per_class: mean accuracy of every class, by class id. nbytes: of the set. seconds: wall time of all seeds.
+    per_class: mean accuracy of every class, by class id. nbytes: of the set. seconds: wall time of all seeds. confusion: for each class
+    of the test images, in the order of ``per_class``, how many were taken for each class of the set by ascending id, all networks together.
     """
 
     accuracies: tuple[float, ...]
@@ -147,6 +148,7 @@ class Evaluation:
     seconds: float
     nbytes: int
     images: int
+    confusion: tuple[tuple[int, ...], ...] = ()
 
     @property
     def mean(self) -> float:
@@ -163,8 +165,9 @@ class Evaluation:
         return interval(self.accuracies)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {**asdict(self), "mean": self.mean, "std": self.std, "ci95": self.ci95}
+        """For JSON, without the confusion, which grows with the square of the classes."""
+        known = {name: value for name, value in asdict(self).items() if name != "confusion"}
+        return {**known, "mean": self.mean, "std": self.std, "ci95": self.ci95}
 
     def __str__(self) -> str:
         return f"{self.mean:.2f} ± {self.ci95:.2f} % ({len(self.accuracies)} seeds, {self.protocol.name}, {self.nbytes} bytes)"
@@ -239,12 +242,12 @@ def predict(net: nn.Module, test: ClassPool, *, chunk: int | None = None, compil
 
 def accuracy(net: nn.Module, test: ClassPool, columns: Sequence[int] | None = None, *, compile: bool = False) -> float:
     """Percent of a pool's images that a network names rightly; ``columns``: the output column of each of the pool's classes."""
-    return statistics.fmean(_hits(net, test, columns, compile).tolist()) * 100
+    return statistics.fmean((predict(net, test, compile=compile) == _truth(test, columns)).float().tolist()) * 100
 
 
-def _hits(net: nn.Module, test: ClassPool, columns: Sequence[int] | None, compile: bool) -> Tensor:
-    truth = test.all_labels() if columns is None else torch.tensor(columns, device=test.device)[test.all_labels()]
-    return (predict(net, test, compile=compile) == truth).float()
+def _truth(test: ClassPool, columns: Sequence[int] | None) -> Tensor:
+    """The output column that is right for every image of a pool."""
+    return test.all_labels() if columns is None else torch.tensor(columns, device=test.device)[test.all_labels()]
 
 
 def evaluate(
@@ -287,14 +290,16 @@ def evaluate(
     y = torch.searchsorted(torch.tensor(sorted(ids)), batch.y.cpu()) if y is None else y
     columns = [sorted(ids).index(c) for c in matched]
     factory, seeds_of = as_factory(net or ConvNet()), Random(seed)
-    hits = []
+    truth, hits, confusion = _truth(test, columns), [], torch.zeros(len(test.counts), len(ids), dtype=torch.int64)
     for k in range(seeds):
         random = Random(seeds_of.seed(), test.device)
         with random.scope():
             model = factory(test.shape, len(ids)).to(test.device)
         hook = None if on_epoch is None else _numbered(on_epoch, k)
         train(model, batch.x.to(test.device), y.to(test.device), protocol, random, compile=compile, on_epoch=hook)
-        hits.append(_hits(model, test, columns, compile))
+        found = predict(model, test, compile=compile)
+        hits.append((found == truth).float())
+        confusion += _counted(test.all_labels(), found, confusion.shape)
     per_class = torch.stack(hits).mean(0).split(list(test.counts))
     return Evaluation(
         accuracies=tuple(float(h.double().mean()) * 100 for h in hits),
@@ -303,7 +308,13 @@ def evaluate(
         seconds=time.perf_counter() - started,
         nbytes=condensed.nbytes,
         images=len(batch.x),
+        confusion=tuple(map(tuple, confusion.tolist())),
     )
+
+
+def _counted(rows: Tensor, columns: Tensor, shape: torch.Size) -> Tensor:
+    """How often each pair of a row and a column occurs, int64 [rows, columns]."""
+    return torch.bincount(rows * shape[1] + columns, minlength=shape.numel()).view(shape).cpu()
 
 
 def _numbered(on_epoch: Callable[[int, int], None], k: int) -> Callable[[int], None]:

@@ -1,0 +1,180 @@
+"""``ddreplay condense``: a data set becomes a few images per class."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from ddreplay.commands.words import WORTH_SAYING, Resize
+from ddreplay.terminal import Bars, check_writable, report, say
+
+if TYPE_CHECKING:
+    from ddreplay.condense.condenser import Condenser
+    from ddreplay.datasets import ImageData
+
+__all__ = ["condense"]
+
+
+def condense(
+    data: tyro.conf.Positional[str],
+    out: Path = Path("set.safetensors"),
+    method: str | None = None,
+    images_per_class: int | None = None,
+    bytes_per_class: float | None = None,
+    max_bytes: int | None = None,
+    codec: str | None = None,
+    net: str | None = None,
+    option: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = (),
+    augment: str | None = None,
+    seed: int = 0,
+    seconds: float | None = None,
+    checkpoint: Path | None = None,
+    checkpoint_every: int = 100,
+    size: int | None = None,
+    resize: Resize = "crop",
+    test_fraction: float = 0.3,
+    root: Path | None = None,
+    download: bool = False,
+    device: str = "auto",
+    json: bool = False,
+) -> None:
+    """Condense a data set into a few images per class.
+
+    Args:
+        data: digits, mnist, fashion-mnist, cifar10, cifar100, svhn, gtsrb, an .npz file or a folder of class folders.
+        out: where the set goes (safetensors).
+        method: a paper's method with the paper's settings, or a selection of real images: ddreplay methods lists them. Without one: the
+            practical default, in minutes.
+        images_per_class: stored images of every class; 10 where no budget is given.
+        bytes_per_class: a budget in bytes instead; how many images at which quality follows.
+        max_bytes: the same for all classes together.
+        codec: float32, float16, uint8, bits, jpeg, webp, avif or dct, with arguments if any: "jpeg(quality=30)". Default: uint8, and avif
+            where the budget is in bytes.
+        net: a backbone and its arguments, such as convnet or "convnet(width=64)". Default: the ConvNet of the papers where a method is
+            named, else one of width 32.
+        option: arguments of the method, such as steps=500 lr=0.5 "networks=banked(size=40)"; ddreplay methods dm explains them.
+        augment: operations that keep what the images are, joined by underscores: color, crop, cutout, flip, scale, rotate. Default: all,
+            without flip for digits, mnist, svhn and gtsrb. For letters or signs: color_crop_cutout_scale_rotate.
+        seed: the same seed gives the same set.
+        seconds: stop after this long, whatever is done by then.
+        checkpoint: a file that keeps the state, to go on from after an interruption.
+        checkpoint_every: steps from one writing of it to the next.
+        size: for a folder of photos of different sizes (and gtsrb): pixels a side that all get.
+        resize: crop: resize the shorter side and cut out the centre; squash: resize both sides.
+        test_fraction: of every class of a folder without test/ or val/, held out for testing.
+        root: where torchvision's files are.
+        download: fetch missing files of a named data set.
+        device: auto, cpu or cuda.
+        json: print one JSON object instead of text.
+    """
+    from ddreplay import Budget, datasets, names
+    from ddreplay.commands.reading import about_data
+    from ddreplay.condense.condenser import taken
+    from ddreplay.condense.loss_curve import LossCurve
+    from ddreplay.forecast import condensing_seconds
+
+    given: dict[str, Any] = {
+        "images_per_class": images_per_class,
+        "bytes_per_class": bytes_per_class,
+        "max_bytes": max_bytes,
+    }
+    budget = Budget.of(**given) if any(v is not None for v in given.values()) else Budget.images(10)
+    _check(seconds, checkpoint_every, device)
+    how: dict[str, Any] = {"method": method, "net": net, "options": option, "codec": codec}
+    _condenser(**how)  # what cannot be read is refused before the data are read
+    for path in (out, *([] if checkpoint is None else [checkpoint])):
+        check_writable(path)
+    read: dict[str, Any] = {"size": size, "resize": resize, "test_fraction": test_fraction, "augmentation": augment}
+    found = datasets.load(data, root=root, download=download, **read)
+    condenser, pool = _condenser(**how, data=found), found.pool("train", device=device)
+    if not json:
+        say(about_data(found, "train"))
+        if method is not None:
+            _say_time(condensing_seconds(condenser, pool, budget), method, seconds)
+    started, curve = time.perf_counter(), LossCurve()
+    with Bars(quiet=json) as bars:
+        more: dict[str, Any] = {"seconds": seconds, "on_progress": bars, "on_step": curve, "checkpoint": checkpoint}
+        more |= {} if checkpoint is None else {"checkpoint_every": checkpoint_every}
+        condensed = condenser(pool, budget, seed=seed, **taken(condenser, **more))
+    about = {"name": found.name, **read, "augmentation": found.augmentation}
+    provenance = {**condensed.provenance, "budget": str(budget), "data": about}
+    provenance |= {"loss": curve.points()} if curve.points() else {}
+    condensed = replace(condensed, provenance=provenance)
+    condensed.save(out)
+    report(
+        {
+            "file": str(out),
+            "data": about_data(found, "train"),
+            "method": provenance["method"] if method is not None else f"{provenance['method']} (the practical default)",
+            "budget": str(budget),
+            "classes": len(condensed.class_ids),
+            "stored_images": condensed.stored_images,
+            "nbytes": condensed.nbytes,
+            "codecs": ", ".join(sorted({names.written(part.codec) for part in condensed.parts})),
+            "file_bytes": out.stat().st_size,
+            "seconds": round(time.perf_counter() - started, 2),
+            **({"cut_short": "; ".join(provenance["cut"])} if "cut" in provenance else {}),
+        },
+        json,
+    )
+
+
+def _check(seconds: float | None, checkpoint_every: int, device: str) -> None:
+    """Refuse what is wrong whatever the data are."""
+    from ddreplay.condense.condenser import Deadline
+    from ddreplay.data import pick_device
+
+    Deadline(seconds)
+    pick_device(device)
+    if checkpoint_every < 1:
+        raise ValueError(f"checkpoint_every must be at least 1 step, got {checkpoint_every}")
+
+
+def _condenser(
+    *,
+    method: str | None,
+    net: str | None,
+    options: Sequence[str],
+    codec: str | None,
+    data: ImageData | None = None,
+) -> Condenser:
+    """What condenses; without data: as far as it can be made without them."""
+    from ddreplay import names
+    from ddreplay.condense.condenser import stored_by
+    from ddreplay.methods import Practical
+
+    if method is None and options:
+        raise ValueError(
+            f"option {options[0]!r} is of a method, and none is named: add --method dm, or another of ddreplay methods"
+        )
+    strategy = None if data is None else data.augmentation
+    made: Condenser
+    if method is None:
+        made = Practical(None if net is None else names.network(net), strategy=strategy)
+    else:
+        made = names.condenser(method, net=net or "convnet", options=options, augment=strategy)
+    return stored_by(made, None if codec is None else names.codec(codec))
+
+
+def _say_time(expected: float | None, method: str, seconds: float | None) -> None:
+    """How long a paper's settings will take, and the way to less."""
+    from ddreplay import names
+    from ddreplay.forecast import in_words
+    from ddreplay.networks import Fresh
+
+    if expected is None or expected < WORTH_SAYING or (seconds is not None and seconds < expected):
+        return
+    name = method.partition("(")[0]
+    known = names.options(name) if name in names.KINDS["method"] else {}
+    count = next((n for n in ("rounds", "iterations", "steps") if n in known), None)
+    ways = ["--seconds 600 stops in time"]
+    if "networks" in known and known["networks"].default == Fresh():
+        ways.append('--option steps=1000 "networks=banked(size=20)" does far less')
+    elif count is not None:
+        ways.append(f"--option {count}=N does as many as you say")
+    say(f"{method} takes about {in_words(expected)} here; less: {', '.join(ways)}, no --method is a matter of minutes")

@@ -1,0 +1,6 @@
+"""One page about condensed sets, for people who did not make them."""
+
+from ddreplay.report.findings import Findings, SetFindings, look_into
+from ddreplay.report.page import check_available, write_page
+
+__all__ = ["Findings", "SetFindings", "check_available", "look_into", "write_page"]
