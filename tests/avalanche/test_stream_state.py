@@ -208,7 +208,11 @@ def test_factories_of_a_known_model_do_not_follow_its_weights() -> None:
 def test_the_recipe_in_the_docs_runs_as_it_stands(tmp_path: Path) -> None:
     text = (Path(__file__).parents[2] / "docs" / "robustness.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    names: dict[str, Any] = {"make_strategy": STRATEGIES["replay"], "benchmark": task_labelled_stream(), "path": tmp_path / "stream"}
+    names: dict[str, Any] = {
+        "make_strategy": STRATEGIES["replay"],
+        "benchmark": task_labelled_stream(),
+        "path": tmp_path / "stream",
+    }
     exec(compile(block, "robustness.md", "exec"), names)
     exec(compile(block, "robustness.md", "exec"), names)  # which finds that nothing is left to do
     assert (names["done"], names["strategy"].clock.train_exp_counter) == (3, 3)
