@@ -52,6 +52,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "figures": Command("benchmarks.figures:figures", "the pictures of README and docs, from the records"),
     "soak": Command("benchmarks.soak.command:soak", "kills at random moments, hostile files, hundreds of updates"),
+    "shrinking": Command("benchmarks.shrinking:shrinking", "sets that keep their first images, in several orders"),
     "stream-kinds": Command(
         "benchmarks.stream_kinds:stream_kinds",
         "class-, task-, domain-incremental, repeated and online streams at equal bytes",

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.checks import among, at_least
-from benchmarks.report.records import begin, write
+from benchmarks.report.records import resume, write
 from benchmarks.report.tables import text_table
 from ddreplay import Budget, ClassPool, CondensedMemory, ConvNet, OnlineMemory, dm
 from ddreplay.data.pool import concatenate
@@ -112,7 +112,7 @@ def stream_kinds(
         bytes_per_class: of everything stored.
         seeds: streams, each with an order and a network of its own.
         epochs: of every experience; online, every image is seen in two steps.
-        out: folder of the record.
+        out: folder of the record; cells that it has are not run again.
     """
     among("kinds", kinds, KINDS)
     among("memories", memories, MEMORIES)
@@ -125,10 +125,13 @@ def stream_kinds(
         "condenser": repr(condenser_of("condensed")),
         "network": "convnet(width=32), SGD, lr 0.01, momentum 0.9, 32 new and 32 remembered images a step",
     }
-    recording = begin("stream-kinds", protocol)
+    recording = resume(out / "stream_kinds.json", "stream-kinds", protocol)
+    known = {(one["kind"], one["memory"], one["seed"]) for one in recording.results}
     for kind in kinds:
         for memory in memories:
             for seed in range(seeds):
+                if (kind, memory, seed) in known:
+                    continue
                 started = time.perf_counter()
                 cell = _online if kind == "online" else _stream
                 accuracy, nbytes = cell(kind, memory, data, bytes_per_class, epochs, seed)

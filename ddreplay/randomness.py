@@ -1,14 +1,16 @@
-"""Randomness has one door: the ``seed`` argument of a condenser, an evaluation or a memory."""
+"""Randomness has one door: the ``seed`` argument of a condenser, an evaluation or a memory. Nothing is drawn from other generators."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random as of_python  # noqa: TID251  # its state is kept, nothing is drawn from it
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 
-__all__ = ["Random"]
+__all__ = ["Random", "global_state", "set_global_state"]
 
 _LARGEST_SEED = 2**62
 
@@ -61,3 +63,26 @@ class Random:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.cpu.set_state(state["cpu"].cpu())
         self.device.set_state(state["device"].cpu())
+
+
+def global_state() -> dict[str, Any]:
+    """Tensors and plain values: the state of the global generators, which Avalanche's data loaders and transforms draw from."""
+    _, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002, TID251
+    version, internal, gauss = of_python.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest],
+        "python": [version, list(internal), gauss],
+    }
+
+
+def set_global_state(state: Mapping[str, Any]) -> None:
+    """Put the global generators where they were at `global_state`; CUDA's, where there are as many devices as then."""
+    torch.set_rng_state(state["torch"].cpu())
+    if len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([one.cpu() for one in state["cuda"]])
+    keys, *rest = state["numpy"]
+    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002, TID251
+    version, internal, gauss = state["python"]
+    of_python.setstate((version, tuple(internal), gauss))

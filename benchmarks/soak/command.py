@@ -32,7 +32,7 @@ def soak(
 ) -> None:
     """Kill runs at random moments, read damaged and forged files, update a memory hundreds of times; say what was not as it should be.
 
-    Of the minutes, updates take what they take; kills get at most half of what is left, and files the rest.
+    Kills get at most half of the minutes, and files the rest; updates come after and take what they take.
 
     Args:
         minutes: after which no new run or file is begun.
@@ -51,6 +51,17 @@ def soak(
     logging.getLogger("ddreplay").setLevel(logging.WARNING)
     wrong = 0
     with tempfile.TemporaryDirectory() as folder:
+        killed = kill_runs(Path(folder), kills, seed=seed, until=started + 30 * minutes)
+        recording.add(part="kills", **asdict(killed))
+        wrong += killed.failures
+        print(
+            f"{killed.kills} kills in {killed.runs} runs: {killed.same} ended with the same bits, {killed.failed} starts failed, "
+            f"{killed.leftovers} files were left behind"
+        )
+        read = read_files(Path(folder) / "files", files, seed=seed, until=started + 60 * minutes)
+        recording.add(part="files", **asdict(read))
+        wrong += read.failures
+        _say_files(read)
         often = [in_child(partial(update_often, updates, memory)) for memory in MEMORIES] if updates else []
         for one in often:
             recording.add(part="updates", **asdict(one), flat=one.flat)
@@ -61,18 +72,6 @@ def soak(
                 for o in often
             ]
         )
-        left = started + 60 * minutes - time.monotonic()
-        killed = kill_runs(Path(folder), kills, seed=seed, until=time.monotonic() + left / 2)
-        recording.add(part="kills", **asdict(killed))
-        wrong += killed.failures
-        print(
-            f"{killed.kills} kills in {killed.runs} runs: {killed.same} ended with the same bits, {killed.failed} starts failed, "
-            f"{killed.leftovers} files were left behind"
-        )
-        read = read_files(Path(folder) / "files", files, seed=seed, until=started + 60 * minutes)
-        recording.add(part="files", **asdict(read), by_kind_sorted=dict(sorted(read.by_kind.items())))
-        wrong += read.failures
-        _say_files(read)
     record = write(recording.finish(), out / "soak.json")
     print(f"{time.monotonic() - started:.0f} seconds; record: {record}")
     if wrong:

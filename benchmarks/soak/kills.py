@@ -117,21 +117,28 @@ def kill_runs(
         name = list(runs)[turn % len(runs)]
         turn += 1
         before = counts.kills
-        _one(folder, runs[name], *alone[name], draw, counts, kills)
+        _one(folder, runs[name], *alone[name], draw, counts, kills, until)
         counts.by_run[name] = counts.by_run.get(name, 0) + counts.kills - before
     return counts
 
 
 def _one(
-    folder: Path, run: Run, expected: str, seconds: float, draw: random.Random, counts: KillCounts, kills: int
+    folder: Path,
+    run: Run,
+    expected: str,
+    seconds: float,
+    draw: random.Random,
+    counts: KillCounts,
+    kills: int,
+    until: float | None,
 ) -> None:
-    """One run from its beginning to its end, through kills."""
+    """One run from its beginning to its end, through kills; lives get longer, so that it ends where the machine is busy too."""
     work = _fresh(folder)
     while True:
         child = _start(run, work)
-        # short lives, in which little is done, and long ones; a run that never lives long enough is left alone at the end
-        if counts.kills < kills:
-            time.sleep(draw.random() ** 2 * seconds)
+        if counts.kills < kills and (until is None or time.monotonic() < until):
+            time.sleep(draw.random() * seconds)
+            seconds *= 1.1
             os.kill(child, signal.SIGKILL)
         status = _wait(child)
         if status == -signal.SIGKILL:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import copy
-import random as of_python  # noqa: TID251  # its state is kept, nothing is drawn from it
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-import torch
 from avalanche.models.utils import avalanche_model_adaptation
 from avalanche.training import LearningWithoutForgetting
 from avalanche.training.plugins import EvaluationPlugin, LwFPlugin
@@ -21,7 +18,7 @@ from ddreplay.avalanche.codec_consistency import CodecPlugin
 from ddreplay.avalanche.dark_experience import DarkExperiencePlugin, StoredLogits
 from ddreplay.avalanche.plugins import AugmentPlugin, CondensedReplayPlugin, MemoryOnlyPlugin
 from ddreplay.avalanche.use_in import FittingBatch
-from ddreplay.randomness import Random
+from ddreplay.randomness import Random, global_state, set_global_state
 from ddreplay.storage.sealed import read_sealed, write_sealed
 
 __all__ = ["Stateful", "load_stream", "save_stream"]
@@ -81,7 +78,7 @@ def save_stream(path: str | Path, strategy: Any) -> Path:
         "clock": _plain_state(strategy.clock),
         "memories": [memory.state_dict() for memory in memories],
         "plugins": [_state_of(plugin) for plugin in _plugins(strategy)],
-        "random": _random_state(),
+        "random": global_state(),
     }
     return write_sealed(path, _MAGIC, state)
 
@@ -130,7 +127,7 @@ def _put(state: Mapping[str, Any], strategy: Any, stream: Sequence[Any]) -> int:
     _put_plain(strategy.clock, state["clock"])
     for name, value in state["numbers"].items():
         setattr(strategy, name, value)
-    _set_random_state(state["random"])
+    set_global_state(state["random"])
     return done
 
 
@@ -264,25 +261,3 @@ def _put_optimizer(strategy: Any, kept: Mapping[str, Any]) -> None:
     for group, said in zip(state["param_groups"], kept["groups"], strict=True):
         group.update({key: value for key, value in said.items() if key != "names"})
     optimizer.load_state_dict(state)
-
-
-def _random_state() -> dict[str, Any]:
-    """Of the global generators, which data loaders of Avalanche and transforms draw from."""
-    _, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002, TID251
-    version, internal, gauss = of_python.getstate()
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": [torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest],
-        "python": [version, list(internal), gauss],
-    }
-
-
-def _set_random_state(state: Mapping[str, Any]) -> None:
-    torch.set_rng_state(state["torch"].cpu())
-    if len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all([one.cpu() for one in state["cuda"]])
-    keys, *rest = state["numpy"]
-    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002, TID251
-    version, internal, gauss = state["python"]
-    of_python.setstate((version, tuple(internal), gauss))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -202,3 +203,16 @@ def test_factories_of_a_known_model_do_not_follow_its_weights() -> None:
         torch.manual_seed(0)
         b = as_factory(model)((1, 8, 8), 6)
     assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_the_recipe_in_the_docs_runs_as_it_stands(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "robustness.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, Any] = {
+        "make_strategy": STRATEGIES["replay"],
+        "benchmark": task_labelled_stream(),
+        "path": tmp_path / "stream",
+    }
+    exec(compile(block, "robustness.md", "exec"), names)
+    exec(compile(block, "robustness.md", "exec"), names)  # which finds that nothing is left to do
+    assert (names["done"], names["strategy"].clock.train_exp_counter) == (3, 3)
