@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from ddreplay.evaluate import PROTOCOLS
+from ddreplay.evaluation import PROTOCOLS
 
 from benchmarks.checks import at_least
 from benchmarks.report.records import begin, write
