@@ -14,7 +14,7 @@ from benchmarks.report.streams import budget_of, grouped, is_bound, is_real, tit
 from benchmarks.report.tables import Summary, format_bytes, summary, text_table
 from benchmarks.stream_cells import Cell
 
-__all__ = ["Need", "Needed", "bytes_factor", "bytes_needed", "factor_table", "needs"]
+__all__ = ["Need", "Needed", "bytes_factor", "bytes_needed", "class_incremental_results", "factor_table", "needs"]
 
 HEADER = (
     "strategy",
@@ -50,7 +50,7 @@ def bytes_factor(
         memories: condensed memories to ask for; default: all.
         strategies: default: all.
     """
-    print(factor_table(needs(_results(records), memories, strategies)))
+    print(factor_table(needs(class_incremental_results(records), memories, strategies)))
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def _spread(need: Need) -> str:
     return f"{mean:.1f}" if math.isnan(low) else f"{mean:.1f} ({low:.1f} to {high:.1f})"
 
 
-def _results(records: Sequence[Path]) -> list[dict[str, Any]]:
+def class_incremental_results(records: Sequence[Path]) -> list[dict[str, Any]]:
     """The results of all records, with the number of classes.
 
     Raises:

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from ddreplay.evaluation import PROTOCOLS
 
 from benchmarks.checks import at_least
 from benchmarks.report.records import begin, write
 from benchmarks.report.tables import text_table
 from ddreplay import CondensedSet, ConvNet, dm, evaluate
 from ddreplay.datasets import load
+from ddreplay.evaluation import PROTOCOLS
 from ddreplay.methods.prefix_order import prefix_ordered
 from ddreplay.networks import Banked
 from ddreplay.randomness import Random
