@@ -139,6 +139,9 @@ def explain(name: str, width: int | None = None) -> str:
 def written(value: Any) -> str:
     """A value as people type it: the inverse of `parse`, with arguments that differ from their defaults.
 
+    >>> from ddreplay import ConvNet
+    >>> from ddreplay.networks import Banked
+    >>> from ddreplay.parameterize import Partitioned
     >>> written(Partitioned(3)), written(Banked(ConvNet(), 40)), written((1, "set"))
     ('partitioned(factor=3)', 'banked(net=convnet)', '(1, set)')
     """

@@ -381,7 +381,7 @@ class CondensedBuffer(BalancedExemplarsBuffer):  # type: ignore[misc]
             for part in staged:
                 part.check()
             shape = tuple(int(n) for n in state["sample_shape"])
-            shapes = [m.condensed.shape for m in memories.values()] + [tuple(part.x.shape[1:]) for part in staged]
+            shapes = [m.condensed.shape for m in memories.values()]  # none: the shape is not known yet
             if any(math.prod(known) != math.prod(shape) for known in shapes):
                 raise ValueError(f"samples of shape {shape} do not fit images of {shapes}")
             seconds, task_aware, size = read_seconds(state["seconds"]), bool(state["task_aware"]), state["given_size"]

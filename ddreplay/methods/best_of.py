@@ -59,7 +59,7 @@ class BestOf:
     Example:
         >>> from ddreplay import ConvNet, dm
         >>> best = BestOf(dm(ConvNet(width=8), steps=2), net=ConvNet(width=8), visits=64)
-        >>> best(toy_pool(), Budget.bytes(200)).provenance["chosen"] in ("dm", "herding")
+        >>> best(toy_pool(), Budget.bytes(60)).provenance["chosen"] in ("dm", "herding")
         True
     """
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ddreplay.backbones import ConvNet, Net
 from ddreplay.condense.condenser import Deadline, OnProgress, default_codec
-from ddreplay.condense.image_count import ByCodec, ChooseCount, CountQuestion
+from ddreplay.condense.image_count import ByCodec, ChooseCount, CountQuestion, Fixed
 from ddreplay.condense.provenance import provenance
 from ddreplay.data.pool import ClassPool
 from ddreplay.data.space import to_pixels
@@ -81,6 +81,7 @@ class Selection:
             )
             count = self.choose(asked)
             part, more = found.take(pool, count), {"max_bytes": budget.total(pool.classes)}
+            part = part if isinstance(self.choose, Fixed) else found.one_more(pool, part)
         else:
             count = int(budget.share(pool.classes))
             given = Candidates.of(pool, beside, deadline.over)
@@ -132,11 +133,12 @@ class _InBytes:
             if n == 1:
                 raise
             return self.take(pool, n - max(1, n // 8))
-        part = replace(part, stored=fill(codec, pixels, room), codec=codec)
-        return part if isinstance(codec, Graded) else self._one_more(pool, part)
+        return replace(part, stored=fill(codec, pixels, room), codec=codec)
 
-    def _one_more(self, pool: ClassPool, part: Part) -> Part:
-        """One image more of this class and that, while there is room at this quality; the codec has no steps to fill it with."""
+    def one_more(self, pool: ClassPool, part: Part) -> Part:
+        """One image more of this class and that, while there is room at this quality and the codec has no steps to fill it with."""
+        if isinstance(part.codec, Graded):
+            return part
         ranked = self.ranked[pool][1]
         for position, have in enumerate(part.counts):
             counts = tuple(n + (k == position) for k, n in enumerate(part.counts))
