@@ -81,12 +81,15 @@ class Protocol:
         return self if epochs == self.epochs else replace(self, name=f"{self.name}, {epochs} epochs", epochs=epochs)
 
     def on(self, strategy: str) -> Protocol:
-        """The same with these DSA operations, if it augments at all: digits are not mirrored."""
-        return (
-            self
-            if self.augment in (None, strategy)
-            else replace(self, name=f"{self.name}, {strategy}", augment=strategy)
-        )
+        """The same with these DSA operations, if it augments at all: digits are not mirrored.
+
+        A protocol that does not take all operations (bptt2022) takes those of its own that are among them.
+        """
+        if self.augment is None:
+            return self
+        known = strategy.split("_")
+        own = strategy if self.augment == NATURAL else "_".join(n for n in self.augment.split("_") if n in known)
+        return self if own == self.augment else replace(self, name=f"{self.name}, {own or 'none'}", augment=own or None)
 
     def augmentation(self) -> Augment:
         if self.augment is None:
@@ -118,6 +121,9 @@ PROTOCOLS = {
     "dc2021": Protocol("dc2021", epochs=300),
     "dm2023": Protocol("dm2023", epochs=1000, augment=NATURAL),
     "mtt2022": Protocol("mtt2022", epochs=1000, augment=NATURAL, lr="learned"),
+    "bptt2022": Protocol(
+        "bptt2022", epochs=300, augment="flip_rotate", weight_decay=0.0, batch_size=640, drop=1.0, milestones=(1.0,)
+    ),
     "idc2022": Protocol(
         "idc2022",
         epochs=1000,
@@ -130,8 +136,9 @@ PROTOCOLS = {
     ),
 }
 """``dc2021``: 300 epochs, no augmentation (DC, DCC). ``dm2023``: 1000 epochs with DSA (DSA, DSAC, DM, IDM, DDM). ``mtt2022``: the same
-with the learned step size (MTT, TESLA). ``idc2022``: small batches, CutMix (IDC, DREAM). The last two papers report the best accuracy
-met during training or condensing, which is selection on the test images; here it is the last."""
+with the learned step size (MTT, TESLA). ``bptt2022``: 300 epochs at one step size, without weight decay (BPTT). ``idc2022``: small batches,
+CutMix (IDC, DREAM). The last three papers report the best accuracy met during training or condensing, which is selection on the test
+images; here it is the last."""
 
 
 @dataclass(frozen=True)
@@ -255,7 +262,7 @@ def evaluate(
     test: ClassPool,
     net: Net | None = None,
     *,
-    protocol: Literal["dc2021", "dm2023", "mtt2022", "idc2022"] | Protocol = "dm2023",
+    protocol: Literal["dc2021", "dm2023", "mtt2022", "bptt2022", "idc2022"] | Protocol = "dm2023",
     seeds: int = 20,
     seed: int = 0,
     compile: bool = False,
