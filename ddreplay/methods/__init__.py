@@ -6,8 +6,9 @@ from ddreplay.methods.gradient import dc, dcc, dsa, dsac
 from ddreplay.methods.multi_formation import dream, idc
 from ddreplay.methods.practical import Practical, practical
 from ddreplay.methods.published_settings import IDM_SETTINGS, MTT_SETTINGS, idm_settings
+from ddreplay.methods.regression import frepo
 from ddreplay.methods.trajectory import mtt, tesla
-from ddreplay.methods.unrolled import bptt, dd
+from ddreplay.methods.unrolled import bptt, dd, ld
 from ddreplay.methods.whitened import Whitened
 
 __all__ = [
@@ -26,9 +27,11 @@ __all__ = [
     "dream",
     "dsa",
     "dsac",
+    "frepo",
     "idc",
     "idm",
     "idm_settings",
+    "ld",
     "m3d",
     "mtt",
     "ncfm",

@@ -5,6 +5,7 @@ from ddreplay.objectives.class_regulariser import ClassRegulariser
 from ddreplay.objectives.gradient_matching import GradientMatching, WarmUp
 from ddreplay.objectives.gram_matching import GramMatching
 from ddreplay.objectives.intra_class_diversity import IntraClassDiversity
+from ddreplay.objectives.kernel_regression import KernelRegression
 from ddreplay.objectives.maximum_mean_discrepancy import MaximumMeanDiscrepancy
 from ddreplay.objectives.mean_embedding import MeanEmbedding
 from ddreplay.objectives.mutual_information import MutualInformation
@@ -19,6 +20,7 @@ __all__ = [
     "GradientMatching",
     "GramMatching",
     "IntraClassDiversity",
+    "KernelRegression",
     "Look",
     "MaximumMeanDiscrepancy",
     "MeanEmbedding",
