@@ -60,6 +60,8 @@ SMALL: dict[str, tuple[str, ...]] = {
         "strategy='rotate'",
         "memory='graph'",
     ),
+    "ld": ("rounds=6", "loops=(25, 1)", "lr_net=0.05", "batch_real=32"),
+    "frepo": ("networks=trained_pool(size=5, lr=0.003)", "steps=250", "lr=0.01", "batch_real=32"),
     "dd": (
         "iterations=100",
         "steps=10",

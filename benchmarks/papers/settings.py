@@ -115,7 +115,7 @@ def setting(row: Row, scale: Scale) -> Setting:
     if row.images_per_class is None or " " in row.method:
         raise NotRun("the paper prints a difference without its setting")
     if method == "c_score":
-        raise NotRun("its published scores are needed")
+        raise NotRun("its published scores are needed: compare runs c_score(file=...)")
     if method not in {**names.KINDS["method"], **names.KINDS["selection"]}:
         raise NotRun(f"{method} is not in the library")
     protocol = names.protocol(PROTOCOL.get(row.method, PROTOCOL.get(method, "dc2021")))
@@ -168,7 +168,7 @@ def _normalization(row: Row, method: str) -> str:
 def _whitened(row: Row, method: str) -> bool:
     """MTT, TESLA and BPTT were published on whitened CIFAR images, but for two rows of MTT."""
     key = (row.dataset, row.images_per_class)
-    if method == "bptt":
+    if method in ("bptt", "frepo"):
         return row.dataset in ("cifar10", "cifar100")
     return method in ("mtt", "tesla") and row.dataset in ("cifar10", "cifar100") and key not in _UNWHITENED
 
@@ -204,7 +204,7 @@ def _options(row: Row, method: str) -> tuple[dict[str, Any], str]:
     elif method in ("idc", "dream") and row.dataset == "mnist":
         options = {"metric": "'l1'"}
     elif method == "herding":
-        options = {"epochs": 40}
+        options = {"epochs": 40, "order": "nearest"}
     elif method == "forgetting":
         options, note = {"count": "misclassified", "epochs": 5}, "most often wrong first"
     elif method in ("el2n", "grand"):

@@ -49,7 +49,7 @@ def test_every_row_that_can_be_run_is_a_condenser_a_network_and_a_protocol(scale
         names.network(how.test_net)
         run += 1
     assert run > 350
-    assert "its published scores are needed" in not_run
+    assert any(why.startswith("its published scores") for why in not_run)
 
 
 def test_settings_follow_the_data_and_the_budget() -> None:
