@@ -191,7 +191,7 @@ class ScoresInFile:
         file: an .npz with ``scores`` [n] and ``labels`` [n], in the order of the data set's training images. keep: as in `c_score`.
     """
 
-    file: str
+    file: str | None
     keep: Literal["highest", "lowest"]
 
     def __post_init__(self) -> None:
@@ -199,7 +199,11 @@ class ScoresInFile:
             raise ValueError(f"keep must be 'highest' or 'lowest', got {self.keep!r}")
 
     def __call__(self, given: Candidates, images_per_class: int, random: Random) -> list[Tensor]:
-        scores, labels = self._read()
+        if self.file is None:
+            raise ValueError(
+                "c_score needs the file of published scores: c_score(file='cifar10-cscores-orig-order.npz')"
+            )
+        scores, labels = _read_scores(Path(self.file))
         chosen = []
         for class_id, have in zip(given.pool.class_ids.tolist(), given.pool.counts, strict=True):
             own = scores[labels == class_id]
@@ -211,20 +215,18 @@ class ScoresInFile:
             chosen.append(own.argsort(descending=self.keep == "highest", stable=True)[:images_per_class])
         return chosen
 
-    def _read(self) -> tuple[Tensor, Tensor]:
-        with np.load(self.file, allow_pickle=False) as found:
-            missing = [name for name in ("scores", "labels") if name not in found]
-            if missing:
-                raise ValueError(
-                    f"{Path(self.file).name} must hold scores and labels, but lacks {' and '.join(missing)}"
-                )
-            scores, labels = (torch.from_numpy(np.asarray(found[name])) for name in ("scores", "labels"))
-        if scores.dim() != 1 or scores.shape != labels.shape:
-            raise ValueError(
-                f"scores and labels of {Path(self.file).name} must be one number an image, got {tuple(scores.shape)} and "
-                f"{tuple(labels.shape)}"
-            )
-        return scores.double(), labels.long()
+
+def _read_scores(file: Path) -> tuple[Float[Tensor, " n"], Int64[Tensor, " n"]]:
+    with np.load(file, allow_pickle=False) as found:
+        missing = [name for name in ("scores", "labels") if name not in found]
+        if missing:
+            raise ValueError(f"{file.name} must hold scores and labels, but lacks {' and '.join(missing)}")
+        scores, labels = (torch.from_numpy(np.asarray(found[name])) for name in ("scores", "labels"))
+    if scores.dim() != 1 or scores.shape != labels.shape:
+        raise ValueError(
+            f"scores and labels of {file.name} must be one number an image, got {tuple(scores.shape)} and {tuple(labels.shape)}"
+        )
+    return scores.float(), labels.long()
 
 
 def forgetting_counts(right: Bool[Tensor, "epochs n"], *, transitions: bool) -> Float[Tensor, " n"]:

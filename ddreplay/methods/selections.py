@@ -236,20 +236,20 @@ def forgetting(
 
 
 def c_score(
-    file: str | Path, *, keep: Literal["highest", "lowest"] = "highest", codec: Codec | None = None
+    file: str | Path | None = None, *, keep: Literal["highest", "lowest"] = "highest", codec: Codec | None = None
 ) -> Selection:
     """Images by published scores of all training images, such as C-scores: how surely an image is recognised by networks that never saw it.
 
     Args:
         file: An .npz with ``scores`` and ``labels``, one for every training image in the data set's order, as published for CIFAR and
-            MNIST ("orig order").
+            MNIST ("orig order"). It must be given.
         keep: ``"highest"``: the most typical images first, as in DCC's tables; ``"lowest"``: the least.
         codec: As in `herding`.
     Raises:
-        ValueError: when it is called, if the file holds something else, or scores of other images.
+        ValueError: when it is called, if no file was given, or it holds something else, or scores of other images.
     Reference: Jiang et al., "Characterizing Structural Regularities of Labeled Data in Overparameterized Models", ICML 2021.
     """
-    return Selection(ScoresInFile(str(file), keep), codec, "c_score")
+    return Selection(ScoresInFile(None if file is None else str(file), keep), codec, "c_score")
 
 
 def el2n(

@@ -95,6 +95,8 @@ def test_published_scores_rank_the_images_of_every_class(toy_pool: MakePool, tmp
         torch.testing.assert_close(lowest.images().x[k], pool.of_class(k)[0], atol=1e-6, rtol=0)
     with pytest.raises(ValueError, match="which has 5 images here"):
         selections.c_score(file)(toy_pool(images_per_class=5), 2)
+    with pytest.raises(ValueError, match="needs the file"):
+        selections.c_score()(pool, 1)
     np.savez(file, scores=scores.numpy())
     with pytest.raises(ValueError, match="lacks labels"):
         selections.c_score(file)(pool, 1)
