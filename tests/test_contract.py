@@ -16,7 +16,7 @@ from ddreplay import Budget, ClassPool, CondensedSet, Condenser, ConvNet, Distil
 from ddreplay.augment.mixing import CutMix
 from ddreplay.condense import SGD
 from ddreplay.methods import selections
-from ddreplay.networks import Banked, ModelQueue, TrainedPool
+from ddreplay.networks import Banked, ModelQueue, TrainedPool, UntilSettled
 from ddreplay.networks.real_batches import Representative, RepresentativeImages
 from ddreplay.objectives import MeanEmbedding, MutualInformation, WarmUp
 from ddreplay.parameterize.basis import Basis
@@ -75,6 +75,9 @@ CONDENSERS: dict[str, Condenser] = {
     ),
     "dd": methods.dd(NET, iterations=3, steps=3, lr_net=0.2),
     "ld": methods.ld(NET, rounds=2, loops=(2, 1), lr_net=0.1),
+    "cafe": methods.cafe(
+        NET, steps=3, taps=("convolutions",), networks=UntilSettled(window=2, images=4, most_epochs=2)
+    ),
     "frepo": methods.frepo(NET, steps=3, networks=TrainedPool(size=2, steps=2), lr=0.01),
     "dm + MIM4DD": methods.dm(NET, steps=3).plus(MutualInformation(width=8, images=4), 0.8),
     "dsac, mixed": methods.dsac(NET, rounds=2, loops=(2, 1), mix=CutMix()),

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from benchmarks.memories import SMALL, spelled
 from benchmarks.papers.published import WHOLE, Row
 from ddreplay import names
+from ddreplay.augment import DIGITS, NATURAL
 from ddreplay.evaluate import Protocol
 from ddreplay.methods.gradient import DCC_LOOPS
 from ddreplay.methods.published_settings import IDM_SETTINGS, MTT_SETTINGS, idm_settings
@@ -119,6 +120,7 @@ def setting(row: Row, scale: Scale) -> Setting:
     if method not in {**names.KINDS["method"], **names.KINDS["selection"]}:
         raise NotRun(f"{method} is not in the library")
     protocol = names.protocol(PROTOCOL.get(row.method, PROTOCOL.get(method, "dc2021")))
+    protocol = protocol.scaled(600) if row.method == "cafe" else protocol  # of its released code
     net = _condensing_net(row)
     options, note = _options(row, method)
     full = _written(method, options, whitened=_whitened(row, method))
@@ -129,7 +131,9 @@ def setting(row: Row, scale: Scale) -> Setting:
 
 def _small(full: Setting, row: Row, method: str) -> Setting:
     """The same row with narrow networks, few steps, epochs and seeds."""
-    kept = {k: v for k, v in _variant(row, method).items() if k not in ("networks", "net")}
+    kept = {name: value for name, value in _options(row, method)[0].items() if name == "strategy"} | _variant(
+        row, method
+    )
     text = spelled(_written(method, kept, codec=False), {**SMALL, **SMALL_HERE})
     protocol = full.protocol.scaled(max(1, round(SMALL_EPOCHS * full.protocol.epochs)))
     narrow = {"convnet": "convnet(width=32)", "convnet(depth=6)": "convnet(width=32, depth=6)"}
@@ -203,6 +207,10 @@ def _options(row: Row, method: str) -> tuple[dict[str, Any], str]:
         options = {k: v for k, v in options.items() if v is not None}
     elif method in ("idc", "dream") and row.dataset == "mnist":
         options = {"metric": "'l1'"}
+    elif method == "bptt":  # its own operations, not all that suit the data
+        options = {"strategy": "'rotate'" if row.dataset == "mnist" else "'flip_rotate'"}
+    elif row.method == "cafe+dsa":
+        options = {"strategy": repr(DIGITS if row.dataset == "mnist" else NATURAL)}
     elif method == "herding":
         options = {"epochs": 40, "order": "nearest"}
     elif method == "forgetting":

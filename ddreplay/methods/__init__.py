@@ -1,5 +1,6 @@
 """One function per paper, each a composition of the parts."""
 
+from ddreplay.methods.alignment import cafe
 from ddreplay.methods.best_of import BestOf
 from ddreplay.methods.distribution import ddm, dm, idm, m3d, ncfm
 from ddreplay.methods.gradient import dc, dcc, dsa, dsac
@@ -19,6 +20,7 @@ __all__ = [
     "MTT_SETTINGS",
     "Whitened",
     "bptt",
+    "cafe",
     "dc",
     "dcc",
     "dd",

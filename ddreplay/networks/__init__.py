@@ -9,6 +9,7 @@ from ddreplay.networks.source import Context, Networks, NetworkSource, with_net
 from ddreplay.networks.trained_on_real import TrainedOnReal
 from ddreplay.networks.trained_on_synthetic import Loops, Rounds, TrainedOnSynthetic
 from ddreplay.networks.trained_pool import TrainedPool
+from ddreplay.networks.until_settled import UntilSettled
 
 __all__ = [
     "Bank",
@@ -26,5 +27,6 @@ __all__ = [
     "TrainedOnReal",
     "TrainedOnSynthetic",
     "TrainedPool",
+    "UntilSettled",
     "with_net",
 ]

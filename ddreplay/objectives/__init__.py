@@ -2,6 +2,7 @@
 
 from ddreplay.objectives.characteristic_function import CharacteristicFunction
 from ddreplay.objectives.class_regulariser import ClassRegulariser
+from ddreplay.objectives.feature_alignment import FeatureAlignment
 from ddreplay.objectives.gradient_matching import GradientMatching, WarmUp
 from ddreplay.objectives.gram_matching import GramMatching
 from ddreplay.objectives.intra_class_diversity import IntraClassDiversity
@@ -17,6 +18,7 @@ from ddreplay.objectives.unrolled_loss import UnrolledLoss
 __all__ = [
     "CharacteristicFunction",
     "ClassRegulariser",
+    "FeatureAlignment",
     "GradientMatching",
     "GramMatching",
     "IntraClassDiversity",

@@ -20,6 +20,7 @@ from benchmarks.papers.running import Run
 from benchmarks.papers.settings import NotRun, Scale, setting
 from benchmarks.report.records import read
 from ddreplay import Distiller, names
+from ddreplay.augment import NATURAL, Identity, Siamese
 from ddreplay.methods import Whitened
 from ddreplay.networks import ModelQueue
 
@@ -77,6 +78,19 @@ def test_each_method_is_trained_on_as_its_own_paper_does() -> None:
     small = {m: setting(row("dcc:table2", "cifar10", 10, m), "small").protocol.epochs for m in ("dcc", "dsac")}
     assert small == {"dcc": 60, "dsac": 200}
     assert setting(row("dcc:table2", "cifar10", 10, "dcc"), "full").networks == 20
+
+
+def test_cafe_augments_where_the_row_says_so_and_frepo_is_whitened_and_trained_on_by_regression() -> None:
+    table = "mim4dd:table1"
+    augmented, plain = (setting(row("idm:table1", "cifar10", 10, m), "full") for m in ("cafe+dsa", "cafe"))
+    assert augmented.protocol.name == "dm2023"
+    assert names.condenser(augmented.condenser, augment=NATURAL).augment == Siamese(NATURAL)  # type: ignore[attr-defined]
+    assert plain.protocol.name == "dc2021"
+    assert names.condenser(plain.condenser, augment=NATURAL).augment == Identity()  # type: ignore[attr-defined]
+    frepo = setting(row(table, "cifar10", 10, "frepo"), "full")
+    assert (frepo.protocol.name, frepo.condenser.startswith("whitened(frepo(")) == ("frepo2022", True)
+    assert not setting(row(table, "mnist", 10, "frepo"), "full").condenser.startswith("whitened")
+    assert "flip_rotate" in setting(row(table, "cifar10", 10, "bptt"), "full").condenser
 
 
 def test_variants_change_what_they_say() -> None:
