@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.papers.index import INDEX, of_entry
 from benchmarks.papers.published import Row
+from benchmarks.papers.settings import Scale
 from benchmarks.report.records import Record
 from benchmarks.report.tables import format_bytes, format_number, summary, text_table
 

@@ -7,7 +7,7 @@ from ddreplay.methods.gradient import dc, dcc, dsa, dsac
 from ddreplay.methods.multi_formation import dream, idc
 from ddreplay.methods.practical import Practical, practical
 from ddreplay.methods.published_settings import IDM_SETTINGS, MTT_SETTINGS, idm_settings
-from ddreplay.methods.regression import frepo
+from ddreplay.methods.regression import frepo, kip
 from ddreplay.methods.trajectory import mtt, tesla
 from ddreplay.methods.unrolled import bptt, dd, ld
 from ddreplay.methods.whitened import Whitened
@@ -33,6 +33,7 @@ __all__ = [
     "idc",
     "idm",
     "idm_settings",
+    "kip",
     "ld",
     "m3d",
     "mtt",

@@ -6,7 +6,7 @@ from ddreplay.objectives.feature_alignment import FeatureAlignment
 from ddreplay.objectives.gradient_matching import GradientMatching, WarmUp
 from ddreplay.objectives.gram_matching import GramMatching
 from ddreplay.objectives.intra_class_diversity import IntraClassDiversity
-from ddreplay.objectives.kernel_regression import KernelRegression
+from ddreplay.objectives.kernel_regression import KernelRegression, TangentKernel
 from ddreplay.objectives.maximum_mean_discrepancy import MaximumMeanDiscrepancy
 from ddreplay.objectives.mean_embedding import MeanEmbedding
 from ddreplay.objectives.mutual_information import MutualInformation
@@ -31,6 +31,7 @@ __all__ = [
     "Side",
     "StyleMoments",
     "Sum",
+    "TangentKernel",
     "Term",
     "TrajectoryMatching",
     "UnrolledLoss",

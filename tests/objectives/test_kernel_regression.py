@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -16,7 +17,7 @@ from ddreplay.condense.run import Classes, Run
 from ddreplay.evaluate import PROTOCOLS, evaluate
 from ddreplay.networks import TrainedPool
 from ddreplay.objectives import KernelRegression, Look, Side
-from ddreplay.objectives.kernel_regression import label_margin, ridge_regression
+from ddreplay.objectives.kernel_regression import TangentKernel, label_margin, ridge_regression
 from ddreplay.randomness import Random
 
 CLASSES, REAL, SYN = 3, 4, 2
@@ -138,3 +139,53 @@ def test_a_set_with_learned_targets_is_evaluated_by_either_loss(toy_pool: MakePo
     for name in ("frepo2022", "dc2021"):
         tested = evaluate(found, pool, net, protocol=PROTOCOLS[name].scaled(40), seeds=1)
         assert 100 / pool.classes < tested.mean <= 100
+
+
+def test_the_tangent_kernel_pair_by_pair_and_against_a_wide_network() -> None:
+    x = torch.randn(3, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = TangentKernel(2, weight=1.3, bias=0.2)(x, x)
+    for i in range(3):
+        for j in range(3):
+            k = {p: 1.69 * float(x[p[0]] @ x[p[1]]) / 5 + 0.04 for p in ((i, i), (j, j), (i, j))}
+            tangent = k[i, j]
+            for _ in range(2):
+                size = (k[i, i] * k[j, j]) ** 0.5
+                t = 0.0 if i == j else math.acos(k[i, j] / size)
+                turned = tangent * (math.pi - t) / (2 * math.pi)
+                between = size * (math.sin(t) + (math.pi - t) * math.cos(t)) / (2 * math.pi)
+                k = {(i, i): k[i, i] / 2, (j, j): k[j, j] / 2, (i, j): between}
+                k = {p: 1.69 * v + 0.04 for p, v in k.items()}
+                tangent = k[i, j] + 1.69 * turned
+            assert float(found[i, j]) == pytest.approx(tangent, rel=1e-5)
+
+    generator, width = torch.Generator().manual_seed(1), 20000
+    w1 = torch.randn(width, 5, generator=generator, dtype=torch.float64)
+    b1 = torch.randn(width, generator=generator, dtype=torch.float64)
+    w2 = torch.randn(width, generator=generator, dtype=torch.float64)
+    hidden = (1.3 * x @ w1.T / 5**0.5 + 0.2 * b1).clamp_min(0)
+    back = 1.3 * w2 * (hidden > 0) / width**0.5  # of the output to the hidden layer's inputs
+    empirical = 1.69 * hidden @ hidden.T / width + 0.04 + (back @ back.T) * (1.69 * x @ x.T / 5 + 0.04)
+    torch.testing.assert_close(TangentKernel(1, weight=1.3, bias=0.2)(x, x), empirical, rtol=0.05, atol=0.02)
+
+
+def test_regression_with_the_tangent_kernel_sees_images_and_no_network(toy_pool: MakePool) -> None:
+    term = KernelRegression(0.1, learn_labels=False, margin=0.0, kernel=TangentKernel())
+    real, syn = images(REAL, 2), images(SYN, 3)
+    term.prepare(side(syn))
+    assert term.soft_labels() is None
+    assert term.parameter_groups() == []
+    kernel = TangentKernel()(syn.flatten(1), syn.flatten(1))
+    size = 0.1 * kernel.diagonal().mean()
+    labels = torch.eye(CLASSES, dtype=torch.float64).repeat_interleave(SYN, 0) - 1 / CLASSES
+    said = (
+        TangentKernel()(real.flatten(1), syn.flatten(1))
+        @ torch.linalg.inv(kernel + size * torch.eye(len(syn)))
+        @ labels
+    )
+    truth = torch.eye(CLASSES, dtype=torch.float64).repeat_interleave(REAL, 0) - 1 / CLASSES
+    torch.testing.assert_close(value(term, real, syn), 0.5 * (said - truth).square().sum(1).mean(), rtol=1e-6, atol=0)
+    moving = syn.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: value(term, real, x), moving, fast_mode=True, atol=1e-4)
+    a, b = (methods.kip(net, steps=3, batch_real=4)(toy_pool(), 2, seed=1) for net in (None, ConvNet(width=8)))
+    assert a.images().x.shape == b.images().x.shape
+    assert a.soft_labels is None
