@@ -20,7 +20,7 @@ from benchmarks.sets import Data, reduced
 from ddreplay import Distiller, names
 from ddreplay.condense.checkpoint import fingerprint
 from ddreplay.datasets import load
-from ddreplay.evaluate import evaluate
+from ddreplay.evaluation import evaluate
 from ddreplay.forecast import condensing_seconds, evaluating_seconds, in_words
 from ddreplay.methods import Whitened, selections
 from ddreplay.parameterize import Partitioned

@@ -10,7 +10,7 @@ from benchmarks.memories import SMALL, spelled
 from benchmarks.papers.published import WHOLE, Row
 from ddreplay import names
 from ddreplay.augment import DIGITS, NATURAL
-from ddreplay.evaluate import Protocol
+from ddreplay.evaluation import Protocol
 from ddreplay.methods.gradient import DCC_LOOPS
 from ddreplay.methods.published_settings import IDM_SETTINGS, MTT_SETTINGS, idm_settings
 

@@ -14,7 +14,7 @@ from ddreplay.augment.siamese import Identity
 from ddreplay.backbones import Probe
 from ddreplay.condense.condenser import Deadline
 from ddreplay.condense.run import Classes, Run
-from ddreplay.evaluate import PROTOCOLS, evaluate
+from ddreplay.evaluation import PROTOCOLS, evaluate
 from ddreplay.networks import TrainedPool
 from ddreplay.objectives import KernelRegression, Look, Side
 from ddreplay.objectives.kernel_regression import TangentKernel, label_margin, ridge_regression
