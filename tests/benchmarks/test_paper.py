@@ -85,7 +85,7 @@ def test_cafe_augments_where_the_row_says_so_and_frepo_is_whitened_and_trained_o
     augmented, plain = (setting(row("idm:table1", "cifar10", 10, m), "full") for m in ("cafe+dsa", "cafe"))
     assert augmented.protocol.name == "dm2023"
     assert names.condenser(augmented.condenser, augment=NATURAL).augment == Siamese(NATURAL)  # type: ignore[attr-defined]
-    assert plain.protocol.name == "dc2021"
+    assert plain.protocol.name == "dc2021, 600 epochs"
     assert names.condenser(plain.condenser, augment=NATURAL).augment == Identity()  # type: ignore[attr-defined]
     frepo = setting(row(table, "cifar10", 10, "frepo"), "full")
     assert (frepo.protocol.name, frepo.condenser.startswith("whitened(frepo(")) == ("frepo2022", True)
