@@ -177,7 +177,7 @@ def test_a_record_of_other_settings_is_refused_and_a_plan_writes_nothing(
 
 
 def test_states_come_from_the_records(tiny: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    assert of_entry(entry("dcc:table2"), []).startswith("of 80 numbers 63 never, 17 not to be run")
+    assert of_entry(entry("dcc:table2"), []).startswith("of 80 numbers 71 never, 9 not to be run")
     dcc = row("dcc:table2", "cifar10", 1, "dcc")
     assert of_row(dcc, []) == "never"
     paper(**tiny)
