@@ -29,7 +29,8 @@ class TangentKernel:
 
     Args:
         depth: Hidden layers.
-        weight: w. bias: b. Both as in the published notebook.
+        weight: w, as in the published notebook.
+        bias: b, as in the published notebook.
     Raises:
         ValueError: for less than one hidden layer.
     Reference: Jacot et al., "Neural Tangent Kernel: Convergence and Generalization in Neural Networks", NeurIPS 2018.
