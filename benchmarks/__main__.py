@@ -39,6 +39,9 @@ COMMANDS: dict[str, Command] = {
         "DCC's example of signals shared and not shared by classes",
     ),
     "compare": Command("benchmarks.compare:compare", "condensers side by side on one data set, at equal image counts"),
+    "paper": Command(
+        "benchmarks.paper:paper", "rows of the papers' tables, with the papers' settings, beside their numbers"
+    ),
     "mim4dd": Command("benchmarks.mim:mim4dd", "condensers with and without MIM4DD; sweeps of its weights"),
     "unrolling": Command(
         "benchmarks.unrolling:unrolling", "memory and seconds of gradients through inner training, by its ways"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.checks import at_least
-from benchmarks.memories import memory_condenser, spelled
+from benchmarks.memories import condenser, memory_condenser, spelled
 from benchmarks.report.records import begin
 from benchmarks.report.tables import format_bytes, format_summary, settings_note, summary, text_table
 from benchmarks.sets import read, run_sets, training
@@ -32,6 +32,7 @@ def compare(
     download: bool = False,
     device: str = "auto",
     compile: bool = False,
+    scale: Literal["small", "full"] = "small",
     name: str = "compare",
     out: Path = Path("results"),
 ) -> None:
@@ -39,8 +40,8 @@ def compare(
 
     Args:
         dataset: as in ddreplay condense.
-        methods: of ddreplay condense, with options if any: "dm(steps=1000)"; options not given are those for small
-            machines (benchmarks/memories.py), then the papers'. Table and record say them in full.
+        methods: of ddreplay condense, with options if any: "dm(steps=1000)". They are said in full before the run, in the table and in
+            the record.
         images_per_class: stored images of every class.
         seeds: sets condensed by every method.
         networks: networks trained on each set.
@@ -53,6 +54,8 @@ def compare(
         download: fetch missing files of a named data set.
         device: auto, cpu or cuda.
         compile: run networks through torch.compile where that can be done: faster after tens of seconds.
+        scale: options of methods that are not given are those for small machines (benchmarks/memories.py), or with full the papers';
+            a row of a paper with all its settings is python -m benchmarks paper.
         name: of the record's file.
         out: folder for the record (JSON).
     """
@@ -68,8 +71,9 @@ def compare(
         device=device,
     )
     chosen = training(protocol, data.images, epochs)
-    spelled_out = {text: spelled(text) for text in methods}
-    condensers = {text: memory_condenser(text, net, data.images.augmentation, compile=compile) for text in methods}
+    spelled_out = {text: spelled(text) if scale == "small" else text for text in methods}
+    make = memory_condenser if scale == "small" else condenser
+    condensers = {text: make(text, net, data.images.augmentation, compile=compile) for text in methods}
     settings = {
         **data.described(),
         "methods": methods,
@@ -80,9 +84,11 @@ def compare(
         "evaluation": chosen.name,
         "networks": networks,
         "scale": "reduced"
-        if epochs or train_per_class or test_per_class or "width=" in net
+        if epochs or train_per_class or test_per_class or "width=" in net or scale == "small"
         else "as the arguments say",
     }
+    for line in settings_note(spelled_out):
+        print(line)
     recording = begin("compare", settings, device=data.pool.device)
     cells = [
         (condensers[text], {"method": text, "images_per_class": count, "seed": seed})

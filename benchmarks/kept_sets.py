@@ -12,7 +12,7 @@ from ddreplay import Budget, ClassPool, CondensedSet, Condenser, Distiller
 from ddreplay.condense.checkpoint import fingerprint
 from ddreplay.condense.condenser import TakesMore, taken
 from ddreplay.condense.provenance import describe, versions
-from ddreplay.methods import Practical
+from ddreplay.methods import Practical, Whitened
 from ddreplay.networks import Banked
 from ddreplay.storage.files import write_atomically
 
@@ -38,6 +38,8 @@ class KeptSets:
         condenser: What makes the sets.
         folder: Where they are kept; made when it is needed.
         share: The limit, as a share of the seconds that a memory allows (``seconds="training"``); ``None``: no limit.
+        checkpoint_every: Image steps from one checkpoint of a set under way to the next, from which an interrupted run goes on; ``None``:
+            no checkpoints.
     Attributes:
         seconds: What the sets asked for so far took, or would have taken.
         elapsed: What they took here.
@@ -45,8 +47,16 @@ class KeptSets:
 
     warm: ClassVar[set[str]] = set()
 
-    def __init__(self, condenser: Condenser, folder: Path, *, share: float | None = None) -> None:
+    def __init__(
+        self,
+        condenser: Condenser,
+        folder: Path,
+        *,
+        share: float | None = None,
+        checkpoint_every: int | None = None,
+    ) -> None:
         self.condenser, self.folder, self.share = condenser, folder, share
+        self.checkpoint_every = checkpoint_every
         self.seconds, self.elapsed = Seconds(), Seconds()
 
     def method(self, pool: ClassPool, budget: Budget | int) -> Any:
@@ -86,7 +96,7 @@ class KeptSets:
         path = self.folder / "sets" / f"{digest(about)}.safetensors"
         costs = path.with_suffix(".json")
         if not (path.is_file() and costs.is_file()):
-            found, took = self._condense(pool, budget, seed, others)
+            found, took = self._resumed(path.with_suffix(".part"), pool, budget, seed, others)
             path.parent.mkdir(parents=True, exist_ok=True)
             found.save(path)
             write_atomically(costs, json.dumps({**asdict(took), **about}, indent=1, default=str).encode())
@@ -109,6 +119,27 @@ class KeptSets:
         self.seconds += Seconds.now() - started
         self.elapsed += Seconds.now() - before
         return found
+
+    def _resumed(
+        self, part: Path, pool: ClassPool, budget: Budget, seed: int, others: dict[str, Any]
+    ) -> tuple[CondensedSet, Seconds]:
+        """Condense, from the checkpoint ``part`` where there is one; what an interrupted run took stands beside it, and counts."""
+        if self.checkpoint_every is None or not isinstance(self.condenser, Distiller | Whitened):
+            return self._condense(pool, budget, seed, others)
+        started, spent = Seconds.now(), part.with_suffix(".spent.json")
+        before = Seconds(**json.loads(spent.read_text(encoding="utf-8"))) if spent.is_file() else Seconds()
+        part.parent.mkdir(parents=True, exist_ok=True)
+        more = {**others, "checkpoint": part, "checkpoint_every": self.checkpoint_every}
+        try:
+            found, took = self._condense(pool, budget, seed, more)
+        except BaseException:
+            if part.is_file():
+                took = before + (Seconds.now() - started)
+                write_atomically(spent, json.dumps(asdict(took)).encode())
+            raise
+        for file in (part, spent):
+            file.unlink(missing_ok=True)
+        return found, before + took
 
     def _condense(
         self, pool: ClassPool, budget: Budget, seed: int, others: dict[str, Any]

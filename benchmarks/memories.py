@@ -60,6 +60,10 @@ SMALL: dict[str, tuple[str, ...]] = {
         "strategy='rotate'",
         "memory='graph'",
     ),
+    "cafe": ("networks=until_settled(window=3, images=16, most_steps=10, most_epochs=3)", "steps=200", "batch_real=64"),
+    "kip": ("steps=200", "batch_real=64"),
+    "ld": ("rounds=6", "loops=(25, 1)", "lr_net=0.05", "batch_real=32"),
+    "frepo": ("networks=trained_pool(size=5, lr=0.003)", "steps=250", "lr=0.01", "batch_real=32"),
     "dd": (
         "iterations=100",
         "steps=10",

@@ -22,7 +22,7 @@ SWEEPS: dict[str, tuple[float, ...]] = {
     "weight": (0.1, 0.4, 0.8, 1.6),
     "beta": (0.5, 1.0, 2.0),
     "depth": (0, 1, 2),
-    "temperature": (0.1, 0.5, 1.0),
+    "temperature": (0.07, 0.1, 0.5),
 }
 """Values that the paper varies (the weight lambda in Fig. 3, beta and the critic's depth in Tab. 2), and the one it leaves open."""
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
@@ -21,7 +22,7 @@ from ddreplay.data.pool import Batch, ClassPool
 from ddreplay.data.space import Shape
 from ddreplay.randomness import Random
 from ddreplay.storage.condensed_set import CondensedSet
-from ddreplay.training import LabelledImages, Shuffled, by_optimizer, train_network
+from ddreplay.training import LabelledImages, Shuffled, by_optimizer, squared_error, train_network
 
 __all__ = ["PROTOCOLS", "Evaluation", "Protocol", "accuracy", "evaluate", "interval", "matching_classes", "train"]
 
@@ -37,6 +38,10 @@ class Protocol:
     milestones: instead, ``epochs`` passes, and the learning rate drops in place after these shares of them (IDC).
     mix: how often a batch is mixed by CutMix; cutout is then left out.
     together: flip, color and one drawn operation at once, as `Composed` has them, instead of one in all.
+    loss: ``"squared_error"``: outputs against learned targets (FRePo); labels that are no targets are centred one-hot ones.
+    warm_up: with Adam, in whose place SGD is else: passes over which the learning rate rises, before it falls as a cosine to zero.
+    steps: rows of (images trained on, steps): instead of ``epochs``, which are then as many as make so many steps; a number of images
+        between two rows takes the larger one's.
     """
 
     name: str
@@ -50,6 +55,9 @@ class Protocol:
     milestones: tuple[float, ...] = ()
     mix: float = 0.0
     together: bool = False
+    loss: Literal["cross_entropy", "squared_error"] = "cross_entropy"
+    warm_up: int | None = None
+    steps: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if self.epochs < 0:
@@ -60,11 +68,17 @@ class Protocol:
             raise ValueError(f"lr of protocol {self.name} must be above 0 or 'learned', got {self.lr!r}")
 
     def of(self, condensed: CondensedSet) -> Protocol:
-        """The same with the step size that came with a set, where it asks for that.
+        """The same with what depends on the set: the step size that came with it, where it asks for that, and the number of epochs.
 
         Raises:
-            ValueError: when the set has none.
+            ValueError: when the set has no step size.
         """
+        if self.steps:
+            images = len(condensed)
+            wanted = next((steps for most, steps in self.steps if images <= most), self.steps[-1][1])
+            batches = -(-images // self.batch_size)
+            warm_up = None if self.warm_up is None else self.warm_up // batches
+            return replace(self, epochs=max(1, wanted // batches), warm_up=warm_up, steps=()).of(condensed)
         if self.lr != "learned":
             return self
         learned = condensed.provenance.get("learned")
@@ -78,15 +92,36 @@ class Protocol:
 
     def scaled(self, epochs: int) -> Protocol:
         """The same with another number of epochs, and a name that says so."""
-        return self if epochs == self.epochs else replace(self, name=f"{self.name}, {epochs} epochs", epochs=epochs)
+        if epochs == self.epochs and not self.steps:
+            return self
+        return replace(self, name=f"{self.name}, {epochs} epochs", epochs=epochs, steps=())
 
     def on(self, strategy: str) -> Protocol:
-        """The same with these DSA operations, if it augments at all: digits are not mirrored."""
-        return (
-            self
-            if self.augment in (None, strategy)
-            else replace(self, name=f"{self.name}, {strategy}", augment=strategy)
-        )
+        """The same with these DSA operations, if it augments at all: digits are not mirrored.
+
+        A protocol that does not take all operations (bptt2022) takes those of its own that are among them.
+        """
+        if self.augment is None:
+            return self
+        known = strategy.split("_")
+        own = strategy if self.augment == NATURAL else "_".join(n for n in self.augment.split("_") if n in known)
+        return self if own == self.augment else replace(self, name=f"{self.name}, {own or 'none'}", augment=own or None)
+
+    @property
+    def passes(self) -> int:
+        """Epochs that training takes: as the released code of DC counts them, one more (see above)."""
+        return self.epochs if self.milestones or self.warm_up is not None else self.epochs + 1
+
+    def targets(self, labels: Tensor) -> Tensor:
+        """Labels as the loss takes them: for cross-entropy, centred regression targets become shares of classes.
+
+        Args:
+            labels: int64 [n], or float [n, classes].
+        """
+        if self.loss == "squared_error" or labels.dim() == 1 or bool((labels >= 0).all()):
+            return labels
+        shares = (labels + 1 / labels.shape[1]).clamp_min(0)
+        return shares / shares.sum(1, keepdim=True).clamp_min(torch.finfo(shares.dtype).tiny)
 
     def augmentation(self) -> Augment:
         if self.augment is None:
@@ -102,10 +137,23 @@ class Protocol:
         """
         if self.lr == "learned":
             raise ValueError(f"protocol {self.name} wants a learned step size: train(..., protocol.of(condensed), ...)")
+        if self.warm_up is not None:
+            return torch.optim.Adam(net.parameters(), lr=self.lr * self._warmed(0), weight_decay=self.weight_decay)
         return torch.optim.SGD(net.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+
+    def _warmed(self, epoch: int) -> float:
+        """The share of the learning rate in an epoch, counted from 0, where it is warmed up."""
+        warm = min(self.warm_up or 0, self.epochs // 2)
+        if epoch < warm:
+            return (epoch + 1) / warm
+        return 0.5 * (1 + math.cos(math.pi * (epoch - warm) / max(1, self.epochs - warm)))
 
     def anneal(self, optimizer: torch.optim.Optimizer, epoch: int) -> None:
         """What the learning rate does after epoch number ``epoch``, counted from 0."""
+        if self.warm_up is not None and self.lr != "learned":
+            for group in optimizer.param_groups:
+                group["lr"] = self.lr * self._warmed(epoch + 1)
+            return
         drops = [round(share * self.epochs) for share in self.milestones]
         if epoch + 1 in drops or (not drops and epoch == self.epochs // 2 + 1):
             for group in optimizer.param_groups:
@@ -118,6 +166,9 @@ PROTOCOLS = {
     "dc2021": Protocol("dc2021", epochs=300),
     "dm2023": Protocol("dm2023", epochs=1000, augment=NATURAL),
     "mtt2022": Protocol("mtt2022", epochs=1000, augment=NATURAL, lr="learned"),
+    "bptt2022": Protocol(
+        "bptt2022", epochs=300, augment="flip_rotate", weight_decay=0.0, batch_size=640, drop=1.0, milestones=(1.0,)
+    ),
     "idc2022": Protocol(
         "idc2022",
         epochs=1000,
@@ -128,9 +179,22 @@ PROTOCOLS = {
         mix=0.5,
         together=True,
     ),
+    "frepo2022": Protocol(
+        "frepo2022",
+        epochs=1000,
+        augment=NATURAL,
+        lr=3e-4,
+        weight_decay=0.0,
+        batch_size=500,
+        loss="squared_error",
+        warm_up=500,
+        steps=((10, 1000), (100, 2000), (500, 5000), (1000, 10000), (5000, 40000)),
+    ),
 }
 """``dc2021``: 300 epochs, no augmentation (DC, DCC). ``dm2023``: 1000 epochs with DSA (DSA, DSAC, DM, IDM, DDM). ``mtt2022``: the same
-with the learned step size (MTT, TESLA). ``idc2022``: small batches, CutMix (IDC, DREAM). The last two papers report the best accuracy
+with the learned step size (MTT, TESLA). ``bptt2022``: 300 epochs at one step size, without weight decay (BPTT). ``idc2022``: small batches,
+CutMix (IDC, DREAM). ``frepo2022``: Adam with warm-up and cosine, squared error to learned targets, steps by the number of images (FRePo,
+which also translates images, and trains a network without norms). The papers of MTT, TESLA, BPTT, IDC and DREAM report the best accuracy
 met during training or condensing, which is selection on the test images; here it is the last."""
 
 
@@ -217,10 +281,11 @@ def train(
             Shuffled(protocol.batch_size),
             by_optimizer(optimizer),
             random,
-            epochs=protocol.epochs if protocol.milestones else protocol.epochs + 1,
+            epochs=protocol.passes,
             augment=protocol.augmentation(),
             mix=CutMix(p=protocol.mix) if protocol.mix else None,
             compile=compile,
+            loss=F.cross_entropy if protocol.loss == "cross_entropy" else squared_error,
             on_epoch=after,
             stop=stop,
         )
@@ -255,7 +320,7 @@ def evaluate(
     test: ClassPool,
     net: Net | None = None,
     *,
-    protocol: Literal["dc2021", "dm2023", "mtt2022", "idc2022"] | Protocol = "dm2023",
+    protocol: Literal["dc2021", "dm2023", "mtt2022", "bptt2022", "idc2022", "frepo2022"] | Protocol = "dm2023",
     seeds: int = 20,
     seed: int = 0,
     compile: bool = False,
@@ -287,7 +352,7 @@ def evaluate(
     batch = condensed.in_space()
     test = test if space is None else space.pool(test)
     y = condensed.soft_labels
-    y = torch.searchsorted(torch.tensor(sorted(ids)), batch.y.cpu()) if y is None else y
+    y = torch.searchsorted(torch.tensor(sorted(ids)), batch.y.cpu()) if y is None else protocol.targets(y)
     columns = [sorted(ids).index(c) for c in matched]
     factory, seeds_of = as_factory(net or ConvNet()), Random(seed)
     truth, hits, confusion = _truth(test, columns), [], torch.zeros(len(test.counts), len(ids), dtype=torch.int64)

@@ -124,12 +124,12 @@ def evaluating_seconds(
 ) -> float:
     """About how many seconds an evaluation will take, from two epochs and the test of a few images."""
     marks: list[float] = []
-    few = test.first(FEW)
-    quick = replace(protocol.of(condensed), epochs=2, milestones=protocol.milestones)
+    few, protocol = test.first(FEW), protocol.of(condensed)
+    quick = replace(protocol, epochs=2)
     found = evaluate(condensed, few, net, protocol=quick, seeds=1, on_epoch=_clock(marks))
     epoch = marks[-1] - marks[-2] if len(marks) > 1 else found.seconds
     testing = max(0.0, found.seconds - len(marks) * epoch) * len(test) / len(few)
-    return seeds * ((protocol.epochs + (not protocol.milestones)) * epoch + testing)
+    return seeds * (protocol.passes * epoch + testing)
 
 
 def _clock(marks: list[float]) -> Callable[[int, int], None]:

@@ -76,6 +76,10 @@ KINDS: dict[str, Names] = {
             "tesla": "methods.trajectory:tesla",
             "bptt": "methods.unrolled:bptt",
             "dd": "methods.unrolled:dd",
+            "ld": "methods.unrolled:ld",
+            "cafe": "methods.alignment:cafe",
+            "frepo": "methods.regression:frepo",
+            "kip": "methods.regression:kip",
             "whitened": "methods.whitened:Whitened",
         }
     ),
@@ -87,6 +91,7 @@ KINDS: dict[str, Names] = {
             "k_means": "methods.selections:k_means",
             "forgetting": "methods.selections:forgetting",
             "el2n": "methods.selections:el2n",
+            "c_score": "methods.selections:c_score",
             "grand": "methods.selections:grand",
         }
     ),
@@ -109,6 +114,8 @@ KINDS: dict[str, Names] = {
             "expert_segments": "networks.experts:ExpertSegments",
             "trained_on_synthetic": "networks.trained_on_synthetic:TrainedOnSynthetic",
             "trained_on_real": "networks.trained_on_real:TrainedOnReal",
+            "trained_pool": "networks.trained_pool:TrainedPool",
+            "until_settled": "networks.until_settled:UntilSettled",
         }
     ),
     "parameterize": Names(
@@ -182,6 +189,8 @@ KINDS: dict[str, Names] = {
     "optimizer": Names(
         {
             "sgd": "condense.optimizer:SGD",
+            "adam": "condense.optimizer:Adam",
+            "lamb": "condense.optimizer:LAMB",
         }
     ),
     "term": Names(
@@ -195,6 +204,13 @@ KINDS: dict[str, Names] = {
             "mutual_information": "objectives.mutual_information:MutualInformation",
             "class_regulariser": "objectives.class_regulariser:ClassRegulariser",
             "gradient_matching": "objectives.gradient_matching:GradientMatching",
+            "kernel_regression": "objectives.kernel_regression:KernelRegression",
+            "feature_alignment": "objectives.feature_alignment:FeatureAlignment",
+        }
+    ),
+    "kernel": Names(
+        {
+            "tangent_kernel": "objectives.kernel_regression:TangentKernel",
         }
     ),
 }

@@ -179,7 +179,7 @@ def _condenser(node: ast.expr, net: Net, given: Mapping[str, ast.expr], augment:
     filled: dict[str, Any] = {}
     if "net" in known and "net" not in values and not positional:
         filled["net"] = net
-    if augment is not None and "strategy" in known and "strategy" not in values:
+    if augment is not None and "strategy" in known and known["strategy"].default and "strategy" not in values:
         filled["strategy"] = augment
     return _exchange(_make(make, positional, values, **filled), name, more, net)
 

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from ddreplay.augment.mixing import Mix
@@ -28,6 +28,7 @@ __all__ = [
     "by_optimizer",
     "learnable",
     "plain_sgd",
+    "squared_error",
     "train_network",
 ]
 
@@ -110,6 +111,23 @@ class Shuffled:
         yield from order.split(self.batch_size) if len(order) else ()
 
 
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""From logits, float [n, classes], and labels, int64 [n] or float [n, classes], to a number."""
+
+
+def squared_error(logits: Float[Tensor, "n classes"], y: Tensor) -> Float[Tensor, ""]:
+    """Half the squared distance of a network's outputs to their targets, a mean over images.
+
+    Of a class, the targets are its one-hot label less 1/C.
+
+    Args:
+        y: int64 [n], or targets, float [n, classes].
+    """
+    classes = logits.shape[1]
+    targets = F.one_hot(y, classes).to(logits) - 1 / classes if y.dim() == 1 else y
+    return 0.5 * (logits - targets).square().sum(1).mean()
+
+
 def by_optimizer(optimizer: torch.optim.Optimizer) -> Descend:
     """A step of an optimiser."""
 
@@ -157,11 +175,12 @@ def train_network(
     augment: Augment = Identity(),
     mix: Mix | None = None,
     compile: bool = False,
+    loss: Loss = F.cross_entropy,
     on_step: Callable[[Tensor, Tensor], None] | None = None,
     on_epoch: Callable[[int], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> int:
-    """Train a network in place by the cross-entropy of labelled images; gives the number of steps taken.
+    """Train a network in place by the loss of labelled images, by default their cross-entropy; gives the number of steps taken.
 
     Rows are drawn, their images augmented, then mixed; every draw comes from ``random``. What a network draws by itself (dropout)
     comes from the global generators, so callers wrap this in ``random.scope()``. The network is left in train mode.
@@ -174,6 +193,7 @@ def train_network(
         augment: what images undergo: one draw per batch, magnitudes for each image.
         mix: what a batch undergoes after that; its labels become soft.
         compile: run the network through ``torch.compile``, where that can be done.
+        loss: what a step descends.
         on_step: called after every step with the batch's logits before the step, float [n, classes], and its labels.
         on_epoch: called after every whole epoch with its number, from 0: the place for a learning-rate schedule.
         stop: asked before every step; true ends the training there.
@@ -186,7 +206,7 @@ def train_network(
                 if stop is not None and stop():
                     return steps
                 batch = _seen(images, rows, augment, mix, random)
-                logits = _step(net, batch, descend, forward)
+                logits = _step(net, batch, descend, forward, loss)
                 steps += 1
                 if on_step is not None:
                     on_step(logits, batch.y)
@@ -203,7 +223,7 @@ def _seen(images: LabelledImages, rows: Tensor, augment: Augment, mix: Mix | Non
     return batch if mix is None else mix.draw(shape, random, n=n).mix(batch, images.columns)
 
 
-def _step(net: nn.Module, batch: Batch, descend: Descend, forward: Forward) -> Tensor:
+def _step(net: nn.Module, batch: Batch, descend: Descend, forward: Forward, loss: Loss) -> Tensor:
     logits = forward(net, batch.x)
-    descend(F.cross_entropy(logits, batch.y))
+    descend(loss(logits, batch.y))
     return logits.detach()

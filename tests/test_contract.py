@@ -16,7 +16,7 @@ from ddreplay import Budget, ClassPool, CondensedSet, Condenser, ConvNet, Distil
 from ddreplay.augment.mixing import CutMix
 from ddreplay.condense import SGD
 from ddreplay.methods import selections
-from ddreplay.networks import Banked, ModelQueue
+from ddreplay.networks import Banked, ModelQueue, TrainedPool, UntilSettled
 from ddreplay.networks.real_batches import Representative, RepresentativeImages
 from ddreplay.objectives import MeanEmbedding, MutualInformation, WarmUp
 from ddreplay.parameterize.basis import Basis
@@ -74,6 +74,12 @@ CONDENSERS: dict[str, Condenser] = {
         methods.mtt(NET, iterations=2, steps=2, latest_start=1, segment=1, experts=1, lr=1.0, inner_lr=0.01)
     ),
     "dd": methods.dd(NET, iterations=3, steps=3, lr_net=0.2),
+    "ld": methods.ld(NET, rounds=2, loops=(2, 1), lr_net=0.1),
+    "cafe": methods.cafe(
+        NET, steps=3, taps=("convolutions",), networks=UntilSettled(window=2, images=4, most_epochs=2)
+    ),
+    "frepo": methods.frepo(NET, steps=3, networks=TrainedPool(size=2, steps=2), lr=0.01),
+    "kip": methods.kip(NET, steps=3, batch_real=4),
     "dm + MIM4DD": methods.dm(NET, steps=3).plus(MutualInformation(width=8, images=4), 0.8),
     "dsac, mixed": methods.dsac(NET, rounds=2, loops=(2, 1), mix=CutMix()),
 }
@@ -264,9 +270,8 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(distiller: Distiller, toy_p
 
 
 def test_the_objective_goes_down(distiller: Distiller, toy_pool: MakePool) -> None:
-    lr = (
-        5.0 if distiller.name == "ncfm" else 0.05
-    )  # its gradients are that much smaller: roots, of embeddings of unit length
+    # gradients of ncfm are that much smaller (roots, of embeddings of unit length), those of kip are of an error that begins small
+    lr = {"ncfm": 5.0, "kip": 100.0}.get(distiller.name, 0.05)
     longer = replace(distiller, steps=60, optimizer=SGD(lr=lr))
     losses: list[float] = []
     longer(toy_pool(images_per_class=12), 2, on_step=lambda _, loss: losses.append(float(loss)))

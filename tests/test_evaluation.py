@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
 from ddreplay import ClassPool, ConvNet, Protocol, evaluate
+from ddreplay.augment.siamese import DIGITS, NATURAL
 from ddreplay.evaluation import PROTOCOLS, interval, matching_classes, train
 from ddreplay.methods import selections
 from ddreplay.randomness import Random
+from ddreplay.training import squared_error
 
 MakePool = Callable[..., ClassPool]
 QUICK = Protocol("quick", epochs=20, lr=0.05)
@@ -145,3 +148,46 @@ def test_the_interval_is_students() -> None:
     # 1..5: mean 3, deviation sqrt(2.5), t(0.975, 4) = 2.776445
     assert interval([1.0, 2.0, 3.0, 4.0, 5.0]) == pytest.approx(2.776445 * math.sqrt(2.5 / 5), rel=1e-6)
     assert math.isnan(interval([1.0]))
+
+
+def test_frepos_protocol_counts_steps_by_images_warms_up_and_falls_to_nothing(toy_pool: MakePool) -> None:
+    protocol = PROTOCOLS["frepo2022"]
+
+    def of(n: int) -> Protocol:
+        pool = toy_pool(images_per_class=n // 5, classes=5)
+        return protocol.of(selections.random()(pool, n // 5))
+
+    found = {n: of(n).epochs for n in (10, 60, 100, 300, 1000, 2000)}
+    assert found == {10: 1000, 60: 2000, 100: 2000, 300: 5000, 1000: 5000, 2000: 10000}  # two and four batches an epoch
+    assert of(1000).warm_up == 250
+    short = replace(protocol, epochs=10, warm_up=4, steps=())
+    optimizer = short.optimizer(nn.Linear(2, 2))
+    assert isinstance(optimizer, torch.optim.Adam)
+    rates = []
+    for epoch in range(10):
+        rates.append(optimizer.param_groups[0]["lr"] / 3e-4)
+        short.anneal(optimizer, epoch)
+    assert rates[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
+    assert rates[7] == pytest.approx(0.5)
+    assert sorted(rates[4:], reverse=True) == rates[4:]
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0)
+
+
+def test_the_squared_error_is_half_the_distance_to_centred_labels() -> None:
+    logits = torch.tensor([[1.0, 0.0], [0.5, 0.25]])
+    by_hand = 0.5 * ((1 - 0.5) ** 2 + 0.5**2 + (0.5 + 0.5) ** 2 + (0.25 - 0.5) ** 2) / 2
+    assert float(squared_error(logits, torch.tensor([0, 1]))) == pytest.approx(by_hand)
+    targets = torch.tensor([[0.5, -0.5], [-0.5, 0.5]])
+    assert float(squared_error(logits, targets)) == pytest.approx(by_hand)
+
+
+def test_bptts_protocol_never_drops_and_takes_its_own_operations_alone() -> None:
+    protocol = PROTOCOLS["bptt2022"]
+    assert protocol.on(NATURAL) == protocol
+    assert protocol.on(DIGITS).augment == "rotate"
+    assert protocol.on("color").augment is None
+    optimizer = protocol.optimizer(nn.Linear(2, 2))
+    for epoch in range(300):
+        protocol.anneal(optimizer, epoch)
+    assert optimizer.param_groups[0]["lr"] == 0.01
+    assert protocol.passes == 300

@@ -43,7 +43,7 @@ def evaluate(
         file: a set written by condense.
         test: the data whose test split is used, as in condense.
         net: a backbone and its arguments, such as convnet or "convnet(width=64)".
-        protocol: dc2021 (300 epochs), dm2023 (1000 with DSA), mtt2022 (learned step size) or idc2022 (CutMix).
+        protocol: dc2021 (300 epochs), dm2023 (1000 with DSA), mtt2022 (learned step size), bptt2022, idc2022 (CutMix) or frepo2022.
         epochs: another number of epochs; the protocol's name then says so.
         seeds: networks to train.
         baselines: beside it, real images of the train split at no more bytes, chosen at random and by herding, under the same protocol.

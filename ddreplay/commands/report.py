@@ -44,7 +44,7 @@ def report(
         data: the data that they were condensed from, as in condense.
         out: the page.
         nets: backbones that are trained on them, such as convnet "resnet18(width=16)".
-        protocol: dc2021, dm2023, mtt2022 or idc2022, as in evaluate.
+        protocol: dc2021, dm2023, mtt2022, bptt2022, idc2022 or frepo2022, as in evaluate.
         epochs: another number of epochs; the protocol's name then says so.
         seeds: networks of every kind for every set.
         baselines: real images at no more bytes beside every set, chosen at random and by herding.

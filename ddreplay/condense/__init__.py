@@ -3,11 +3,13 @@
 from ddreplay.condense.condenser import Condenser, OnProgress, OnStep, Progress
 from ddreplay.condense.distiller import Distiller
 from ddreplay.condense.loss_curve import LossCurve
-from ddreplay.condense.optimizer import SGD
+from ddreplay.condense.optimizer import LAMB, SGD, Adam
 from ddreplay.condense.tracking import Tracked
 
 __all__ = [
+    "Adam",
     "Condenser",
+    "LAMB",
     "OnProgress",
     "Progress",
     "Distiller",

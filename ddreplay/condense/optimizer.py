@@ -7,9 +7,11 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 __all__ = [
+    "Adam",
+    "LAMB",
     "SGD",
 ]
 
@@ -45,6 +47,71 @@ class SGD:
         if self.max_norm is not None:
             optimizer.register_step_pre_hook(_Clip(self.max_norm))
         return optimizer
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam on the stored numbers (KIP).
+
+    Args:
+        lr: step size.
+        betas: how much of the gradient's mean and of its square is kept from step to step.
+    """
+
+    lr: float = 0.04
+    _: KW_ONLY
+    betas: tuple[float, float] = (0.9, 0.999)
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"lr must be positive and betas in [0, 1), got {self.lr} and {self.betas}")
+
+    def __call__(self, parameters: Iterable[Any]) -> torch.optim.Optimizer:
+        return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas)
+
+
+@dataclass(frozen=True)
+class LAMB:
+    """Adam whose step is as long as the stored numbers say (FRePo): lr * ||w|| / ||r|| * r, with Adam's direction r, for every tensor.
+
+    Args:
+        lr: step size, relative to the norm of what moves.
+        betas: how much of the gradient's mean and of its square is kept from step to step.
+    Reference: You et al., "Large Batch Optimization for Deep Learning: Training BERT in 76 minutes", ICLR 2020, Algorithm 2.
+    """
+
+    lr: float = 3e-4
+    _: KW_ONLY
+    betas: tuple[float, float] = (0.9, 0.999)
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"lr must be positive and betas in [0, 1), got {self.lr} and {self.betas}")
+
+    def __call__(self, parameters: Iterable[Any]) -> torch.optim.Optimizer:
+        return _Lamb(parameters, {"lr": self.lr, "betas": self.betas})
+
+
+class _Lamb(torch.optim.Optimizer):
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    self._move(weight, weight.grad, group["lr"], *group["betas"])
+
+    def _move(self, weight: Tensor, gradient: Tensor, lr: float, beta1: float, beta2: float) -> None:
+        state = self.state[weight]
+        if not state:
+            state.update(step=0, mean=torch.zeros_like(weight), square=torch.zeros_like(weight))
+        state["step"] += 1
+        state["mean"].lerp_(gradient, 1 - beta1)
+        state["square"].lerp_(gradient.square(), 1 - beta2)
+        mean, square = state["mean"] / (1 - beta1 ** state["step"]), state["square"] / (1 - beta2 ** state["step"])
+        direction = mean / (square.sqrt() + 1e-6)
+        norm, length = weight.norm(), direction.norm()
+        trust = torch.where((norm > 0) & (length > 0), norm / length, torch.ones_like(norm))
+        weight.sub_(lr * trust * direction)
 
 
 @dataclass(frozen=True)

@@ -124,9 +124,12 @@ class Run:
         self.objective.to(self.pool.device)
 
     def syn(self) -> Batch:
-        """The images of all known classes as they are now, class-major, without a graph; y are positions."""
+        """The images of all known classes as they are now, class-major, without a graph; y are positions, or learned labels."""
         with torch.no_grad():
             images = self.classes.with_held(self.form.decode().detach().clone(), self.form.per_class)
+            soft = self.objective.soft_labels()
+            if soft is not None and len(soft) == len(images):
+                return Batch(images, soft.detach())
             return Batch(images, self.classes.pool.positions(self.form.per_class))
 
     def go(self, checkpoint: Checkpoint, on_step: OnStep | None) -> None:
@@ -213,7 +216,9 @@ class Run:
             return soft
         keep = list(self.classes.learned)
         own = torch.cat([soft.split(self.form.per_class)[k] for k in keep])[:, keep]
-        return own / own.sum(1, keepdim=True)
+        return (
+            own / own.sum(1, keepdim=True) if bool((own >= 0).all()) else own
+        )  # targets of a regression are no shares
 
     def state_dict(self) -> dict[str, Any]:
         return {

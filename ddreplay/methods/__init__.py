@@ -1,13 +1,15 @@
 """One function per paper, each a composition of the parts."""
 
+from ddreplay.methods.alignment import cafe
 from ddreplay.methods.best_of import BestOf
 from ddreplay.methods.distribution import ddm, dm, idm, m3d, ncfm
 from ddreplay.methods.gradient import dc, dcc, dsa, dsac
 from ddreplay.methods.multi_formation import dream, idc
 from ddreplay.methods.practical import Practical, practical
 from ddreplay.methods.published_settings import IDM_SETTINGS, MTT_SETTINGS, idm_settings
+from ddreplay.methods.regression import frepo, kip
 from ddreplay.methods.trajectory import mtt, tesla
-from ddreplay.methods.unrolled import bptt, dd
+from ddreplay.methods.unrolled import bptt, dd, ld
 from ddreplay.methods.whitened import Whitened
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "MTT_SETTINGS",
     "Whitened",
     "bptt",
+    "cafe",
     "dc",
     "dcc",
     "dd",
@@ -26,9 +29,12 @@ __all__ = [
     "dream",
     "dsa",
     "dsac",
+    "frepo",
     "idc",
     "idm",
     "idm_settings",
+    "kip",
+    "ld",
     "m3d",
     "mtt",
     "ncfm",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
@@ -21,6 +23,7 @@ __all__ = [
     "InEmbedding",
     "RandomRule",
     "Rule",
+    "ScoresInFile",
     "ScoreRule",
     "embed",
     "error_norms",
@@ -28,6 +31,7 @@ __all__ = [
     "forgetting_counts",
     "herd",
     "nearest_to_centroids",
+    "nearest_to_mean",
     "trained",
 ]
 
@@ -106,6 +110,13 @@ def herd(features: Float[Tensor, "n d"], count: int, random: Random | None = Non
     return torch.tensor(chosen, dtype=torch.int64)
 
 
+def nearest_to_mean(
+    features: Float[Tensor, "n d"], count: int, random: Random | None = None
+) -> Int64[Tensor, " count"]:
+    """The rows nearest to the mean, which need not lie around it evenly as those of `herd` do."""
+    return (features - features.mean(0)).square().sum(1).argsort(stable=True)[:count]
+
+
 def farthest_first(features: Float[Tensor, "n d"], count: int, random: Random | None = None) -> Int64[Tensor, " count"]:
     """Rows in the order in which greedy k-center takes them."""
     chosen = [int((features - features.mean(0)).square().sum(1).argmin())]
@@ -170,6 +181,52 @@ class ScoreRule:
         right: list[Tensor] = []
         trained(given, self.net, self.epochs, random, lambda model: right.append(predict(model, given.pool) == truth))
         return forgetting_counts(torch.stack(right), transitions=self.score == "forgotten")
+
+
+@dataclass(frozen=True)
+class ScoresInFile:
+    """Ranks the images of every class by scores that somebody published, one for every training image.
+
+    Attributes:
+        file: an .npz with ``scores`` [n] and ``labels`` [n], in the order of the data set's training images. keep: as in `c_score`.
+    """
+
+    file: str | None
+    keep: Literal["highest", "lowest"]
+
+    def __post_init__(self) -> None:
+        if self.keep not in ("highest", "lowest"):
+            raise ValueError(f"keep must be 'highest' or 'lowest', got {self.keep!r}")
+
+    def __call__(self, given: Candidates, images_per_class: int, random: Random) -> list[Tensor]:
+        if self.file is None:
+            raise ValueError(
+                "c_score needs the file of published scores: c_score(file='cifar10-cscores-orig-order.npz')"
+            )
+        scores, labels = _read_scores(Path(self.file))
+        chosen = []
+        for class_id, have in zip(given.pool.class_ids.tolist(), given.pool.counts, strict=True):
+            own = scores[labels == class_id]
+            if len(own) != have:
+                raise ValueError(
+                    f"{Path(self.file).name} has {len(own)} scores of class {class_id}, which has {have} images here: it must "
+                    "hold one for every training image of this data set, in order"
+                )
+            chosen.append(own.argsort(descending=self.keep == "highest", stable=True)[:images_per_class])
+        return chosen
+
+
+def _read_scores(file: Path) -> tuple[Float[Tensor, " n"], Int64[Tensor, " n"]]:
+    with np.load(file, allow_pickle=False) as found:
+        missing = [name for name in ("scores", "labels") if name not in found]
+        if missing:
+            raise ValueError(f"{file.name} must hold scores and labels, but lacks {' and '.join(missing)}")
+        scores, labels = (torch.from_numpy(np.asarray(found[name])) for name in ("scores", "labels"))
+    if scores.dim() != 1 or scores.shape != labels.shape:
+        raise ValueError(
+            f"scores and labels of {file.name} must be one number an image, got {tuple(scores.shape)} and {tuple(labels.shape)}"
+        )
+    return scores.float(), labels.long()
 
 
 def forgetting_counts(right: Bool[Tensor, "epochs n"], *, transitions: bool) -> Float[Tensor, " n"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
@@ -21,9 +22,11 @@ from ddreplay.methods.selection_rules import (
     RandomRule,
     Rule,
     ScoreRule,
+    ScoresInFile,
     farthest_first,
     herd,
     nearest_to_centroids,
+    nearest_to_mean,
 )
 from ddreplay.randomness import Random
 from ddreplay.storage.budget import Budget
@@ -31,7 +34,7 @@ from ddreplay.storage.codecs import BudgetTooSmall, Codec, Graded, fill, fit_qua
 from ddreplay.storage.condensed_set import CondensedSet
 from ddreplay.storage.part import Part
 
-__all__ = ["Selection", "el2n", "forgetting", "grand", "herding", "k_center", "k_means", "random"]
+__all__ = ["Selection", "c_score", "el2n", "forgetting", "grand", "herding", "k_center", "k_means", "random"]
 
 
 @dataclass(frozen=True)
@@ -163,17 +166,29 @@ def random(*, codec: Codec | None = None) -> Selection:
     return Selection(RandomRule(), codec, "random")
 
 
-def herding(net: Net | None = None, *, epochs: int = 10, codec: Codec | None = None) -> Selection:
-    """Greedy herding: each image brings the mean of the chosen embeddings as near to the class mean as it can.
+def herding(
+    net: Net | None = None,
+    *,
+    epochs: int = 10,
+    order: Literal["greedy", "nearest"] = "greedy",
+    codec: Codec | None = None,
+) -> Selection:
+    """Herding: the mean of the chosen embeddings is as near to the class mean as one image after the other can bring it.
 
     Args:
         net: The network that is trained on the pool, by default the ConvNet of the papers.
-        epochs: The epochs of its training; 0 leaves its random weights.
+        epochs: The epochs of its training; 0 leaves its random weights. IDM's tables: 40.
+        order: ``"greedy"``: as said. ``"nearest"``: simply the images nearest to the class mean, which IDM's tables call herding.
         codec: Says how the images are stored; ``None``: uint8 for a budget in images, AVIF for one in bytes.
+    Raises:
+        ValueError: for another order.
     Reference: Welling, "Herding dynamical weights to learn", ICML 2009; iCaRL (Rebuffi et al., CVPR 2017), Algorithm 4, with
     embeddings of unit length.
     """
-    return Selection(InEmbedding(net or ConvNet(), epochs, herd), codec, "herding")
+    orders = {"greedy": herd, "nearest": nearest_to_mean}
+    if order not in orders:
+        raise ValueError(f"order must be 'greedy' or 'nearest', got {order!r}")
+    return Selection(InEmbedding(net or ConvNet(), epochs, orders[order]), codec, "herding")
 
 
 def k_center(net: Net | None = None, *, epochs: int = 10, codec: Codec | None = None) -> Selection:
@@ -220,6 +235,23 @@ def forgetting(
     Reference: Toneva et al., "An Empirical Study of Example Forgetting during Deep Neural Network Learning", ICLR 2019.
     """
     return Selection(ScoreRule(net or ConvNet(), count, keep, epochs, networks), codec, "forgetting")
+
+
+def c_score(
+    file: str | Path | None = None, *, keep: Literal["highest", "lowest"] = "highest", codec: Codec | None = None
+) -> Selection:
+    """Images by published scores of all training images, such as C-scores: how surely an image is recognised by networks that never saw it.
+
+    Args:
+        file: An .npz with ``scores`` and ``labels``, one for every training image in the data set's order, as published for CIFAR and
+            MNIST ("orig order"). It must be given.
+        keep: ``"highest"``: the most typical images first, as in DCC's tables; ``"lowest"``: the least.
+        codec: As in `herding`.
+    Raises:
+        ValueError: when it is called, if no file was given, or it holds something else, or scores of other images.
+    Reference: Jiang et al., "Characterizing Structural Regularities of Labeled Data in Overparameterized Models", ICML 2021.
+    """
+    return Selection(ScoresInFile(None if file is None else str(file), keep), codec, "c_score")
 
 
 def el2n(

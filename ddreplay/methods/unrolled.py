@@ -1,4 +1,4 @@
-"""Back-propagation through training: BPTT (Remember the Past) and the original dataset distillation (DD)."""
+"""Back-propagation through training: BPTT (Remember the Past), the original dataset distillation (DD), and label distillation (LD)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from ddreplay.augment.siamese import Identity, Siamese
 from ddreplay.backbones import ConvNet, Net
 from ddreplay.condense.distiller import Distiller
 from ddreplay.condense.optimizer import SGD
-from ddreplay.networks import Fresh, with_net
+from ddreplay.networks import Fresh, Loops, Rounds, TrainedOnSynthetic, with_net
 from ddreplay.objectives import UnrolledLoss
 from ddreplay.objectives.unrolling import Memory
 from ddreplay.parameterize.form import Parameterize
 from ddreplay.parameterize.pixels import Pixels
 
-__all__ = ["bptt", "dd"]
+__all__ = ["LD_LOOPS", "bptt", "dd", "ld"]
+
+LD_LOOPS = Loops(((1, 50, 1),))
+"""Label steps that a network sees, and epochs on the labelled set after each, whatever the budget; ours."""
 
 
 def bptt(
@@ -103,4 +106,54 @@ def dd(
         steps=iterations,
         batch_real=batch_real,
         name="dd",
+    )
+
+
+def ld(
+    net: Net | None = None,
+    *,
+    rounds: int = 100,
+    loops: Loops | tuple[int, int] = LD_LOOPS,
+    steps: int = 1,
+    lr_net: float = 0.01,
+    lr_labels: float = 100.0,
+    batch_real: int = 100,
+    parameterize: Parameterize = Pixels(fixed=True),
+    memory: Memory = "graph",
+) -> Distiller:
+    """Label distillation (LD): real images stay as they are, and their soft labels are learned.
+
+    The labels must be those after which a network that took N steps on the labelled images does well on real data, while the
+    network goes on learning from them:
+
+        L = CE(x; w_N)          w_{i+1} = w_i - lr_net grad CE(S, labels; w_i)          N = 1 in the paper
+
+    Args:
+        net: Makes a randomly initialised network; ``None``: the ConvNet of the papers, depth by image size.
+        rounds: The number of networks.
+        loops: (label steps that a network sees, epochs on the labelled set after each), or a table of both by budget.
+        steps: N, the steps that are differentiated through.
+        lr_net: The step size of those steps, and of the epochs.
+        lr_labels: The step size of the labels' logits, momentum 0.5.
+        batch_real: The number of real images per class in the outer loss.
+        parameterize: Says which images are labelled; the default takes random real ones, ``Pixels()`` would learn them too.
+        memory: As in `bptt`.
+    Departures: labels are the softmax of what is learned and start as the true class with probability 0.9; they descend by SGD
+        with momentum, not Adam; a network is replaced after a fixed number of steps, not when it learns no more. The numbers of networks
+        and steps and the step size of the labels are ours.
+    Reference: Bohdal, Yang and Hospedales, "Flexible Dataset Distillation: Learn Labels Instead of Images", arXiv 2020.
+    Example:
+        >>> found = ld(ConvNet(width=8), rounds=1, loops=(2, 1))(toy_pool(), 1)
+        >>> found.images().x.shape, found.soft_labels.shape
+        (torch.Size([3, 1, 8, 8]), torch.Size([3, 3]))
+    """
+    net, loops = ConvNet() if net is None else net, Loops.of(loops)
+    return Distiller(
+        TrainedOnSynthetic(net, loops=loops, lr=lr_net),
+        UnrolledLoss(steps, lr=lr_net, momentum=0.0, batch=None, lr_labels=lr_labels, memory=memory),
+        parameterize=with_net(parameterize, net),
+        optimizer=SGD(lr=0.1, momentum=0.5),
+        steps=Rounds(rounds, loops),
+        batch_real=batch_real,
+        name="ld",
     )

@@ -8,6 +8,8 @@ from ddreplay.networks.snapshots import Snapshots
 from ddreplay.networks.source import Context, Networks, NetworkSource, with_net
 from ddreplay.networks.trained_on_real import TrainedOnReal
 from ddreplay.networks.trained_on_synthetic import Loops, Rounds, TrainedOnSynthetic
+from ddreplay.networks.trained_pool import TrainedPool
+from ddreplay.networks.until_settled import UntilSettled
 
 __all__ = [
     "Bank",
@@ -24,5 +26,7 @@ __all__ = [
     "Snapshots",
     "TrainedOnReal",
     "TrainedOnSynthetic",
+    "TrainedPool",
+    "UntilSettled",
     "with_net",
 ]

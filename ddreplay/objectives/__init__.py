@@ -2,9 +2,11 @@
 
 from ddreplay.objectives.characteristic_function import CharacteristicFunction
 from ddreplay.objectives.class_regulariser import ClassRegulariser
+from ddreplay.objectives.feature_alignment import FeatureAlignment
 from ddreplay.objectives.gradient_matching import GradientMatching, WarmUp
 from ddreplay.objectives.gram_matching import GramMatching
 from ddreplay.objectives.intra_class_diversity import IntraClassDiversity
+from ddreplay.objectives.kernel_regression import KernelRegression, TangentKernel
 from ddreplay.objectives.maximum_mean_discrepancy import MaximumMeanDiscrepancy
 from ddreplay.objectives.mean_embedding import MeanEmbedding
 from ddreplay.objectives.mutual_information import MutualInformation
@@ -16,9 +18,11 @@ from ddreplay.objectives.unrolled_loss import UnrolledLoss
 __all__ = [
     "CharacteristicFunction",
     "ClassRegulariser",
+    "FeatureAlignment",
     "GradientMatching",
     "GramMatching",
     "IntraClassDiversity",
+    "KernelRegression",
     "Look",
     "MaximumMeanDiscrepancy",
     "MeanEmbedding",
@@ -27,6 +31,7 @@ __all__ = [
     "Side",
     "StyleMoments",
     "Sum",
+    "TangentKernel",
     "Term",
     "TrajectoryMatching",
     "UnrolledLoss",

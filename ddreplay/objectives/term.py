@@ -262,6 +262,8 @@ class Term(nn.Module, abc.ABC):
 
     sized: bool = False
     """Whether it has parameters whose size depends on the networks and images: then ``prepare`` is called before a run."""
+    own_rate: bool = False
+    """Whether its parameters learn at their ``lr`` whatever weight it has in a sum, which otherwise scales their gradient too."""
 
     def reads(self, look: Look) -> Sequence[PerImage]:
         """What ``distance`` asks the synthetic side for by `Side.values`: then all terms of a sum share one pass over many images."""
@@ -358,7 +360,13 @@ class Sum(Term):
         return [f for term in self.terms for f in term.reads(look)]
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        return [group for term in self.terms for group in term.parameter_groups()]
+        groups: list[dict[str, Any]] = []
+        for term, weight in zip(self.terms, self.weights, strict=True):
+            scale = 1 / abs(weight) if term.own_rate else 1.0  # what the weight does to the gradient is undone
+            groups += [
+                {**group, "lr": scale * group["lr"]} if scale != 1 else group for group in term.parameter_groups()
+            ]
+        return groups
 
     def soft_labels(self) -> Tensor | None:
         return next((labels for term in self.terms if (labels := term.soft_labels()) is not None), None)

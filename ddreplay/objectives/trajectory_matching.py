@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ddreplay.objectives.soft_labels import label_logits
 from ddreplay.objectives.term import Side, Statistic, Term
 from ddreplay.objectives.unrolling import Inner, Memory, draw_steps, unroll
 
 __all__ = ["TrajectoryMatching", "check_memory"]
-
-_CERTAINTY = 0.9  # of a learned label at its start
 
 
 class TrajectoryMatching(Term):
@@ -66,8 +63,7 @@ class TrajectoryMatching(Term):
 
     def prepare(self, syn: Side) -> None:
         if self.sized:
-            scale = math.log(_CERTAINTY * max(syn.classes - 1, 1) / (1 - _CERTAINTY))
-            self.label_logits = nn.Parameter(F.one_hot(syn.labels, syn.classes).float() * scale)
+            self.label_logits = label_logits(syn)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         groups: list[dict[str, Any]] = [{"params": [self.lr], "lr": self.lr_lr, "momentum": 0.5}]

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ddreplay.objectives.eager_gradient import settled_sum
+from ddreplay.objectives.soft_labels import label_logits
 from ddreplay.objectives.term import WHOLE, Shared, Side, Statistic, Term
 from ddreplay.objectives.trajectory_matching import check_memory
 from ddreplay.objectives.unrolling import Inner, Memory, draw_steps, unroll
@@ -29,12 +30,14 @@ class UnrolledLoss(Term):
         steps: N, inner steps.
         lr, momentum: those of the inner SGD.
         batch: synthetic images of every class in an inner step; ``None``: all.
+        lr_labels: learn soft labels with this step size (LD), which start as the true class with probability 0.9; ``None``: hard labels.
         lr_lr: learn a step size for every inner step, kept positive, with this step size (DD); ``None``: all stay ``lr``.
         memory: ``"graph"``, ``"constant"`` (the same gradient, a step's graph at a time) or ``"first-order"``, see `unroll`.
     Raises:
         ValueError: for arguments out of range.
     Reference: Deng and Russakovsky, "Remember the Past: Distilling Datasets into Addressable Memories for Neural Networks", NeurIPS
-        2022; Wang et al., "Dataset Distillation", arXiv 2018.
+        2022; Wang et al., "Dataset Distillation", arXiv 2018; Bohdal et al., "Flexible Dataset Distillation: Learn Labels Instead of
+        Images", arXiv 2020.
     """
 
     bankable = False
@@ -48,6 +51,7 @@ class UnrolledLoss(Term):
         momentum: float = 0.9,
         batch: int | None = 10,
         lr_lr: float | None = None,
+        lr_labels: float | None = None,
         memory: Memory = "constant",
     ) -> None:
         super().__init__()
@@ -55,14 +59,30 @@ class UnrolledLoss(Term):
             raise ValueError(f"steps and batch must be at least 1, got {steps} and {batch}")
         if lr <= 0 or not 0 <= momentum < 1 or (lr_lr is not None and lr_lr <= 0):
             raise ValueError(f"lr and lr_lr must be positive and momentum in [0, 1), got {lr}, {lr_lr} and {momentum}")
+        if lr_labels is not None and lr_labels <= 0:
+            raise ValueError(f"lr_labels must be positive or None, got {lr_labels}")
         check_memory(memory)
         self.steps, self.lr, self.momentum, self.batch = steps, lr, momentum, batch
-        self.lr_lr, self.memory = lr_lr, memory
+        self.lr_lr, self.lr_labels, self.memory = lr_lr, lr_labels, memory
+        self.sized = lr_labels is not None
+        self.label_logits: nn.Parameter | None = None
         raw = math.log(math.expm1(lr))
         self.raw_lrs = None if lr_lr is None else nn.Parameter(torch.full((steps,), raw))
 
+    def prepare(self, syn: Side) -> None:
+        if self.sized:
+            self.label_logits = label_logits(syn)
+
     def parameter_groups(self) -> list[dict[str, Any]]:
-        return [] if self.raw_lrs is None else [{"params": [self.raw_lrs], "lr": self.lr_lr}]
+        groups: list[dict[str, Any]] = []
+        if self.raw_lrs is not None:
+            groups.append({"params": [self.raw_lrs], "lr": self.lr_lr})
+        if self.label_logits is not None:
+            groups.append({"params": [self.label_logits], "lr": self.lr_labels})
+        return groups
+
+    def soft_labels(self) -> Float[Tensor, "n classes"] | None:
+        return None if self.label_logits is None else self.label_logits.softmax(1)
 
     def learned(self) -> dict[str, Any]:
         return {} if self.raw_lrs is None else {"inner_lrs": F.softplus(self.raw_lrs.detach()).tolist()}
@@ -76,7 +96,8 @@ class UnrolledLoss(Term):
         drawn = draw_steps(look, syn.images, steps=self.steps, blocks=syn.classes, batch=self.batch, anew=False)
         lrs = syn.images.new_full((self.steps,), self.lr) if self.raw_lrs is None else F.softplus(self.raw_lrs)
         inner = Inner(look.net, names, drawn, self.momentum)
-        end = unroll(inner, start, syn.images, syn.labels, lrs, self.memory)
+        soft = self.soft_labels()
+        end = unroll(inner, start, syn.images, syn.labels if soft is None else soft, lrs, self.memory)
         n = len(y)
 
         def loss(*weights_and_places: Any) -> Tensor:
@@ -89,5 +110,5 @@ class UnrolledLoss(Term):
         return settled_sum(loss, end, [(start, min(start + chunk, n)) for start in range(0, n, chunk)])
 
     def describe(self) -> dict[str, Any]:
-        names = ("steps", "lr", "momentum", "batch", "lr_lr", "memory")
+        names = ("steps", "lr", "momentum", "batch", "lr_lr", "lr_labels", "memory")
         return {"name": "UnrolledLoss", **{name: getattr(self, name) for name in names}}

@@ -21,15 +21,17 @@ class Pixels:
 
     Args:
         init: where they start: ``"real"``, ``"noise"``, or what a function gives, such as ``RepresentativeImages()``.
+        fixed: they stay where they start, and something else is learned, such as their labels.
     """
 
     init: Init = "real"
+    fixed: bool = False
 
     def __post_init__(self) -> None:
         check_init(self.init)
 
     def __call__(self, pool: ClassPool, images_per_class: int, random: Random) -> Form:
-        return PixelForm(initial_images(pool, images_per_class, self.init, random), pool.classes)
+        return PixelForm(initial_images(pool, images_per_class, self.init, random), pool.classes, fixed=self.fixed)
 
 
 class PixelForm(Form):
@@ -37,8 +39,11 @@ class PixelForm(Form):
 
     by_class = True
 
-    def __init__(self, images: Tensor, classes: int) -> None:
+    def __init__(self, images: Tensor, classes: int, *, fixed: bool = False) -> None:
         super().__init__()
-        self.images = nn.Parameter(images)
+        if fixed:
+            self.register_buffer("images", images)
+        else:
+            self.images = nn.Parameter(images)
         self.classes = classes
         self.stored_per_class = self.per_class = len(images) // classes

@@ -11,6 +11,7 @@ import torch
 from benchmarks.kept_networks import Kept, Seconds
 from benchmarks.kept_sets import KeptSets
 from ddreplay import ClassPool, CondensedSet, ConvNet, dm
+from ddreplay.condense.checkpoint import Checkpoint
 from ddreplay.datasets import load
 from ddreplay.methods import selections
 from ddreplay.networks import Banked
@@ -41,6 +42,30 @@ def test_a_set_is_condensed_once_and_comes_back_as_it_was(
     assert same(made, second(pool, 2, seed=7))
     assert second.seconds == first.seconds
     assert 0 < second.elapsed.wall < first.seconds.wall
+
+
+def test_a_set_goes_on_from_its_checkpoint_and_what_was_spent_counts(
+    tmp_path: Path, pool: ClassPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = dm(ConvNet(width=4), steps=4)
+    whole, keep, steps = KeptSets(method, tmp_path / "whole")(pool, 2, seed=7), Checkpoint.keep, []
+
+    def interrupted(self: Checkpoint, run: Any, *given: Any, **more: Any) -> None:
+        keep(self, run, *given, **more)
+        steps.append(run.step)
+        if steps == [1, 2]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "keep", interrupted)
+    sets = KeptSets(method, tmp_path / "parts", checkpoint_every=1)
+    with pytest.raises(KeyboardInterrupt):
+        sets(pool, 2, seed=7)
+    (spent,) = (tmp_path / "parts").glob("sets/*.spent.json")
+    spent.write_text('{"wall": 1000.0, "cpu": 1.0}')
+    assert same(whole, sets(pool, 2, seed=7))
+    assert steps[:3] == [1, 2, 3]
+    assert 1000 < sets.seconds.wall < 1100
+    assert sorted(path.suffix for path in (tmp_path / "parts" / "sets").iterdir()) == [".json", ".safetensors"]
 
 
 def test_whatever_decides_a_set_makes_another_one(tmp_path: Path, pool: ClassPool) -> None:

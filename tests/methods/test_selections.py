@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from ddreplay import ClassPool, ConvNet
 from ddreplay.methods import selections
-from ddreplay.methods.selection_rules import Candidates, error_norms, farthest_first, forgetting_counts, herd
+from ddreplay.methods.selection_rules import (
+    Candidates,
+    error_norms,
+    farthest_first,
+    forgetting_counts,
+    herd,
+    nearest_to_mean,
+)
 from ddreplay.randomness import Random
+from ddreplay.storage.codecs import float32
 
 NET = ConvNet(width=4)
+MakePool = Callable[..., ClassPool]
 
 
 def test_k_center_takes_the_middle_and_then_the_farthest() -> None:
@@ -67,3 +78,33 @@ def test_directions_are_opposite(make: Callable[..., selections.Selection], toy_
         assert sorted(a.tolist()) == list(range(10))
         if make is not selections.forgetting:  # whose counts tie
             assert a.tolist() == b.tolist()[::-1]
+
+
+def test_published_scores_rank_the_images_of_every_class(toy_pool: MakePool, tmp_path: Path) -> None:
+    pool = toy_pool(images_per_class=4)
+    ids = pool.class_ids.tolist()
+    scores = torch.tensor([0.1, 0.9, 0.5, 0.7])
+    mixed = torch.tensor([c for k in range(4) for c in ids])  # one image of every class after the other
+    file = tmp_path / "scores.npz"
+    np.savez(file, scores=scores.repeat_interleave(len(ids)).numpy(), labels=mixed.numpy())
+    found = selections.c_score(file, codec=float32())(pool, 2)
+    lowest = selections.c_score(file, keep="lowest", codec=float32())(pool, 1)
+    for k in range(pool.classes):
+        mine = found.images().x[2 * k : 2 * k + 2]
+        torch.testing.assert_close(mine, pool.of_class(k)[[1, 3]], atol=1e-6, rtol=0)
+        torch.testing.assert_close(lowest.images().x[k], pool.of_class(k)[0], atol=1e-6, rtol=0)
+    with pytest.raises(ValueError, match="which has 5 images here"):
+        selections.c_score(file)(toy_pool(images_per_class=5), 2)
+    with pytest.raises(ValueError, match="needs the file"):
+        selections.c_score()(pool, 1)
+    np.savez(file, scores=scores.numpy())
+    with pytest.raises(ValueError, match="lacks labels"):
+        selections.c_score(file)(pool, 1)
+
+
+def test_the_nearest_to_the_mean_are_not_what_herding_takes() -> None:
+    features = torch.tensor([[0.9, 0.0], [1.0, 0.0], [1.1, 0.0], [-1.5, 0.0], [-1.5, 0.0]])
+    by_hand = sorted(range(5), key=lambda i: float((features[i] - features.mean(0)).square().sum()))
+    assert nearest_to_mean(features, 3).tolist() == by_hand[:3]
+    assert herd(features, 3).tolist() != by_hand[:3]
+    assert selections.herding(ConvNet(width=4), order="nearest").rule.order is nearest_to_mean  # type: ignore[attr-defined]

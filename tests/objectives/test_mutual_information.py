@@ -15,8 +15,8 @@ from ddreplay import ClassPool, CondensedSet, ConvNet, methods
 from ddreplay.augment.siamese import Identity
 from ddreplay.backbones import Probe
 from ddreplay.networks import Banked
-from ddreplay.objectives import Look, MutualInformation, Side
-from ddreplay.objectives.mutual_information import noise_contrast
+from ddreplay.objectives import Look, MutualInformation, Side, Sum
+from ddreplay.objectives.mutual_information import calibrated, noise_contrast
 from ddreplay.objectives.term import Shared, pick_classes
 from ddreplay.randomness import Random
 
@@ -58,8 +58,22 @@ def value(term: MutualInformation, real: Tensor, syn: Tensor) -> Tensor:
     return term.distance(statistic, side(syn, term))
 
 
+def embed(term: MutualInformation, critic: nn.Module, activation: Tensor) -> Tensor:
+    g: Tensor = critic(activation.flatten())
+    return g / g.norm() if term.normalise else g
+
+
+def h_of(term: MutualInformation, inner: float, with_all: list[float]) -> float:
+    """The probability that a pair is of one class: with the prior, e^s / (e^s + (C - 1) mean e^s')."""
+    e = math.exp(inner / term.temperature)
+    if not term.prior:
+        return e / (e + 1)
+    mean = sum(math.exp(other / term.temperature) for other in with_all) / len(with_all)
+    return e / (e + (CLASSES - 1) * mean)
+
+
 def oracle(term: MutualInformation, real: Tensor, syn: Tensor) -> float:
-    """Eq. 2.15-2.17 pair by pair, with a minus sign."""
+    """Eq. 2.12 or 2.15, 2.16 and 2.17 pair by pair, with a minus sign."""
     net = network()
     names = ["0", "2", "5"]
     probe = Probe(net, names)
@@ -71,11 +85,8 @@ def oracle(term: MutualInformation, real: Tensor, syn: Tensor) -> float:
             alike, apart = [], []
             for i in range(len(syn)):
                 for j in range(len(real)):
-                    s, r = critic(a[name][i].flatten()), critic(b[name][j].flatten())
-                    if term.normalise:
-                        s, r = s / s.norm(), r / r.norm()
-                    e = math.exp(float(s @ r) / term.temperature)
-                    h = e / (e + 1)
+                    s, r = embed(term, critic, a[name][i]), embed(term, critic, b[name][j])
+                    h = h_of(term, float(s @ r), [float(s @ embed(term, critic, b[name][m])) for m in range(len(real))])
                     if i // SYN == j // REAL:
                         alike.append(math.log(h))
                     else:
@@ -87,8 +98,9 @@ def oracle(term: MutualInformation, real: Tensor, syn: Tensor) -> float:
 
 @pytest.mark.parametrize("depth", [0, 1, 2])
 @pytest.mark.parametrize("normalise", [True, False])
-def test_it_is_the_equation_pair_by_pair(depth: int, normalise: bool) -> None:
-    term = prepared(depth=depth, normalise=normalise, temperature=0.7, beta=1.7)
+@pytest.mark.parametrize("prior", [True, False])
+def test_it_is_the_equation_pair_by_pair(depth: int, normalise: bool, prior: bool) -> None:
+    term = prepared(depth=depth, normalise=normalise, prior=prior, temperature=0.7, beta=1.7)
     real, syn = images(REAL, 2), images(SYN, 3)
     assert float(value(term, real, syn).detach()) == pytest.approx(oracle(term, real, syn), rel=1e-9)
 
@@ -97,6 +109,48 @@ def test_the_gradient_is_right() -> None:
     term, real = prepared(temperature=0.5), images(REAL, 2)
     syn = images(SYN, 3).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: value(term, real, x), syn, fast_mode=True)
+
+
+def test_an_image_like_any_other_class_guesses_the_prior_and_is_pulled_as_hard_as_it_is_pushed() -> None:
+    classes, n = 5, 3
+    positive = torch.arange(classes).repeat_interleave(n) == 2
+    scores = torch.full((1, classes * n), 4.0, dtype=torch.float64).requires_grad_()
+    logits = calibrated(scores, classes)
+    torch.testing.assert_close(logits.sigmoid(), torch.full_like(scores, 1 / classes))
+    alike = torch.autograd.grad(noise_contrast(logits, positive[None], classes), logits)[0]
+    torch.testing.assert_close(alike[:, positive].sum(), -alike[:, ~positive].sum())
+    assert float(calibrated(torch.ones(2, 4), 1).abs().max()) == pytest.approx(0, abs=1e-6)  # one class has no prior
+
+
+def own_class_pull(term: MutualInformation, real: Tensor, syn: Tensor) -> Tensor:
+    """The direction in which images come nearer to the real ones of their own class, over all layers."""
+    moving = syn.clone().requires_grad_()
+    probe = Probe(network(), ["0", "2", "5"])
+    seen, fixed = probe(moving).maps, probe(real).maps
+    own = torch.arange(len(syn))[:, None] // SYN == torch.arange(len(real)) // REAL
+    total = torch.zeros((), dtype=torch.float64)
+    for k, name in enumerate(("0", "2", "5"), start=1):
+        s, r = (torch.stack([embed(term, term.critics[k - 1], row) for row in maps[name]]) for maps in (seen, fixed))
+        total = total + (s @ r.T)[own].mean() / term.beta ** (2 - k)
+    return torch.autograd.grad(total, moving)[0].flatten()
+
+
+def test_images_are_pulled_to_their_own_class_with_the_prior_and_away_from_it_without() -> None:
+    real, syn = images(REAL, 2), images(SYN, 3).roll(1, 0)
+    cosines = {}
+    for prior, temperature in ((True, 0.1), (False, 1.0)):
+        found = []
+        for seed in range(8):
+            with Random(seed).scope(), torch.no_grad():
+                term = MutualInformation(width=16, pooled=None, images=None, prior=prior, temperature=temperature)
+                term.prepare(side(syn, term))
+            moving = syn.clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(value(term.double(), real, moving), moving)
+            pull = own_class_pull(term, real, syn)
+            found.append(float(torch.nn.functional.cosine_similarity(-gradient.flatten(), pull, 0)))
+        cosines[prior] = sum(found) / len(found)
+    assert cosines[True] > 0.2, cosines
+    assert cosines[False] < cosines[True] - 0.3, cosines
 
 
 def test_never_below_zero_and_above_a_guess_of_even_odds_when_it_errs() -> None:
@@ -211,6 +265,49 @@ def test_critics_learn_at_their_own_rate_and_move_no_other_draw(toy_pool: MakePo
     assert sum(losses[0.01][-5:]) < sum(losses[1e-30][-5:])
     tiny = base.plus(MutualInformation(width=8, images=4), 1e-30)
     torch.testing.assert_close(x_of(base(toy_pool(), 2)), x_of(tiny(toy_pool(), 2)), atol=1e-6, rtol=0)
+
+
+def test_critics_learn_alike_whatever_the_weight() -> None:
+    real, syn, learned = images(REAL, 2), images(SYN, 3), []
+    for weight in (0.01, 1.0, 30.0):
+        term = prepared()
+        total = Sum([term], [weight])
+        optimizer = torch.optim.SGD(total.parameter_groups(), lr=99.0)
+        with torch.no_grad():
+            statistic = total.summarise(side(real, term))
+        for _ in range(5):
+            optimizer.zero_grad()
+            total.distance(statistic, side(syn, term)).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        learned.append(torch.cat([p.detach().flatten() for p in term.critics.parameters()]))
+    start = torch.cat([p.detach().flatten() for p in prepared().critics.parameters()])
+    assert not torch.allclose(learned[1], start, atol=1e-3)
+    torch.testing.assert_close(learned[0], learned[1])
+    torch.testing.assert_close(learned[2], learned[1])
+
+
+def test_real_images_are_seen_by_the_experts_later_weights() -> None:
+    real, syn = images(REAL, 2), images(SYN, 3)
+    term = prepared()
+    asked = side(real, term)
+    with Random(5).scope():
+        later = network()
+        for weight in later.parameters():
+            weight.data.add_(0.1 * torch.randn_like(weight))
+    asked.look.target = tuple(p.detach() for p in later.parameters())
+    by_later = Side(
+        Look(later, Probe(later, term.taps), Identity().draw((1, 8, 8), Random(0)), Identity(), Random(0)),
+        real,
+        range(CLASSES),
+    )
+    with torch.no_grad():
+        found, wanted, shown = term.summarise(asked), term.summarise(by_later), term.summarise(side(real, term))
+        for a, b, c in zip(found[0], wanted[0], shown[0], strict=True):
+            torch.testing.assert_close(a, b)
+            assert not torch.allclose(a, c)
+        term.knowing = False
+        torch.testing.assert_close(term.summarise(asked)[0][0], shown[0][0])
+    assert torch.isfinite(term.distance(found, side(syn, term)))
 
 
 def test_a_bank_needs_a_bounded_number_of_images() -> None:

@@ -194,3 +194,44 @@ def test_memory_grows_with_the_steps_of_a_graph_and_not_otherwise() -> None:
         few, many = (peak(memory, steps) for steps in (4, 16))
         assert many < 1.1 * few
         assert many < graph[0]
+
+
+def test_learned_labels_have_the_gradient_of_a_plain_loop() -> None:
+    net, x, y = network(), images(), labels()
+    real, truth = images(9, seed=2), torch.arange(CLASSES).repeat_interleave(3)
+    term = UnrolledLoss(3, lr=0.3, momentum=0.0, batch=None, lr_labels=1.0, memory="graph")
+    syn = Side(look(net), x, range(CLASSES))
+    term.prepare(syn)
+    assert term.label_logits is not None
+    start = term.label_logits.detach()
+    torch.testing.assert_close(start.softmax(1).gather(1, y[:, None]), torch.full((len(y), 1), 0.9))
+    term.double()
+    with torch.no_grad():
+        statistic = term.summarise(Side(look(net), real, range(CLASSES)))
+    (found,) = torch.autograd.grad(term.distance(statistic, syn), term.label_logits)
+
+    logits = start.double().requires_grad_()
+    w = [p.detach().clone().requires_grad_() for p in net.parameters()]
+    names = [name for name, _ in net.named_parameters()]
+    for _ in range(3):
+        said = torch.func.functional_call(net, dict(zip(names, w, strict=True)), (x,))
+        loss = torch.zeros((), dtype=torch.float64)
+        for i in range(len(x)):  # cross-entropy of soft labels, image by image and class by class
+            for c in range(CLASSES):
+                loss = loss - logits[i].softmax(0)[c] * said[i].log_softmax(0)[c] / len(x)
+        w = [a - 0.3 * g for a, g in zip(w, torch.autograd.grad(loss, w, create_graph=True), strict=True)]
+    outer = F.cross_entropy(torch.func.functional_call(net, dict(zip(names, w, strict=True)), (real,)), truth)
+    (wanted,) = torch.autograd.grad(outer, logits)
+    torch.testing.assert_close(found, wanted)
+
+
+def test_label_distillation_moves_labels_alone_and_networks_learn_from_them(toy_pool: MakePool) -> None:
+    pool = toy_pool()
+    start = methods.ld(ConvNet(width=8), rounds=1, loops=(1, 1), lr_labels=1e-9)(pool, 2, seed=1)
+    found = methods.ld(ConvNet(width=8), rounds=2, loops=(3, 1), lr_net=0.1, lr_labels=100.0)(pool, 2, seed=1)
+    assert torch.equal(start.images().x, found.images().x)
+    soft = found.soft_labels
+    assert soft is not None
+    assert start.soft_labels is not None
+    torch.testing.assert_close(soft.sum(1), torch.ones(len(soft)))
+    assert float((soft - start.soft_labels).abs().max()) > 0.01
