@@ -76,7 +76,8 @@ def draw_stream_bytes_cifar10(path: Path) -> str:
     results = class_incremental_results([RECORDS / name for name in STREAM])
     seeds = len({r["seed"] for r in results})
     title = f"CIFAR-10, five experiences of two classes, ConvNet of width 32, up to {seeds} seeds, 95 % intervals"
-    stream_curves.draw_bytes(results, path, title)
+    names = {"default": "condensed\nthrough AVIF", "herding": "herding in AVIF", "ring(codec=uint8)": "plain uint8"}
+    stream_curves.draw_bytes(results, path, title, names)
     found = needs(results, ("default",), ("gdumb",))
     return f"{stream_table(read(RECORDS / STREAM[0]).results)}\n\n{factor_table(found)}"
 

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.memories import in_time
-from benchmarks.report.figures import COLORS, MARKERS, MOST_CURVES, Curve, can_draw, draw_curves, save_figure
-from benchmarks.report.streams import is_bound, is_real, memory_title, title_of
-from benchmarks.report.tables import format_bytes, summary
+from benchmarks.report.figures import COLORS, MARKERS, Curve, can_draw, draw_curves, save_figure
+from benchmarks.report.streams import is_real, memory_title, title_of
+from benchmarks.report.tables import summary
 
 __all__ = ["draw_bytes", "draw_time"]
 
 Results = Sequence[dict[str, Any]]
 
 
-def draw_bytes(results: Results, path: Path, title: str) -> Path | None:
-    """Accuracy at the end over stored bytes per class, a panel for each strategy; None without matplotlib.
+def draw_bytes(results: Results, path: Path, title: str, names: Mapping[str, str]) -> Path | None:
+    """Accuracy at the end over bytes per class, a panel for each strategy; None without matplotlib.
+
+    A budget in bytes stands at its bytes, which are kept, one in images at the bytes that are stored.
 
     Args:
-        results: of class-incremental records, each with its number of ``classes``; memories that stay within a time are left out.
+        results: of class-incremental records, each with its number of ``classes``.
+        names: the memories to draw, and how each is called there; at most six.
     Raises:
         ValueError: when no memory has two budgets.
     """
     if not can_draw():
         return None
-    kept = [r for r in results if not is_bound(r) and in_time(r["memory"])[1] is None]
+    kept = [r for r in results if r["memory"] in names]
     curves = {
-        strategy: _over_bytes([r for r in kept if r["strategy"] == strategy])
+        strategy: _over_bytes([r for r in kept if r["strategy"] == strategy], names)
         for strategy in dict.fromkeys(r["strategy"] for r in kept)
     }
     curves = {strategy: found for strategy, found in curves.items() if found}
@@ -38,13 +41,10 @@ def draw_bytes(results: Results, path: Path, title: str) -> Path | None:
         axes[0].figure.suptitle(title, fontsize=10)
         axes[0].set_ylabel("accuracy %")
         for axis, (strategy, found) in zip(axes, curves.items(), strict=True):
-            ticks = sorted({r["bytes_per_class"] for r in kept if r["bytes_per_class"] is not None})
             ends = [x for curve in found for x in curve.points]
             axis.set_xscale("log", base=2)
             axis.set_xlim(min(ends) / 1.25, max(ends) * 1.25)
-            wide = sorted({*ticks, *(2**k * 1000 for k in range(3, 12) if 2**k * 1000 <= max(ends) * 1.1)})
-            shown = wide if len(wide) <= 6 else wide[::2]
-            axis.set_xticks(shown, [format_bytes(b).replace(".00", "") for b in shown])
+            axis.set_xticks(ticks := _ticks(min(ends), max(ends)), [f"{b / 1000:g} kB" for b in ticks])
             axis.minorticks_off()
             axis.set_xlabel("bytes per class, everything counted")
             axis.set_title(title_of(strategy), fontsize=9)
@@ -52,22 +52,29 @@ def draw_bytes(results: Results, path: Path, title: str) -> Path | None:
     return path
 
 
-def _over_bytes(results: Results) -> list[Curve]:
-    memories = list(dict.fromkeys(r["memory"] for r in sorted(results, key=lambda r: not is_real(r["memory"]))))
-    found = []
-    for memory in memories:
-        own = [r for r in results if r["memory"] == memory]
-        points = {}
-        for budget in {(r["bytes_per_class"], r["images_per_class"]) for r in own}:
-            group = [r for r in own if (r["bytes_per_class"], r["images_per_class"]) == budget]
-            stored = summary([r["nbytes"] / r["classes"] for r in group]).mean
-            points[stored] = summary([r["average_accuracy"] for r in group])
+def _ticks(least: float, most: float) -> list[int]:
+    """At most six kilobytes that double, or quadruple, and so on."""
+    doubled = [1000 * 2**k for k in range(12) if least / 1.25 <= 1000 * 2**k <= most * 1.25]
+    return doubled[:: -(-len(doubled) // 6)]
+
+
+def _over_bytes(results: Results, names: Mapping[str, str]) -> list[Curve]:
+    curves = []
+    for k, (memory, name) in enumerate(names.items()):
+        budgets: dict[Any, list[dict[str, Any]]] = {}
+        for r in results:
+            if r["memory"] == memory:
+                budgets.setdefault((r["bytes_per_class"], r["images_per_class"]), []).append(r)
+        points = {
+            budget or summary([r["nbytes"] / r["classes"] for r in group]).mean: summary(
+                [r["average_accuracy"] for r in group]
+            )
+            for (budget, _), group in budgets.items()
+        }
         if len(points) > 1:
-            found.append((memory, dict(sorted(points.items()))))
-    return [
-        Curve(memory_title(memory, memories), points, COLORS[k], "--" if is_real(memory) else "-", MARKERS[k])
-        for k, (memory, points) in enumerate(found[:MOST_CURVES])
-    ]
+            line = "--" if is_real(memory) else "-"
+            curves.append(Curve(name, dict(sorted(points.items())), COLORS[k], line, MARKERS[k]))
+    return curves
 
 
 def draw_time(results: Results, path: Path, title: str) -> Path | None:

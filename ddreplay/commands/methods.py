@@ -37,6 +37,7 @@ _TITLES = {
     "net": 'what a network is: --net "convnet(width=64)", or net=... of a part',
     "networks": 'which networks look at the images: --option "networks=banked(size=40)"',
     "parameterize": 'how stored numbers become images: --option "parameterize=partitioned(2)"',
+    "kernel": 'which kernel a regression takes: --option "kernel=tangent_kernel"',
     "codec": 'how images are stored: --codec "jpeg(quality=30)"',
     "augment": "what both sides undergo: --option augment=identity",
     "mix": 'mixing across classes: --option "mix=cutmix(p=0.5)"',

@@ -18,9 +18,9 @@ from pathlib import Path
 torch.set_num_threads(1)
 from benchmarks.soak import kills
 
-runs = {name: kills.RUNS[name] for name in ("dm, 2 images", "a stream of dm, 4000 bytes in all")}
+runs = {name: kills.RUNS[name] for name in ("dm, 2 images",)}
 counts = kills.kill_runs(Path(sys.argv[1]), 50, runs=runs)
-assert counts.kills == 50 and counts.runs == counts.same >= 2 and counts.failures == 0, counts
+assert counts.kills == 50 and counts.runs == counts.same >= 1 and counts.failures == 0, counts
 """
 
 
@@ -83,6 +83,7 @@ hostile.SECONDS = 0.5
 hostile.KINDS = {n: hostile.Kind(n, hangs, k.forge, True) for n, k in hostile.KINDS.items()}
 counts = hostile.read_files(folder / "b", 2, with_bombs=False)
 assert counts.slow == 2, counts
+hostile.SECONDS = 60.0
 hostile.KINDS = {n: hostile.Kind(n, lambda path: torch.zeros(2**30), k.forge, True) for n, k in hostile.KINDS.items()}
 counts = hostile.read_files(folder / "c", 2, with_bombs=False)
 assert counts.foreign == 2, counts  # no gigabyte is to be had
