@@ -28,7 +28,9 @@ WAITS: dict[str, dict[str, int]] = {
         "parameterize.coded.CodedForm._look copies to the device": 1,
     },
     # the places of a class's coefficients are a mask; the matrices of the transform are made on the host
-    "cafe": {"networks.until_settled._SettlingNetworks._accuracy reads a number": 3},  # it says when the inner loop ends
+    "cafe": {
+        "networks.until_settled._SettlingNetworks._accuracy reads a number": 3
+    },  # it says when the inner loop ends
     "dm, frequencies": {
         "parameterize.frequency.FrequencyForm.images counts what is not zero": 1,
         "storage.codecs.dct.from_frequencies copies to the device": 2,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 
 from benchmarks import figures as module
-from benchmarks.figures import PICTURES, RECORDS, bytes_of_cifar10, bytes_table, figures
+from benchmarks.bytes_factor import class_incremental_results, needs
+from benchmarks.figures import PICTURES, RECORDS, STREAM, bytes_of_cifar10, bytes_table, figures, stream_table
 from benchmarks.report import byte_curves, streams
 from benchmarks.report.figures import COLORS, MOST_CURVES, Curve, draw_curves, save_figure, spread_apart
 from benchmarks.report.records import read
@@ -64,6 +66,28 @@ def test_the_table_of_bytes_in_the_docs_is_that_of_the_records() -> None:
     written = {row[0]: row for row in rows_of(RESULTS) if re.fullmatch(r"\d kB", row[0])}
     wanted = [[cell.replace("*", "") for cell in row] for row in rows_of(bytes_table())[2:]]
     assert [[cell.replace("*", "") for cell in written[row[0]][:5]] for row in wanted] == wanted
+
+
+def test_the_tables_of_the_stream_in_readme_and_docs_are_that_of_the_record() -> None:
+    record = read(RECORDS / "class_incremental_cifar10_bytes.json")
+    wanted = [[*row[:1], row[1].replace(".00", ""), *row[2:]] for row in rows_of(stream_table(record.results))[2:]]
+    assert len(wanted) == 4
+    for text in (RESULTS, (ROOT / "README.md").read_text(encoding="utf-8")):
+        written = [[cell.replace("*", "") for cell in row] for row in rows_of(text)]
+        assert all(row in written for row in wanted)
+
+
+def test_the_bytes_that_real_images_need_are_those_of_the_records() -> None:
+    found = needs(class_incremental_results([RECORDS / name for name in STREAM]), ("default",), ("gdumb",))
+    uint8 = {need.budget: need for need in found if need.rival == "ring(codec=uint8)"}
+    assert sorted(uint8) == ["1.00 kB per class", "4.00 kB per class"]
+    assert all(need.by_seed is not None and need.paired == 3 for need in uint8.values())
+    for budget, row in (("1.00 kB per class", "1 kB per class"), ("4.00 kB per class", "4 kB per class")):
+        (cells,) = [cells for cells in rows_of(RESULTS) if cells[0] == row]
+        spread = uint8[budget].by_seed
+        said = [f"{math.exp(v):.0f}" for v in (spread.mean, spread.low, spread.high)]
+        assert cells[1] == f"{uint8[budget].needed.nbytes / 1000:.0f} kB"
+        assert cells[2] == f"{said[0]} ({said[1]} to {said[2]})"
 
 
 def test_the_table_of_digits_in_the_docs_is_that_of_the_record() -> None:
