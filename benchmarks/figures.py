@@ -87,7 +87,7 @@ def draw_stream_time_cifar10(path: Path) -> str:
     limited = read(RECORDS / "class_incremental_cifar10_time.json").results
     seeds = {r["seed"] for r in limited}
     same = [r for r in read(RECORDS / STREAM[0]).results if r["strategy"] == "er" and r["bytes_per_class"] == 4000]
-    title = "CIFAR-10 in a stream, 4 kB per class, experience replay"
+    title = f"CIFAR-10 in a stream, 4 kB per class, experience replay, {len(seeds)} seed{'s' * (len(seeds) > 1)}"
     stream_curves.draw_time([*limited, *(r for r in same if r["seed"] in seeds)], path, title)
     return streams.table(limited)
 

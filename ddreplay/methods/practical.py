@@ -43,10 +43,10 @@ def practical(
 
     One and the same in the command line, in `ddreplay.CondensedMemory` and in ``ddreplay.avalanche.CondensedBuffer``, where no method is
     named. For a budget in bytes, 20 networks are four training runs on the real images, kept at five ages, and images are condensed through
-    AVIF, as many as fit at a low quality (docs/results.md: measured on CIFAR-10 in a stream, with what less time gives). For a budget in images, networks are new: training
-    them took as long again and gained nothing (CIFAR-10, 10 images per class, two networks of width 32, 300 epochs, seconds of one
-    processor: random images 24.0 %; 20 new networks and 400 steps 37.6 %, 67 s; trained for up to 300 steps 38.0 %, 154 s; 10 networks
-    and 200 steps 34.7 %, 41 s).
+    AVIF, as many as fit at a low quality (docs/results.md: measured on CIFAR-10 in a stream, with what less time gives). For a budget in
+    images, networks are new: training them took as long again and gained nothing (CIFAR-10, 10 images per class, two networks of width 32,
+    300 epochs, seconds of one processor: random images 24.0 %; 20 new networks and 400 steps 37.6 %, 67 s; trained for up to 300 steps
+    38.0 %, 154 s; 10 networks and 200 steps 34.7 %, 41 s).
 
     Args:
         budget: What the set may take; an int: images per class.
