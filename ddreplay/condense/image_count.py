@@ -14,7 +14,7 @@ from ddreplay.augment import DIGITS
 from ddreplay.backbones import ConvNet, Net
 from ddreplay.condense.condenser import Deadline, OnProgress, Progress
 from ddreplay.data.pool import ClassPool
-from ddreplay.data.space import to_pixels
+from ddreplay.data.space import Shape, to_pixels
 from ddreplay.evaluation import Protocol as Training
 from ddreplay.evaluation import evaluate
 from ddreplay.randomness import Random
@@ -135,10 +135,13 @@ class AtQuality:
             raise ValueError(f"share must lie in [0, 1] or be None, got {self.share}")
 
     def __call__(self, asked: CountQuestion) -> int:
-        family = asked.codec.qualities()
-        share = 1.5 / max(2, min(asked.pool.shape[1:])) if self.share is None else self.share
-        wanted = family[round(share * (len(family) - 1))]
-        return asked.most(wanted, fitting=0, tolerance=1 / 32) or 1
+        return asked.most(self.member(asked.codec, asked.pool.shape), fitting=0, tolerance=1 / 32) or 1
+
+    def member(self, codec: Codec, shape: Shape) -> Codec:
+        """The member of a codec's family at that low quality, for images of this shape."""
+        family = codec.qualities()
+        share = 1.5 / max(2, min(shape[1:])) if self.share is None else self.share
+        return family[round(share * (len(family) - 1))]
 
 
 @dataclass(frozen=True)

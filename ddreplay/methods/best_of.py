@@ -15,15 +15,16 @@ from torch import Tensor
 from ddreplay.augment import NATURAL
 from ddreplay.backbones import ConvNet, Net, as_factory
 from ddreplay.condense.condenser import Condenser, Deadline, OnProgress, default_codec, stored_by, taken
-from ddreplay.condense.image_count import AtQuality, CountQuestion, hold_out
+from ddreplay.condense.image_count import AtQuality, hold_out
 from ddreplay.data.pool import ClassPool, concatenate
 from ddreplay.evaluation import Protocol, predict, train
 from ddreplay.methods import selections
 from ddreplay.methods.practical import Practical
 from ddreplay.randomness import Random
 from ddreplay.storage.budget import Budget
-from ddreplay.storage.codecs import BudgetTooSmall, Codec
+from ddreplay.storage.codecs import Codec, nbytes
 from ddreplay.storage.condensed_set import CondensedSet
+from ddreplay.storage.part import encode
 
 __all__ = ["BestOf"]
 
@@ -150,12 +151,10 @@ class BestOf:
         """Whether the budget holds every image, at a quality that is worth it."""
         if not budget.in_bytes:
             return max(pool.counts) <= budget.share(pool.classes)
-        own = getattr(self.real[0], "codec", None)
-        asked = CountQuestion(pool, own or default_codec(budget, pool.shape[0]), budget.of_each(pool.classes), _unasked)
-        try:
-            return AtQuality()(asked) >= max(pool.counts)
-        except BudgetTooSmall:
-            return False
+        codec = getattr(self.real[0], "codec", None) or default_codec(budget, pool.shape[0])
+        every = [pool.of_class(k) for k in range(pool.classes)]
+        stored = encode(AtQuality().member(codec, pool.shape), every, pool)
+        return nbytes(stored) <= budget.room(pool, pool.counts)
 
     def _trial(
         self,
@@ -187,7 +186,3 @@ def name_of(condenser: Condenser) -> str:
 def _said(found: CondensedSet, chosen: str, trials: dict[str, float], started: float) -> CondensedSet:
     about = {"chosen": chosen, "trials": {k: round(v, 2) for k, v in trials.items()}}
     return replace(found, provenance={**found.provenance, **about, "seconds": round(time.perf_counter() - started, 3)})
-
-
-def _unasked(pool: ClassPool, n: int) -> CondensedSet:
-    raise NotImplementedError("no number of images is tried here")
