@@ -12,7 +12,8 @@ from ddreplay import Budget, ClassPool, CondensedSet, Condenser, Distiller
 from ddreplay.condense.checkpoint import fingerprint
 from ddreplay.condense.condenser import TakesMore, taken
 from ddreplay.condense.provenance import describe, versions
-from ddreplay.methods import Practical, Whitened
+from ddreplay.methods import BestOf, Practical, Whitened
+from ddreplay.methods.best_of import name_of
 from ddreplay.networks import Banked
 from ddreplay.storage.files import write_atomically
 
@@ -25,7 +26,8 @@ class KeptSets:
     """A condenser whose sets are kept in a folder: the same images, settings, budget and seed are condensed once.
 
     A file's name follows from everything that decides the set but the code itself: after a change of the code that condenses, take a new
-    folder. The trained networks of a bank are kept too, shared by all budgets (`benchmarks.kept_networks.Kept`).
+    folder. The trained networks of a bank are kept too, shared by all budgets (`benchmarks.kept_networks.Kept`), and so is the condensed
+    candidate of a `BestOf`.
 
     What a set took stands beside it, and is charged whether it was condensed now or found: ``seconds`` is the cost of having these sets
     with nothing at hand, the training of a bank's networks included, in full for every set that looked through them. ``elapsed`` is what
@@ -58,6 +60,11 @@ class KeptSets:
         self.condenser, self.folder, self.share = condenser, folder, share
         self.checkpoint_every = checkpoint_every
         self.seconds, self.elapsed = Seconds(), Seconds()
+
+    @property
+    def name(self) -> str:
+        """What the condenser is called."""
+        return name_of(self.condenser)
 
     def method(self, pool: ClassPool, budget: Budget | int) -> Any:
         """What condenses this pool: the condenser, or what it takes for such a pool and budget."""
@@ -145,6 +152,10 @@ class KeptSets:
         self, pool: ClassPool, budget: Budget, seed: int, others: dict[str, Any]
     ) -> tuple[CondensedSet, Seconds]:
         method, started = self.method(pool, budget), Seconds.now()
+        if isinstance(method, BestOf):
+            candidate = KeptSets(method.condensed, self.folder)
+            found = replace(method, condensed=candidate)(pool, budget, seed=seed, **others)
+            return found, Seconds.now() - started - candidate.elapsed + candidate.seconds
         if not (isinstance(method, Distiller) and isinstance(method.networks, Banked)):
             found = method(pool, budget, seed=seed, **others)
             return found, Seconds.now() - started

@@ -26,7 +26,7 @@ from ddreplay.storage.codecs import Codec, nbytes
 from ddreplay.storage.condensed_set import CondensedSet
 from ddreplay.storage.part import encode
 
-__all__ = ["BestOf"]
+__all__ = ["BestOf", "name_of"]
 
 log = logging.getLogger(__name__)
 

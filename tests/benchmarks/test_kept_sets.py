@@ -13,7 +13,7 @@ from benchmarks.kept_sets import KeptSets
 from ddreplay import ClassPool, CondensedSet, ConvNet, dm
 from ddreplay.condense.checkpoint import Checkpoint
 from ddreplay.datasets import load
-from ddreplay.methods import selections
+from ddreplay.methods import BestOf, selections
 from ddreplay.networks import Banked
 
 BANK = Banked(size=4, trained=4, runs=2, batch_size=8)
@@ -160,3 +160,18 @@ def test_a_set_follows_from_the_other_pools_that_its_condenser_looks_at(tmp_path
         sets(pool, 1, remembered=remembered)
     assert [len(other) if other else 0 for other in asked] == [0, 6, 8]
     assert KeptSets(condenser(), tmp_path).takes == {"beside"}
+
+
+def test_the_candidate_of_a_best_is_kept_with_its_networks_and_charged_in_full(tmp_path: Path, pool: ClassPool) -> None:
+    best = BestOf(condenser(), (selections.random(),), net=ConvNet(width=4), visits=64, fraction=0.3)
+    made = KeptSets(best, tmp_path)(pool, 2, seed=7)
+    assert made.provenance["chosen"] in ("dm", "random")
+    assert set(made.provenance["trials"]) == {"dm", "random"}
+    assert same(made, KeptSets(best, tmp_path)(pool, 2, seed=7))
+    assert len(list(tmp_path.glob("sets/*.safetensors"))) == 2
+    (path,) = tmp_path.glob("networks/*.pt")
+    torch.save({**torch.load(path, weights_only=True), "wall": 1000.0, "cpu": 2000.0}, path)
+    other = KeptSets(best, tmp_path)
+    other(pool, 3, seed=7)
+    assert 1000 < other.seconds.wall < 1100
+    assert other.elapsed.wall < 100
