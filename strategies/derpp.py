@@ -24,17 +24,19 @@ def derpp(
     alpha: float = 0.1,
     beta: float = 0.5,
     logit_bytes_per_class: int | float | None = None,
+    logit_bits: int = 8,
     crisp: float = 0.0,
     finish_steps: int = 0,
     evaluator: Any = None,
     device: torch.device | str = "cpu",
 ) -> Any:
-    """Dark experience replay with any memory; outputs are stored in 8 bits, beside the memory's own bytes.
+    """Dark experience replay with any memory; outputs are stored in a few bits, beside the memory's own bytes.
 
     Args:
         memory, epochs, batch_size_mem, crisp, finish_steps: as in `experience_replay`.
         alpha, beta: weights of the remembered outputs and labels.
         logit_bytes_per_class: at most so many for outputs, beside what ``memory`` may store; ``None``: for every image.
+        logit_bits: of every output.
         evaluator: Avalanche's ``EvaluationPlugin``; ``None`` measures nothing.
     Reference: Buzzega et al., "Dark Experience for General Continual Learning: a Strong, Simple Baseline", NeurIPS 2020.
     """
@@ -44,6 +46,7 @@ def derpp(
         beta=beta,
         batch_size_mem=batch_size_mem,
         logit_bytes_per_class=logit_bytes_per_class,
+        logit_bits=logit_bits,
         crisp=crisp,
         finish_steps=finish_steps,
     )

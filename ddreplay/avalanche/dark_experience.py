@@ -1,4 +1,4 @@
-"""DER++ with any memory: the network's own outputs are stored with the images, in 8 bits, and paid for."""
+"""DER++ with any memory: the network's own outputs are stored with the images, in a few bits, and paid for."""
 
 from __future__ import annotations
 
@@ -17,44 +17,62 @@ from torch.utils.data import DataLoader
 
 from ddreplay.avalanche.balanced_finish import Alike
 from ddreplay.avalanche.plugins import CondensedReplayPlugin
+from ddreplay.storage.bit_packing import pack_bits, unpack_bits
 
 __all__ = ["DarkExperiencePlugin", "StoredLogits"]
-
-LEVELS = 255
 
 
 @dataclass(frozen=True)
 class StoredLogits:
-    """Outputs for the first images of a class, one byte each.
+    """Outputs for the first images of a class, in a few bits each.
 
     Attributes:
-        codes: of the classes known when they were stored, in the order in which they came.
-        low, high: what the codes 0 and 255 stand for.
+        packed: of the classes known when they were stored, in the order in which they came, image by image.
+        shape: images, and classes known.
+        low, high: what the lowest and the highest code stand for.
+        bits: of a code.
+    Example:
+        >>> stored = StoredLogits.of(torch.tensor([[0.0, 1.0, 3.0]]), bits=2)
+        >>> stored.values(), stored.nbytes
+        (tensor([[0., 1., 3.]]), 9)
     """
 
-    codes: UInt8[Tensor, "n known"]
+    packed: UInt8[Tensor, " bytes"]
+    shape: tuple[int, int]
     low: float
     high: float
+    bits: int = 8
 
     @classmethod
-    def of(cls, logits: Float[Tensor, "n known"]) -> StoredLogits:
-        """Rounded to 256 levels between the lowest and the highest."""
+    def of(cls, logits: Float[Tensor, "n known"], bits: int = 8) -> StoredLogits:
+        """Rounded to evenly spaced levels between the lowest and the highest."""
         low, high = (float(logits.min()), float(logits.max())) if logits.numel() else (0.0, 0.0)
-        span = high - low or 1.0
-        return cls(((logits - low) / span * LEVELS).round().clamp(0, LEVELS).to(torch.uint8).cpu(), low, high)
+        levels, span = 2**bits - 1, high - low or 1.0
+        codes = ((logits - low) / span * levels).round().clamp(0, levels).to(torch.uint8).cpu()
+        return cls(pack_bits(codes, bits), (len(codes), codes.shape[1]), low, high, bits)
+
+    def __len__(self) -> int:
+        """Images that have outputs."""
+        return self.shape[0]
+
+    @property
+    def codes(self) -> UInt8[Tensor, "n known"]:
+        """The levels, unpacked."""
+        return unpack_bits(self.packed, self.shape, self.bits)
 
     def values(self) -> Float[Tensor, "n known"]:
         """As they come back."""
-        return self.codes.float() * ((self.high - self.low) / LEVELS) + self.low
+        return self.codes.float() * ((self.high - self.low) / (2**self.bits - 1)) + self.low
 
     def select(self, rows: Sequence[int]) -> StoredLogits:
         """Those of these images alone."""
-        return StoredLogits(self.codes[list(rows)], self.low, self.high)
+        kept = self.codes[list(rows)]
+        return StoredLogits(pack_bits(kept, self.bits), (len(kept), self.shape[1]), self.low, self.high, self.bits)
 
     @property
     def nbytes(self) -> int:
-        """A byte for every output, and two float32."""
-        return self.codes.numel() + 8
+        """The packed codes, and two float32."""
+        return len(self.packed) + 8
 
 
 class DarkExperiencePlugin(SupervisedPlugin, supports_distributed=False):  # type: ignore[misc, call-arg]
@@ -64,9 +82,9 @@ class DarkExperiencePlugin(SupervisedPlugin, supports_distributed=False):  # typ
 
         L = CE(f(x), y) + beta CE(f(x'), y') + alpha || f(x') - z' ||^2 / outputs
 
-    z' are the outputs of the classes known at the time, without augmentation, rounded to 8 bits. They cost a byte each, which
-    `nbytes` and the metric ``Memory_Logit_Bytes`` tell; a memory of 4 kB per class with them is one of 3.2 kB and
-    ``logit_bytes_per_class=800``. New images pass the memory's codec, and experiences are finished, as in `CondensedReplayPlugin`.
+    z' are the outputs of the classes known at the time, without augmentation, rounded to ``logit_bits``. What they cost `nbytes` and the
+    metric ``Memory_Logit_Bytes`` tell; a memory of 4 kB per class with them is one of 3.2 kB and ``logit_bytes_per_class=800``.
+    New images pass the memory's codec, and experiences are finished, as in `CondensedReplayPlugin`.
 
     Args:
         storage_policy: a `CondensedBuffer`, a `RingBuffer` or any policy of Avalanche.
@@ -75,6 +93,7 @@ class DarkExperiencePlugin(SupervisedPlugin, supports_distributed=False):  # typ
             many of every class as there are of a new one.
         logit_bytes_per_class: at most so many for outputs; images beyond have none and are replayed with their label alone.
             ``None``: every image has them.
+        logit_bits: of every output, 1 to 8.
         crisp, finish_steps, seed: see `CondensedReplayPlugin`.
     Attributes:
         logits: class -> `StoredLogits`.
@@ -93,6 +112,7 @@ class DarkExperiencePlugin(SupervisedPlugin, supports_distributed=False):  # typ
         beta: float = 0.5,
         batch_size_mem: int | Literal["balanced"] | None = None,
         logit_bytes_per_class: int | float | None = None,
+        logit_bits: int = 8,
         crisp: float = 0.0,
         finish_steps: int = 0,
         seed: int = 0,
@@ -102,7 +122,10 @@ class DarkExperiencePlugin(SupervisedPlugin, supports_distributed=False):  # typ
             raise ValueError(f"alpha and beta are weights and must not be negative, got {alpha} and {beta}")
         if logit_bytes_per_class is not None and logit_bytes_per_class < 0:
             raise ValueError(f"logit_bytes_per_class must be at least 0, got {logit_bytes_per_class}")
-        self.alpha, self.beta, self.logit_bytes_per_class = alpha, beta, logit_bytes_per_class
+        if not 1 <= logit_bits <= 8:
+            raise ValueError(f"logit_bits must lie between 1 and 8, got {logit_bits}")
+        self.alpha, self.beta = alpha, beta
+        self.logit_bytes_per_class, self.logit_bits = logit_bytes_per_class, logit_bits
         self.replay = CondensedReplayPlugin(
             storage_policy, batch_size_mem=batch_size_mem, crisp=crisp, finish_steps=finish_steps, seed=seed
         )
@@ -180,27 +203,27 @@ class DarkExperiencePlugin(SupervisedPlugin, supports_distributed=False):  # typ
         """What the network says of the first images, as many as may be stored."""
         rows = len(images)
         if self.logit_bytes_per_class is not None:
-            rows = min(rows, max(0, int(self.logit_bytes_per_class - 8) // len(self.known)))
+            rows = min(rows, max(0, int(8 * (self.logit_bytes_per_class - 8)) // (self.logit_bits * len(self.known))))
         training = strategy.model.training
         strategy.model.eval()
         found = [strategy.model(part.to(strategy.device))[:, self.known] for part in images[:rows].split(256)]
         strategy.model.train(training)
-        return StoredLogits.of(torch.cat(found) if rows else torch.zeros(0, len(self.known)))
+        return StoredLogits.of(torch.cat(found) if rows else torch.zeros(0, len(self.known)), self.logit_bits)
 
     def _carried_over(self, label: int, images: Tensor, before: Tensor) -> StoredLogits:
         """The outputs of images that stayed: found by their pixels, or in their place where those were encoded anew."""
         places = {_key(image): row for row, image in enumerate(before)}
         stored = self.logits[label]
         rows = [places.get(_key(image), row) for row, image in enumerate(images)]
-        return stored.select(list(takewhile(lambda row: row < len(stored.codes), rows)))
+        return stored.select(list(takewhile(lambda row: row < len(stored), rows)))
 
     def _lay_out(self, labels: Sequence[int]) -> Tensor:
         """Outputs for every image of the memory, NaN where there are none."""
         y, width = torch.tensor(labels), max(self.known) + 1
         table = torch.full((len(y), width), float("nan"))
         for label, stored in self.logits.items():
-            rows = (y == label).nonzero().flatten()[: len(stored.codes)]
-            table[rows[:, None], torch.tensor(self.known[: stored.codes.shape[1]])] = stored.values()
+            rows = (y == label).nonzero().flatten()[: len(stored)]
+            table[rows[:, None], torch.tensor(self.known[: stored.shape[1]])] = stored.values()
         return table
 
 

@@ -192,7 +192,7 @@ def _encoded(value: Any) -> Any:
     if isinstance(value, Random):
         return {"random": value.state_dict(), "device": str(value.device.device)}
     if isinstance(value, StoredLogits):
-        return {"logits": [value.codes, value.low, value.high]}
+        return {"logits": [value.packed, list(value.shape), value.low, value.high, value.bits]}
     if isinstance(value, set):
         return {"set": sorted(value)}
     if isinstance(value, Mapping):
@@ -216,7 +216,8 @@ def _decoded(value: Any, strategy: Any) -> Any:
         random.load_state_dict(value["random"])
         return random
     if "logits" in value:
-        return StoredLogits(*value["logits"])
+        packed, shape, *others = value["logits"]
+        return StoredLogits(packed, tuple(shape), *others)
     if "set" in value:
         return set(value["set"])
     return {key: _decoded(item, strategy) for key, item in value["items"]}

@@ -84,7 +84,7 @@ def test_the_loss_is_the_equation(stream: str, limit: int | None) -> None:
         strategy.train(experience)
     assert losses.compared == 12
     assert all(label.nbytes <= limit for label in dark.logits.values()) if limit else True
-    counts = {label: len(stored.codes) for label, stored in dark.logits.items()}
+    counts = {label: len(stored) for label, stored in dark.logits.items()}
     first, last = (int(e.dataset.targets[0]) for e in (STREAMS[stream]().train_stream[k] for k in (0, 2)))
     assert (counts[first], counts[last]) == ((3, 1) if limit else (4, 4))
 
@@ -120,7 +120,7 @@ def test_outputs_stay_with_their_images(memory: Any) -> None:
                 assert torch.equal(values, places[label][row[label]])
             row[label] += 1
         places = {label: stored.values() for label, stored in dark.logits.items()}
-    assert {label: len(stored.codes) for label, stored in dark.logits.items()} == row
+    assert {label: len(stored) for label, stored in dark.logits.items()} == row
 
 
 def test_what_outputs_cost_is_told() -> None:
@@ -142,6 +142,20 @@ def test_eight_bits_come_back_within_half_a_level() -> None:
     assert (stored.values() - logits).abs().max() <= (logits.max() - logits.min()) / 255 * 0.501
     torch.testing.assert_close(StoredLogits.of(torch.full((3, 2), 1.5)).values(), torch.full((3, 2), 1.5))
     assert StoredLogits.of(torch.zeros(0, 3)).values().shape == (0, 3)
+
+
+def test_four_bits_are_half_the_bytes_and_come_back_within_half_a_level() -> None:
+    logits = torch.randn(20, 7) * 5
+    stored = StoredLogits.of(logits, bits=4)
+    assert stored.nbytes == 20 * 7 // 2 + 8
+    assert (stored.values() - logits).abs().max() <= (logits.max() - logits.min()) / 15 * 0.501
+    torch.testing.assert_close(stored.select([3, 1]).values(), stored.values()[[3, 1]])
+    dark = DarkExperiencePlugin(ring(), logit_bits=4, logit_bytes_per_class=14)
+    strategy = base([dark])
+    for experience in task_labelled_stream().train_stream:
+        strategy.train(experience)
+    # of 2, 4 and 6 classes known, in 6 bytes
+    assert sorted(len(stored) for stored in dark.logits.values()) == [2, 2, 3, 3, 4, 4]
 
 
 def test_coding_and_finishing_are_those_of_replay() -> None:
@@ -166,7 +180,7 @@ def test_coding_and_finishing_are_those_of_replay() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"alpha": -1.0}, {"beta": -0.1}, {"logit_bytes_per_class": -5}, {"finish_steps": -1}]
+    "wrong", [{"alpha": -1.0}, {"beta": -0.1}, {"logit_bytes_per_class": -5}, {"logit_bits": 9}, {"finish_steps": -1}]
 )
 def test_wrong_values_are_named(wrong: dict[str, Any]) -> None:
     (name,) = wrong

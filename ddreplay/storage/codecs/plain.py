@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ddreplay.data.space import Shape
+from ddreplay.storage.bit_packing import pack_bits, unpack_bits
 from ddreplay.storage.codecs.codec import Codec
 from ddreplay.storage.codecs.sheets import (
     check_images,
@@ -215,30 +215,18 @@ class bits:
     def encode(self, classes: Sequence[Float[Tensor, "_ c h w"]]) -> dict[str, Tensor]:
         values = _stack(classes)
         bounds = _range(values)
-        return {"values": self._pack(_quantise(values, bounds, 2**self.n - 1)), "range": bounds}
+        return {"values": pack_bits(_quantise(values, bounds, 2**self.n - 1), self.n), "range": bounds}
 
     def decode(self, stored: Mapping[str, Tensor], counts: Sequence[int], shape: Shape) -> list[Tensor]:
-        codes = self._unpack(_typed(stored, "values", torch.uint8), counts, shape)
+        codes = unpack_bits(_typed(stored, "values", torch.uint8), (sum(counts), *shape), self.n)
         return _per_class(_dequantise(codes, _typed(stored, "range", torch.float32), 2**self.n - 1), counts, shape)
 
     def select(
         self, stored: Mapping[str, Tensor], counts: Sequence[int], shape: Shape, keep: Sequence[int]
     ) -> dict[str, Tensor]:
-        kept = _keep(self._unpack(_typed(stored, "values", torch.uint8), counts, shape), counts, shape, keep)
-        return {"values": self._pack(kept), "range": _typed(stored, "range", torch.float32).clone()}
+        codes = unpack_bits(_typed(stored, "values", torch.uint8), (sum(counts), *shape), self.n)
+        kept = _keep(codes, counts, shape, keep)
+        return {"values": pack_bits(kept, self.n), "range": _typed(stored, "range", torch.float32).clone()}
 
     def picture(self, stored: Mapping[str, Tensor], counts: Sequence[int], shape: Shape, position: int) -> bytes:
         return _png(self, stored, counts, shape, position)
-
-    def _pack(self, codes: Tensor) -> Tensor:
-        single = np.unpackbits(codes.numpy().reshape(-1, 1), axis=1, count=8)[:, 8 - self.n :]
-        return torch.from_numpy(np.packbits(single))
-
-    def _unpack(self, packed: Tensor, counts: Sequence[int], shape: Shape) -> Tensor:
-        size = sum(counts) * int(np.prod(shape))
-        if packed.dim() != 1 or len(packed) != -(-size * self.n // 8):
-            raise ValueError(f"stored values must be {-(-size * self.n // 8)} bytes, got {tuple(packed.shape)}")
-        single = np.unpackbits(packed.numpy(), count=size * self.n).reshape(size, self.n)
-        wide = np.zeros((size, 8), dtype=np.uint8)
-        wide[:, 8 - self.n :] = single
-        return torch.from_numpy(np.packbits(wide, axis=1)).view(sum(counts), *shape)
