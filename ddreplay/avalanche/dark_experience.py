@@ -62,7 +62,8 @@ class StoredLogits:
 
     def values(self) -> Float[Tensor, "n known"]:
         """As they come back."""
-        return self.codes.float() * ((self.high - self.low) / (2**self.bits - 1)) + self.low
+        found: Tensor = self.codes.float() * ((self.high - self.low) / (2**self.bits - 1)) + self.low
+        return found
 
     def select(self, rows: Sequence[int]) -> StoredLogits:
         """Those of these images alone."""
