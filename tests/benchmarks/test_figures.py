@@ -77,6 +77,20 @@ def test_the_tables_of_the_stream_in_readme_and_docs_are_that_of_the_record() ->
         assert all(row in written for row in wanted)
 
 
+def test_the_table_of_other_strategies_is_that_of_the_record() -> None:
+    cells = {
+        (r["strategy"], r["memory"], r["seed"]): f"{r['average_accuracy']:.1f}"
+        for r in read(RECORDS / "class_incremental_cifar10_bytes.json").results
+        if r["bytes_per_class"] == 4000
+    }
+    written = {row[0]: [cell.replace("*", "") for cell in row[1:]] for row in rows_of(RESULTS) if ", " in row[-1]}
+    others = dict.fromkeys(strategy for strategy, _, _ in cells if strategy not in ("gdumb", "er"))
+    assert len(others) == 5
+    for strategy in others:
+        wanted = [", ".join(cells[strategy, memory, seed] for seed in (0, 1)) for memory in ("herding", "default")]
+        assert written[streams.title_of(strategy)] == wanted
+
+
 def test_the_bytes_that_real_images_need_are_those_of_the_records() -> None:
     found = needs(class_incremental_results([RECORDS / name for name in STREAM]), ("default",), ("gdumb",))
     uint8 = {need.budget: need for need in found if need.rival == "ring(codec=uint8)"}
