@@ -70,8 +70,9 @@ def test_the_table_of_bytes_in_the_docs_is_that_of_the_records() -> None:
 
 def test_the_tables_of_the_stream_in_readme_and_docs_are_that_of_the_record() -> None:
     record = read(RECORDS / "class_incremental_cifar10_bytes.json")
-    wanted = [[*row[:1], row[1].replace(".00", ""), *row[2:]] for row in rows_of(stream_table(record.results))[2:]]
-    assert len(wanted) == 4
+    results = [r for r in record.results if r["strategy"] in ("gdumb", "er") and r["memory"] in ("default", "herding")]
+    wanted = [[*row[:1], row[1].replace(".00", ""), *row[2:]] for row in rows_of(stream_table(results))[2:]]
+    assert len(wanted) >= 8
     for text in (RESULTS, (ROOT / "README.md").read_text(encoding="utf-8")):
         written = [[cell.replace("*", "") for cell in row] for row in rows_of(text)]
         assert all(row in written for row in wanted)
