@@ -215,7 +215,7 @@ def _name(row: Row) -> str:
     order = sorted(row.place.items(), key=lambda item: telling.get(item[0], 2))
     words = [_short_place(name, value) for name, value in order if value]
     return ", ".join(
-        words[:1] if kind_of(row.place) == "no memory" else words
+        words[:1] if "strategy" in row.place and row.place.get("memory") == row.place["strategy"] else words
     )  # a strategy without a memory has its name twice
 
 

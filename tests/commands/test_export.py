@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from running_commands import run
+from running_commands import refused, run
 
 from ddreplay import CondensedSet
 
@@ -30,3 +30,13 @@ def test_exported_images_are_read_as_a_folder_of_classes(
     card = (out / "README.md").read_text()
     assert "| method | herding |" in card
     assert "Licence of the real images" in card
+
+
+def test_a_shard_and_its_card(sets: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = run(capsys, "export", str(sets[0]), str(tmp_path / "out"), "--format", "webdataset", "--json")
+    assert (told["pictures"], told["files"]) == (10, ["train-000000.tar"])
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "The images of the shard beside this card have 8 bits" in card
+    said = refused(capsys, "export", str(sets[0]), str(tmp_path / "other"), "--format", "parquet", "--images")
+    assert "--images is --format images, and --format parquet was given too" in said
+    assert not (tmp_path / "other").exists()
