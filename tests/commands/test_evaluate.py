@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from running_commands import QUICK, photos, refused, run
@@ -68,3 +69,21 @@ def test_a_set_of_another_normalisation_is_tested_in_its_own(
         capsys, "evaluate", str(path), "--test", "digits", "--epochs", "1", "--seeds", "1", *QUICK[2:4], "--json"
     )
     assert 0 <= found["mean"] <= 100
+
+
+def test_without_a_protocol_it_takes_minutes_and_says_which_it_is(
+    sets: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def seconds(condensed: Any, pool: Any, net: Any, *, protocol: Any, seeds: int) -> float:
+        asked.append((net.width, protocol, seeds))
+        raise ValueError("enough was seen")
+
+    monkeypatch.setattr("ddreplay.forecast.evaluating_seconds", seconds)
+    for flags in ([], ["--protocol", "dm2023"], ["--protocol", "dc2021", "--epochs", "7", "--net", "convnet"]):
+        refused_line = ["evaluate", str(sets[0]), "--test", "digits", *flags]
+        with pytest.raises(SystemExit):
+            main(refused_line)
+    assert [(width, p.epochs, seeds) for width, p, seeds in asked] == [(32, 200, 3), (32, 1000, 3), (128, 7, 3)]
+    assert asked[0][1].name.startswith("dm2023, 200 epochs")
