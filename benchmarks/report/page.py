@@ -257,26 +257,20 @@ def _courses(rows: Rows) -> Iterator[dict[str, str]]:
     """Accuracy over the stream: a chart for every place at which memories are compared."""
     groups: dict[str, dict[str, Row]] = {}
     for row in rows.rows:
-        if row.course:
-            place = rows.around(row, rows.option)
-            name = row.place[rows.option] if rows.option else ""
-            said = ", ".join(f"{_title(n)} {_place(n, v)}" for n, v in place.items() if v)
-            groups.setdefault(said, {})[name] = row
-    for place, group in [(p, g) for p, g in groups.items() if any(kind_of(r.place) != "no memory" for r in g.values())][
-        :MOST_CHARTS
-    ]:
-        shown = _best(
-            {name: summary(row.course[max(row.course)]).mean for name, row in group.items()}, str(rows.option)
-        )
+        if row.course and kind_of(row.place) != "no memory":
+            around = rows.around(row, rows.option)
+            said = ", ".join(f"{_title(n)} {_place(n, v)}" for n, v in around.items() if v)
+            groups.setdefault(said, {})[row.place[rows.option] if rows.option else ""] = row
+    for place, group in list(groups.items())[:MOST_CHARTS]:
+        ends = {name: summary(row.course[max(row.course)]).mean for name, row in group.items()}
+        shown = _best(ends, str(rows.option))
         drawn = {
             _short(name, shown): [Point(k, summary(values).mean) for k, values in group[name].course.items()]
             for name in shown
         }
+        svg = line_chart(drawn, f"Accuracy over experiences: {place}", "experiences learned", "accuracy, %")
         said = (place or "All rows") + (f"; the best {len(shown)} of {len(group)}" if len(shown) < len(group) else "")
-        yield {
-            "svg": line_chart(drawn, f"Accuracy over experiences: {place}", "experiences learned", "accuracy, %"),
-            "said": said,
-        }
+        yield {"svg": svg, "said": said}
 
 
 def _best(ends: dict[str, float], option: str) -> list[str]:

@@ -7,7 +7,7 @@ import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from benchmarks.report.records import Record
 from benchmarks.report.streams import REAL
@@ -250,7 +250,7 @@ def _number(result: Mapping[str, Any], name: str) -> float | None:
     return float(value)
 
 
-def _numbers(value: Any) -> bool:
+def _numbers(value: Any) -> TypeGuard[list[float]]:
     return isinstance(value, list) and bool(value) and all(isinstance(v, (int, float)) for v in value)
 
 

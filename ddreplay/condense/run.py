@@ -190,7 +190,8 @@ class Run:
                 return found
 
             return sweep_classes(self.optimizer, len(learned), distance)
-        total, shares = torch.zeros((), device=self.pool.device), {}
+        total = torch.zeros((), device=self.pool.device)
+        shares: dict[str, Tensor] = {}
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         for k, (position, block) in enumerate(zip(learned, blocks, strict=True)):
             self.optimizer.zero_grad(set_to_none=True)
