@@ -54,6 +54,7 @@ COMMANDS: dict[str, Command] = {
         "every method on digits: pictures, cost, the catalogue in docs, the example sets",
     ),
     "figures": Command("benchmarks.figures:figures", "the pictures of README and docs, from the records"),
+    "report": Command("benchmarks.report.page:report", "one page about records: tables, differences, figures"),
     "soak": Command("benchmarks.soak.command:soak", "kills at random moments, hostile files, hundreds of updates"),
     "shrinking": Command("benchmarks.shrinking:shrinking", "sets that keep their first images, in several orders"),
     "stream-kinds": Command(

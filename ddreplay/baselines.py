@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ddreplay.backbones import Net
+from ddreplay.condense.condenser import OnProgress
 from ddreplay.condense.image_count import AtQuality
 from ddreplay.data.pool import ClassPool
 from ddreplay.methods import selections
@@ -18,7 +19,13 @@ BASELINES = ("random", "herding")
 
 
 def baseline(
-    condensed: CondensedSet, pool: ClassPool, name: str, *, net: Net | None = None, seed: int = 0
+    condensed: CondensedSet,
+    pool: ClassPool,
+    name: str,
+    *,
+    net: Net | None = None,
+    seed: int = 0,
+    on_progress: OnProgress | None = None,
 ) -> CondensedSet:
     """Real images of a pool that take no more bytes than a condensed set, everything counted.
 
@@ -28,6 +35,7 @@ def baseline(
     Args:
         name: one of `BASELINES`.
         net: the network that herding ranks images with; ``None``: the ConvNet of the papers.
+        on_progress: is told how far the choice is.
     Raises:
         ValueError: for another name.
         BudgetTooSmall: where not even one real image of every class fits.
@@ -37,4 +45,6 @@ def baseline(
     own = condensed.parts[0].codec
     codec = own if own.lossy and own.bounded else uint8()
     made = selections.random(codec=codec) if name == "random" else selections.herding(net, codec=codec)
-    return replace(made, choose=AtQuality())(pool, Budget.total_bytes(condensed.nbytes), seed=seed)
+    return replace(made, choose=AtQuality())(
+        pool, Budget.total_bytes(condensed.nbytes), seed=seed, on_progress=on_progress
+    )

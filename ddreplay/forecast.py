@@ -17,7 +17,10 @@ from ddreplay.condense.condenser import Condenser
 from ddreplay.condense.distiller import Distiller
 from ddreplay.condense.image_count import Fixed
 from ddreplay.data.pool import Batch, ClassPool
-from ddreplay.evaluation import Protocol, evaluate
+from ddreplay.evaluation import PROTOCOLS, Protocol, evaluate
+from ddreplay.methods.practical import Practical
+from ddreplay.methods.selection_rules import InEmbedding, Rule, ScoreRule
+from ddreplay.methods.selections import Selection
 from ddreplay.methods.whitened import Whitened
 from ddreplay.networks import Banked, ExpertSegments, ModelQueue, NetworkSource
 from ddreplay.randomness import Random
@@ -34,9 +37,13 @@ FEW = 20  # images of every class that are tested, or that an expert is trained 
 def condensing_seconds(condenser: Condenser, pool: ClassPool, budget: Budget, *, patience: float = 3.0) -> float | None:
     """About how many seconds a condensation will take, by trying its first steps for ``patience`` seconds, at least one of them.
 
-    What networks cost beside steps (a bank's real side, their training, experts) is measured on a few images and multiplied. ``None``:
-    where there are few steps or none to take.
+    What networks cost beside steps (a bank's real side, their training, experts) is measured on a few images and multiplied. Of a
+    selection it is the training of the networks that rank images. ``None``: where there is little to do or nothing.
     """
+    if isinstance(condenser, Practical):
+        return condensing_seconds(condenser.method(pool, budget), pool, budget, patience=patience)
+    if isinstance(condenser, Selection):
+        return _ranking_seconds(condenser.rule, pool)
     if isinstance(condenser, Whitened):
         return condensing_seconds(condenser.condenser, pool, Budget.images(_images(budget, pool)), patience=patience)
     if not isinstance(condenser, Distiller):
@@ -55,6 +62,15 @@ def condensing_seconds(condenser: Condenser, pool: ClassPool, budget: Budget, *,
     step = statistics.median(times[1:]) if len(times) > 1 else times[0]
     entry = max(0.0, times[0] - step) if entries else 0.0
     return beside + entries * entry + steps * step
+
+
+def _ranking_seconds(rule: Rule, pool: ClassPool) -> float | None:
+    """Of training the networks by which a rule ranks images."""
+    if not isinstance(rule, (InEmbedding, ScoreRule)) or not rule.epochs:
+        return None
+    size = PROTOCOLS["dc2021"].batch_size
+    batches = rule.epochs * -(-len(pool) // size) * (rule.networks if isinstance(rule, ScoreRule) else 1)
+    return batches * _batch_seconds(rule.net, pool, size)
 
 
 def _images(budget: Budget, pool: ClassPool) -> int:

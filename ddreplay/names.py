@@ -9,7 +9,7 @@ import shutil
 import textwrap
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, fields, is_dataclass, replace
+from dataclasses import KW_ONLY, MISSING, fields, is_dataclass, replace
 from typing import Any, NamedTuple, cast
 
 from ddreplay.backbones import Net, NetFactory
@@ -186,7 +186,7 @@ def _condenser(node: ast.expr, net: Net, given: Mapping[str, ast.expr], augment:
 
 def _exchange(made: Any, name: str, more: Mapping[str, ast.expr], net: Net) -> Condenser:
     """The same condenser with other parts, and with a term more."""
-    hints = typing.get_type_hints(type(made))
+    hints = _hints(type(made))
     for argument, node in more.items():
         value = _value(node, argument)
         if argument == "plus":
@@ -299,12 +299,17 @@ def _shown(value: Any) -> str:
 
 
 def _options(make: Callable[..., Any]) -> dict[str, Option]:
-    hints, said = typing.get_type_hints(make), meanings(make, {**KINDS["method"], **KINDS["selection"]})
+    hints, said = _hints(make), meanings(make, {**KINDS["method"], **KINDS["selection"]})
     return {
         p.name: Option(p.default, hints.get(p.name, Any), said.get(p.name, ""))
         for p in inspect.signature(make).parameters.values()
         if p.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     }
+
+
+def _hints(make: Callable[..., Any]) -> dict[str, Any]:
+    """Types of arguments and fields; Python 3.10 takes KW_ONLY, which a dataclass is marked with, for no type."""
+    return typing.get_type_hints(make, localns={"KW_ONLY": type(KW_ONLY)})
 
 
 def _first_line(make: Callable[..., Any]) -> str:

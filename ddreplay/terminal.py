@@ -27,6 +27,7 @@ _PHASES = {
     "images": ("choosing how many images", "numbers"),
     "bank": ("networks", "networks"),
     "steps": ("images", "steps"),
+    "ranking": ("ranking real images", "epochs"),
 }
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from ddreplay.commands.words import WORTH_SAYING, Resize
+from ddreplay.commands.words import WORTH_SAYING, Reading, ReadingOptions
 from ddreplay.terminal import Bars, check_writable, report, say
 
 if TYPE_CHECKING:
@@ -30,17 +30,11 @@ def condense(
     codec: str | None = None,
     net: str | None = None,
     option: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = (),
-    augment: str | None = None,
     seed: int = 0,
     seconds: float | None = None,
     checkpoint: Path | None = None,
     checkpoint_every: int = 100,
-    size: int | None = None,
-    resize: Resize = "crop",
-    test_fraction: float = 0.3,
-    root: Path | None = None,
-    download: bool = False,
-    device: str = "auto",
+    reading: ReadingOptions = Reading(),
     json: bool = False,
 ) -> None:
     """Condense a data set into a few images per class.
@@ -58,24 +52,17 @@ def condense(
         net: a backbone and its arguments, such as convnet or "convnet(width=64)". Default: the ConvNet of the papers where a method is
             named, else one of width 32.
         option: arguments of the method, such as steps=500 lr=0.5 "networks=banked(size=40)"; ddreplay methods dm explains them.
-        augment: operations that keep what the images are, joined by underscores: color, crop, cutout, flip, scale, rotate. Default: all,
-            without flip for digits, mnist, svhn and gtsrb. For letters or signs: color_crop_cutout_scale_rotate.
         seed: the same seed gives the same set.
         seconds: stop after this long, whatever is done by then.
         checkpoint: a file that keeps the state, to go on from after an interruption.
         checkpoint_every: steps from one writing of it to the next.
-        size: for a folder of photos of different sizes (and gtsrb): pixels a side that all get.
-        resize: crop: resize the shorter side and cut out the centre; squash: resize both sides.
-        test_fraction: of every class of a folder without test/ or val/, held out for testing.
-        root: where torchvision's files are.
-        download: fetch missing files of a named data set.
-        device: auto, cpu or cuda.
+        reading: how data are read.
         json: print one JSON object instead of text.
     """
     from ddreplay import Budget, datasets, names
     from ddreplay.commands.reading import about_data
     from ddreplay.condense.condenser import taken
-    from ddreplay.condense.loss_curve import LossCurve
+    from ddreplay.condense.loss_curve import LossCurve, TermCurves
     from ddreplay.forecast import condensing_seconds
 
     given: dict[str, Any] = {
@@ -84,26 +71,28 @@ def condense(
         "max_bytes": max_bytes,
     }
     budget = Budget.of(**given) if any(v is not None for v in given.values()) else Budget.images(10)
-    _check(seconds, checkpoint_every, device)
+    _check(seconds, checkpoint_every, reading.device)
     how: dict[str, Any] = {"method": method, "net": net, "options": option, "codec": codec}
     _condenser(**how)  # what cannot be read is refused before the data are read
     for path in (out, *([] if checkpoint is None else [checkpoint])):
         check_writable(path)
-    read: dict[str, Any] = {"size": size, "resize": resize, "test_fraction": test_fraction, "augmentation": augment}
-    found = datasets.load(data, root=root, download=download, **read)
-    condenser, pool = _condenser(**how, data=found), found.pool("train", device=device)
+    read = {"resize": "crop", "test_fraction": 0.3, **reading.said}
+    found = datasets.load(data, **reading.found, **read)
+    condenser, pool = _condenser(**how, data=found), found.pool("train", device=reading.device)
     if not json:
         say(about_data(found, "train"))
-        if method is not None:
-            _say_time(condensing_seconds(condenser, pool, budget), method, seconds)
-    started, curve = time.perf_counter(), LossCurve()
+        if method is not None or seconds is None:
+            _say_time(condensing_seconds(condenser, pool, budget, patience=3.0 if method else 1.0), method, seconds)
+    started, curve, terms = time.perf_counter(), LossCurve(), TermCurves()
     with Bars(quiet=json) as bars:
-        more: dict[str, Any] = {"seconds": seconds, "on_progress": bars, "on_step": curve, "checkpoint": checkpoint}
+        more: dict[str, Any] = {"seconds": seconds, "on_progress": bars, "checkpoint": checkpoint}
+        more |= {"on_step": curve, "on_terms": terms}
         more |= {} if checkpoint is None else {"checkpoint_every": checkpoint_every}
         condensed = condenser(pool, budget, seed=seed, **taken(condenser, **more))
-    about = {"name": found.name, **read, "augmentation": found.augmentation}
+    about = {"name": found.name, "size": reading.size, **read, "augmentation": found.augmentation}
     provenance = {**condensed.provenance, "budget": str(budget), "data": about}
     provenance |= {"loss": curve.points()} if curve.points() else {}
+    provenance |= {"loss_terms": terms.points()} if terms.points() else {}
     condensed = replace(condensed, provenance=provenance)
     condensed.save(out)
     report(
@@ -161,13 +150,16 @@ def _condenser(
     return stored_by(made, None if codec is None else names.codec(codec))
 
 
-def _say_time(expected: float | None, method: str, seconds: float | None) -> None:
-    """How long a paper's settings will take, and the way to less."""
+def _say_time(expected: float | None, method: str | None, seconds: float | None) -> None:
+    """How long it will take, and the way to less."""
     from ddreplay import names
     from ddreplay.forecast import in_words
     from ddreplay.networks import Fresh
 
     if expected is None or expected < WORTH_SAYING or (seconds is not None and seconds < expected):
+        return
+    if method is None:
+        say(f"this takes about {in_words(expected)} here; --seconds 60 does with less time what can be done in it")
         return
     name = method.partition("(")[0]
     known = names.options(name) if name in names.KINDS["method"] else {}
@@ -175,6 +167,6 @@ def _say_time(expected: float | None, method: str, seconds: float | None) -> Non
     ways = ["--seconds 600 stops in time"]
     if "networks" in known and known["networks"].default == Fresh():
         ways.append('--option steps=1000 "networks=banked(size=20)" does far less')
-    elif count is not None:
+    elif count is not None and name not in names.KINDS["selection"]:
         ways.append(f"--option {count}=N does as many as you say")
     say(f"{method} takes about {in_words(expected)} here; less: {', '.join(ways)}, no --method is a matter of minutes")

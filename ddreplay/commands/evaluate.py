@@ -7,34 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from ddreplay.commands.words import WORTH_SAYING, Resize
-from ddreplay.terminal import epochs_bar, report, say
+from ddreplay.commands.words import WORTH_SAYING, Reading, ReadingOptions, Trials, TrialsOptions
+from ddreplay.terminal import Bars, epochs_bar, report, say
 
 if TYPE_CHECKING:
     from ddreplay.evaluation import Evaluation, Protocol
 
 __all__ = ["evaluate"]
 
-TEN_MINUTES = 600
-
 
 def evaluate(
     file: tyro.conf.Positional[Path],
     test: str,
-    net: str = "convnet",
-    protocol: str = "dm2023",
-    epochs: int | None = None,
-    seeds: int = 5,
+    net: str = "convnet(width=32)",
+    trials: TrialsOptions = Trials(),
     baselines: bool = False,
     per_class: bool = False,
-    augment: str | None = None,
-    seed: int = 0,
-    size: int | None = None,
-    resize: Resize | None = None,
-    test_fraction: float | None = None,
-    root: Path | None = None,
-    download: bool = False,
-    device: str = "auto",
+    reading: ReadingOptions = Reading(),
     json: bool = False,
 ) -> None:
     """Train fresh networks on a condensed set and test them on real images.
@@ -42,20 +31,11 @@ def evaluate(
     Args:
         file: a set written by condense.
         test: the data whose test split is used, as in condense.
-        net: a backbone and its arguments, such as convnet or "convnet(width=64)".
-        protocol: dc2021 (300 epochs), dm2023 (1000 with DSA), mtt2022 (learned step size), bptt2022, idc2022 (CutMix) or frepo2022.
-        epochs: another number of epochs; the protocol's name then says so.
-        seeds: networks to train.
+        net: a backbone and its arguments; the papers' is convnet, four times as wide as the default.
+        trials: how networks are trained.
         baselines: beside it, real images of the train split at no more bytes, chosen at random and by herding, under the same protocol.
         per_class: a row for every class besides.
-        augment: operations of a protocol that augments, as in condense. Default: what the set was condensed with.
-        seed: every network's own seed is derived from this one.
-        size: pixels a side of a folder's images. Default: as they were condensed.
-        resize: crop or squash. Default: as they were condensed.
-        test_fraction: of every class of a folder without a test split. Default: as it was condensed.
-        root: where torchvision's files are.
-        download: fetch missing files of a named data set.
-        device: auto, cpu or cuda.
+        reading: how data are read.
         json: print one JSON object instead of text.
     """
     from ddreplay import CondensedSet, names
@@ -65,29 +45,25 @@ def evaluate(
     from ddreplay.data import pick_device
     from ddreplay.forecast import evaluating_seconds
 
-    if seeds < 1:
-        raise ValueError(f"seeds must be at least 1 network, got {seeds}")
-    pick_device(device)
-    factory, chosen = names.network(net), names.protocol(protocol)
-    chosen = chosen if epochs is None else chosen.scaled(epochs)
-    condensed = CondensedSet.load(file)
-    given: dict[str, Any] = {"resize": resize, "test_fraction": test_fraction, "augmentation": augment}
-    data = read_as_condensed(test, condensed, root=root, download=download, size=size, **given)
-    chosen, pool = chosen.on(data.augmentation).of(condensed), real_pool(data, condensed, "test", device)
+    chosen = trials.chosen()
+    pick_device(reading.device)
+    factory, condensed = names.network(net), CondensedSet.load(file)
+    data = read_as_condensed(test, condensed, reading)
+    chosen, pool = chosen.on(data.augmentation).of(condensed), real_pool(data, condensed, "test", reading.device)
     if not json:
         say(about_data(data, "test"))
-        expected = evaluating_seconds(condensed, pool, factory, protocol=chosen, seeds=seeds)
-        _say_time(expected * (1 + len(BASELINES) * baselines), chosen, seeds, net)
+        expected = evaluating_seconds(condensed, pool, factory, protocol=chosen, seeds=trials.seeds)
+        _say_time(expected * (1 + len(BASELINES) * baselines), chosen, trials, baselines)
     results: dict[str, Evaluation] = {}
     for name in ("condensed", *(BASELINES if baselines else ())):
         tested = condensed
         if name != "condensed":
-            train = real_pool(data, condensed, "train", device)
-            tested = baseline(condensed, train, name, net=factory, seed=seed)
-        total = seeds * (chosen.epochs + (not chosen.milestones))
-        with epochs_bar(name, total, quiet=json) as update:
-            how: dict[str, Any] = {"protocol": chosen, "seeds": seeds, "seed": seed, "on_epoch": lambda *_: update()}
-            results[name] = run_evaluation(tested, pool, factory, **how)
+            train = real_pool(data, condensed, "train", reading.device)
+            with Bars(quiet=json) as bars:
+                tested = baseline(condensed, train, name, net=factory, seed=trials.seed, on_progress=bars)
+        with epochs_bar(name, trials.seeds * chosen.passes, quiet=json) as update:
+            how: dict[str, Any] = {"protocol": chosen, "seeds": trials.seeds, "seed": trials.seed}
+            results[name] = run_evaluation(tested, pool, factory, **how, on_epoch=lambda *_: update())
     classes = dict(enumerate(data.class_names))
     found: dict[str, Any] = {"file": str(file), "net": net, **results["condensed"].as_dict()}
     if baselines:
@@ -112,15 +88,13 @@ def _text(results: dict[str, Evaluation], classes: dict[int, str]) -> str:
     return "\n".join(lines)
 
 
-def _say_time(expected: float, protocol: Protocol, seeds: int, net: str) -> None:
+def _say_time(expected: float, protocol: Protocol, trials: Trials, baselines: bool) -> None:
     """How long the networks will take, and the ways to less."""
     from ddreplay.forecast import in_words
 
     if expected < WORTH_SAYING:
         return
-    fewer = max(1, int(protocol.epochs * TEN_MINUTES / max(expected, TEN_MINUTES)))
-    small = '--net "convnet(width=32)"'
-    given = {"--seeds 1": seeds > 1, f"--epochs {fewer}": fewer < protocol.epochs, small: net == "convnet"}
-    ways = ", ".join(way for way, helps in given.items() if helps)
-    time_taken = f"{seeds} networks of {protocol.epochs} epochs take about {in_words(expected)} here"
-    say(f"{time_taken}; less: {ways}" if ways else time_taken)
+    on = " on each of three sets" if baselines else ""
+    said = f"{trials.seeds} networks of {protocol.epochs} epochs{on} take about {in_words(expected)} here"
+    ways = trials.shorter(expected, protocol.epochs)
+    say(f"{said}; less: {ways}" if ways else said)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from ddreplay.commands.words import Reading
 from ddreplay.data import ClassPool
 from ddreplay.datasets import ImageData, load
 from ddreplay.storage import CondensedSet
@@ -12,26 +13,15 @@ from ddreplay.storage import CondensedSet
 __all__ = ["about_data", "read_as_condensed", "real_pool"]
 
 
-def read_as_condensed(
-    source: str,
-    condensed: CondensedSet,
-    *,
-    root: Path | None = None,
-    download: bool = False,
-    size: int | None = None,
-    **given: Any,
-) -> ImageData:
-    """Data as a set's own were read: what is not given is what the set was condensed with.
-
-    Args:
-        given: ``resize``, ``test_fraction``, ``augmentation``, as `load` takes them.
-    """
+def read_as_condensed(source: str, condensed: CondensedSet, reading: Reading) -> ImageData:
+    """Data as a set's own were read: what is not given is what the set was condensed with."""
     before = condensed.provenance.get("data")
     before = before if isinstance(before, dict) else {}
-    read: dict[str, Any] = {k: before.get(k) if v is None else v for k, v in {"size": size, **given}.items()}
-    if not Path(source).is_dir() and source != "gtsrb":
-        read["size"] = size
-    return load(source, root=root, download=download, **{k: v for k, v in read.items() if v is not None})
+    names = ("size", "resize", "test_fraction", "augmentation")
+    read = {**{k: before[k] for k in names if before.get(k) is not None}, **reading.said}
+    if not Path(source).is_dir() and source != "gtsrb" and reading.size is None:
+        read.pop("size", None)
+    return load(source, **reading.found, **read)
 
 
 def about_data(data: ImageData, split: Literal["train", "test"]) -> str:

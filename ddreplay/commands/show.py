@@ -41,6 +41,8 @@ def show(file: tyro.conf.Positional[Path], out: Path | None = None, columns: int
         "mean": list(part.mean),
         "std": list(part.std),
     }
-    said = {k: v for k, v in condensed.provenance.items() if json or k not in ("settings", "earlier", "loss")}
+    said = {
+        k: v for k, v in condensed.provenance.items() if json or k not in ("settings", "earlier", "loss", "loss_terms")
+    }
     # what a file says of itself never stands where what is found stands
     report({**found, **{f"provenance_{k}" if k in found else k: v for k, v in said.items()}}, json)

@@ -1,8 +1,8 @@
 """The one loop: images descend an objective under a stream of networks."""
 
-from ddreplay.condense.condenser import Condenser, OnProgress, OnStep, Progress
+from ddreplay.condense.condenser import Condenser, OnProgress, OnStep, OnTerms, Progress
 from ddreplay.condense.distiller import Distiller
-from ddreplay.condense.loss_curve import LossCurve
+from ddreplay.condense.loss_curve import LossCurve, TermCurves
 from ddreplay.condense.optimizer import LAMB, SGD, Adam
 from ddreplay.condense.tracking import Tracked
 
@@ -15,6 +15,8 @@ __all__ = [
     "Distiller",
     "LossCurve",
     "OnStep",
+    "OnTerms",
     "SGD",
+    "TermCurves",
     "Tracked",
 ]

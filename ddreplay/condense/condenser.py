@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -15,22 +15,26 @@ from ddreplay.storage.codecs import Codec, avif, codec_from_spec, uint8
 from ddreplay.storage.condensed_set import CondensedSet
 
 __all__ = [
-    "Condenser", "Deadline", "OnProgress", "OnStep", "Progress", "StoredBy", "TakesMore",
+    "Condenser", "Deadline", "OnProgress", "OnStep", "OnTerms", "Progress", "StoredBy", "TakesMore",
     "default_codec", "stored_by", "taken",
 ]  # fmt: skip
 
 OnStep = Callable[[int, Tensor], None]
 """Called after every image step with the number of steps done and the loss (a detached scalar, still on the device)."""
 
+OnTerms = Callable[[int, Mapping[str, Tensor]], None]
+"""Called after every image step of a method whose objective is a sum, with what each term came to: by its name, weight included."""
+
 
 class Progress(NamedTuple):
     """How far a phase is.
 
-    phase: ``"images"`` (choosing their number: candidates tried), ``"bank"`` (networks made) or ``"steps"`` (image steps).
-    total: ``None`` where it is not known.
+    phase: ``"images"`` (choosing their number: candidates tried), ``"bank"`` (networks made), ``"steps"`` (image steps) or ``"ranking"``
+        (epochs of the networks by which a selection ranks real images).
+    total: ``None`` where it is not known. Of candidates it is as many as it seems by then, and may grow or shrink.
     """
 
-    phase: Literal["images", "bank", "steps"]
+    phase: Literal["images", "bank", "steps", "ranking"]
     done: int
     total: int | None
 
@@ -54,8 +58,8 @@ class TakesMore(Protocol):
     """A condenser that takes keywords besides the seed, and names them.
 
     ``seconds``: a limit for everything. ``beside``: a pool of other known classes, from which a single class can be told apart.
-    ``remembered``: a pool of what a memory holds of other classes, however many are new. ``on_progress``, ``on_step``: callbacks.
-    ``checkpoint``, ``checkpoint_every``: a file to go on from.
+    ``remembered``: a pool of what a memory holds of other classes, however many are new. ``on_progress``, ``on_step``,
+    ``on_terms``: callbacks. ``checkpoint``, ``checkpoint_every``: a file to go on from.
     """
 
     @property

@@ -13,7 +13,7 @@ import torch
 
 from ddreplay.augment import Augment, Identity
 from ddreplay.condense.checkpoint import Checkpoint, fingerprint
-from ddreplay.condense.condenser import Deadline, OnProgress, OnStep, default_codec
+from ddreplay.condense.condenser import Deadline, OnProgress, OnStep, OnTerms, default_codec
 from ddreplay.condense.image_count import ByCodec, ChooseCount, CountQuestion
 from ddreplay.condense.optimizer import SGD
 from ddreplay.condense.provenance import describe, provenance
@@ -79,7 +79,7 @@ class Distiller:
     choose: ChooseCount = ByCodec()
 
     takes: ClassVar[frozenset[str]] = frozenset(
-        ("seconds", "checkpoint", "checkpoint_every", "on_step", "on_progress", "beside")
+        ("seconds", "checkpoint", "checkpoint_every", "on_step", "on_terms", "on_progress", "beside")
     )
 
     def __post_init__(self) -> None:
@@ -100,6 +100,7 @@ class Distiller:
         checkpoint: str | Path | None = None,
         checkpoint_every: int = 100,
         on_step: OnStep | None = None,
+        on_terms: OnTerms | None = None,
         on_progress: OnProgress | None = None,
         beside: ClassPool | None = None,
     ) -> CondensedSet:
@@ -114,6 +115,7 @@ class Distiller:
             checkpoint: a file that holds the state every ``checkpoint_every`` steps, and when the process is told to stop (SIGINT,
                 SIGTERM). Where it exists, the run goes on from it, with the same result as an uninterrupted one.
             on_step: is told of every image step and its loss.
+            on_terms: is told of every image step and what each term of its objective came to, where that is a sum.
             on_progress: is told how far every phase is.
             beside: other classes that are known; looked at where the pool has one class alone, which then is told apart from them.
         Raises:
@@ -126,7 +128,8 @@ class Distiller:
         budget, deadline = Budget.of(budget), Deadline(seconds)
         check_readable(self, pool)
         run = self._identity(budget, seed, pool, beside) if checkpoint else {}
-        more: dict[str, Any] = {"deadline": deadline, "on_step": on_step, "on_progress": on_progress, "beside": beside}
+        more: dict[str, Any] = {"deadline": deadline, "on_progress": on_progress, "beside": beside}
+        more |= {"on_step": on_step, "on_terms": on_terms}
         with Checkpoint(checkpoint, checkpoint_every, run, pool.device).opened() as file:
             if budget.in_bytes:
                 return self._within_bytes(pool, budget, seed, file=file, **more)
@@ -146,12 +149,14 @@ class Distiller:
         file: Checkpoint,
         deadline: Deadline,
         on_step: OnStep | None,
+        on_terms: OnTerms | None,
         on_progress: OnProgress | None,
         beside: ClassPool | None,
     ) -> CondensedSet:
         method, codec, total = self._through_codec(pool, budget), self._codec(budget, pool), budget.total(pool.classes)
         count = file.images_per_class or method._count(pool, budget, codec, seed, deadline, on_progress, beside)
-        more: dict[str, Any] = {"deadline": deadline, "file": file, "on_step": on_step, "on_progress": on_progress}
+        more: dict[str, Any] = {"deadline": deadline, "file": file, "on_progress": on_progress}
+        more |= {"on_step": on_step, "on_terms": on_terms}
         found = fit(method._condense(pool, count, seed, beside=beside, **more), total, codec)
         spent = {"max_bytes": total, "seconds": round(deadline.spent, 3)}
         return replace(found, provenance={**found.provenance, **spent})
@@ -166,6 +171,7 @@ class Distiller:
         beside: ClassPool | None = None,
         file: Checkpoint | None = None,
         on_step: OnStep | None = None,
+        on_terms: OnTerms | None = None,
         on_progress: OnProgress | None = None,
     ) -> CondensedSet:
         started = deadline.started
@@ -175,7 +181,7 @@ class Distiller:
             classes = _known(pool, small, beside)
             self._check_tellable(classes)
             run = Run(self, classes, images_per_class, seed, deadline, on_progress)
-            run.go(file or Checkpoint(None, 1, {}), on_step)
+            run.go(file or Checkpoint(None, 1, {}), on_step, on_terms)
             parts.append(run.part(self.codec or uint8()))
             done, learned = run.step, run.objective.learned()
         if small:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Protocol, runtime_checkable
@@ -66,17 +67,32 @@ class CountQuestion:
         blocks = [_first_pixels(self.pool, k, count) for k, count in enumerate(counts)]
         return nbytes(codec.encode(blocks)) + self.beside(n) <= self.budget.room(self.pool, counts)
 
-    def most(self, codec: Codec, *, fitting: int, tolerance: float = 0.0) -> int:
-        """How many images per class fit at this quality, of a number that does and all; by doubling, then bisection."""
-        beyond, stride = max(self.pool.counts) + 1, max(1, fitting)
-        while fitting + stride < beyond and self._more(codec, fitting + stride):
+    def most(self, codec: Codec, *, fitting: int, tolerance: float = 0.0, told: bool = False) -> int:
+        """How many images per class fit at this quality, of a number that does and all; by doubling, then bisection.
+
+        Args:
+            tolerance: how far below that the answer may lie, a share of it.
+            told: tell ``on_progress`` of every number tried.
+        """
+        beyond, stride, tried = max(self.pool.counts) + 1, max(1, fitting), 0
+
+        def more(n: int) -> bool:
+            nonlocal tried
+            found, tried = self._more(codec, n), tried + 1
+            if told and self.on_progress is not None:
+                low, high = (n, beyond) if found else (fitting, n)
+                left = math.ceil(math.log2(max(1.0, (high - low) / max(1.0, tolerance * low))))
+                self.on_progress(Progress("images", tried, tried + left))
+            return found
+
+        while fitting + stride < beyond and more(fitting + stride):
             fitting, stride = fitting + stride, fitting + stride
-        if fitting + stride >= beyond and self._more(codec, beyond - 1):
+        if fitting + stride >= beyond and more(beyond - 1):
             return beyond - 1
         beyond = min(beyond, fitting + stride)
         while beyond - fitting > max(1, tolerance * fitting):
             middle = (fitting + beyond) // 2
-            fitting, beyond = (middle, beyond) if self._more(codec, middle) else (fitting, middle)
+            fitting, beyond = (middle, beyond) if more(middle) else (fitting, middle)
         return fitting
 
     def _more(self, codec: Codec, n: int) -> bool:
@@ -135,7 +151,7 @@ class AtQuality:
             raise ValueError(f"share must lie in [0, 1] or be None, got {self.share}")
 
     def __call__(self, asked: CountQuestion) -> int:
-        return asked.most(self.member(asked.codec, asked.pool.shape), fitting=0, tolerance=1 / 32) or 1
+        return asked.most(self.member(asked.codec, asked.pool.shape), fitting=0, tolerance=1 / 32, told=True) or 1
 
     def member(self, codec: Codec, shape: Shape) -> Codec:
         """The member of a codec's family at that low quality, for images of this shape."""
@@ -175,6 +191,10 @@ class Validated:
         if held is None or len(counts) == 1:
             return counts[at]
         scores: dict[int, float] = {}
+        stride = 3
+
+        def around(k: int, stride: int) -> list[int]:
+            return [n for n in (k, k + stride, k - stride) if 0 <= n < len(counts)]
 
         def score(k: int) -> float:
             if k not in scores:
@@ -184,11 +204,12 @@ class Validated:
                     return -1.0
                 scores[k] = found
                 if asked.on_progress is not None:
-                    asked.on_progress(Progress("images", len(scores), None))
+                    ahead = {*around(at, stride), *around(at, 1)}  # if no number is better than this one
+                    asked.on_progress(Progress("images", len(scores), len(ahead | scores.keys())))
             return scores[k]
 
         for stride in (3, 1):  # uphill from the guess, in strides first: one number's score is noisy
-            while (best := max((k for k in (at, at + stride, at - stride) if 0 <= k < len(counts)), key=score)) != at:
+            while (best := max(around(at, stride), key=score)) != at:
                 at = best
         log.info(
             "images per class -> validation accuracy: %s", {counts[k]: round(v, 2) for k, v in sorted(scores.items())}

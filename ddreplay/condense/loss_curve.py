@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
-__all__ = ["LossCurve"]
+__all__ = ["LossCurve", "TermCurves"]
 
 
 class LossCurve:
@@ -44,6 +46,27 @@ class LossCurve:
         """(last step of a stretch, mean loss in it); the last stretch may be shorter than the others."""
         rest = [_mean(self._open)] if self._open else []
         return [(step, float(f"{float(loss):.5g}")) for step, loss in [*self._kept, *rest]]
+
+
+class TermCurves:
+    """An ``on_terms`` hook that keeps a `LossCurve` for every term of a sum.
+
+    Args:
+        points: at most so many for each term, an even number.
+    """
+
+    def __init__(self, points: int = 64) -> None:
+        self.limit = points
+        self._curves: dict[str, LossCurve] = {}
+
+    def __call__(self, step: int, values: Mapping[str, Tensor]) -> None:
+        """Take in what each term came to in a step."""
+        for name, value in values.items():
+            self._curves.setdefault(name, LossCurve(self.limit))(step, value)
+
+    def points(self) -> dict[str, list[tuple[int, float]]]:
+        """By the term's name, as `LossCurve.points` gives them; empty where there are fewer than two terms."""
+        return {name: curve.points() for name, curve in self._curves.items()} if len(self._curves) > 1 else {}
 
 
 def _mean(stretch: list[tuple[int, Tensor]]) -> tuple[int, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ddreplay.backbones import mixes_images
 from ddreplay.condense.checkpoint import Checkpoint
 from ddreplay.condense.class_sweep import can_sweep, sweep_classes
-from ddreplay.condense.condenser import Deadline, OnProgress, OnStep, Progress
+from ddreplay.condense.condenser import Deadline, OnProgress, OnStep, OnTerms, Progress
 from ddreplay.data.chunks import forward_chunk
 from ddreplay.data.pool import Batch, ClassPool
 from ddreplay.networks.source import Context
@@ -78,6 +78,7 @@ class Run:
     ) -> None:
         self.method, self.classes, self.images_per_class = method, classes, images_per_class
         self.deadline, self.on_progress, self.step = deadline, on_progress, 0
+        self.shares: dict[str, Tensor] = {}  # what each term came to in the last step
         pool = self.pool = classes.learned_pool()
         self.steps = method.steps if isinstance(method.steps, int) else method.steps(images_per_class)
         self.random = Random(seed, pool.device)
@@ -132,7 +133,7 @@ class Run:
                 return Batch(images, soft.detach())
             return Batch(images, self.classes.pool.positions(self.form.per_class))
 
-    def go(self, checkpoint: Checkpoint, on_step: OnStep | None) -> None:
+    def go(self, checkpoint: Checkpoint, on_step: OnStep | None, on_terms: OnTerms | None = None) -> None:
         """All steps, or as many as there is time for.
 
         Raises:
@@ -152,6 +153,8 @@ class Run:
                 checkpoint.keep(self, self.images_per_class)
                 if on_step is not None:
                     on_step(self.step, loss)
+                if on_terms is not None and self.shares:
+                    on_terms(self.step, self.shares)
                 if self.on_progress is not None:
                     self.on_progress(Progress("steps", self.step, self.steps))
             if self.step < self.steps:
@@ -167,7 +170,9 @@ class Run:
     def _step(self, look: Look, statistic: Statistic) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
         images = self._compared_images(self.form.decode())
-        loss = self.objective.distance(statistic, Side(look, images, self.compared, chunk=self.chunk))
+        side = Side(look, images, self.compared, chunk=self.chunk)
+        loss = self.objective.distance(statistic, side)
+        self.shares = side.shares
         loss.backward(inputs=[p for group in self.optimizer.param_groups for p in group["params"]])
         self.optimizer.step()
         return loss.detach()
@@ -177,12 +182,16 @@ class Run:
         blocks = [self.compared.index(k) for k in learned]
         if self.form.by_class and self.objective.additive and can_sweep(self.optimizer) and not mixes_images(look.net):
             own = statistic if self.compared == learned else pick_classes(statistic, blocks)
-            return sweep_classes(
-                self.optimizer,
-                len(learned),
-                lambda: self.objective.distance(own, Side(look, self.form.decode(), learned, chunk=self.chunk)),
-            )
+
+            def distance() -> Tensor:
+                side = Side(look, self.form.decode(), learned, chunk=self.chunk)
+                found = self.objective.distance(own, side)
+                self.shares = side.shares
+                return found
+
+            return sweep_classes(self.optimizer, len(learned), distance)
         total = torch.zeros((), device=self.pool.device)
+        shares: dict[str, Tensor] = {}
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         for k, (position, block) in enumerate(zip(learned, blocks, strict=True)):
             self.optimizer.zero_grad(set_to_none=True)
@@ -192,6 +201,8 @@ class Run:
             loss.backward(inputs=parameters)
             self.optimizer.step()
             total += loss.detach()
+            shares = {name: value + shares.get(name, 0) for name, value in side.shares.items()}
+        self.shares = shares
         return total
 
     def part(self, codec: Codec) -> Part:

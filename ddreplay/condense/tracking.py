@@ -19,6 +19,8 @@ class Tracked:
         log: takes a mapping of names to numbers, and ``step=``, as Weights & Biases' ``run.log`` and MLflow's ``mlflow.log_metrics`` do.
         every: image steps from one loss to the next; the first is that of step ``every``.
         name: what the loss is called there.
+    `terms` does the same for the terms of a sum, as ``condense/loss/mutual information``: ``on_terms=track.terms``.
+
     Raises:
         ValueError: when ``every`` is below 1.
     Example:
@@ -43,3 +45,8 @@ class Tracked:
         if step % self.every == 0:
             values: Mapping[str, float] = {self.name: float(loss)}
             self.log(values, step=step)
+
+    def terms(self, step: int, values: Mapping[str, Tensor]) -> None:
+        """Take in what each term came to in a step."""
+        if step % self.every == 0:
+            self.log({f"{self.name}/{term}": float(value) for term, value in values.items()}, step=step)

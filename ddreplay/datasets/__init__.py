@@ -9,8 +9,18 @@
 
 from __future__ import annotations
 
+from ddreplay.datasets.hugging_face import from_hugging_face
 from ddreplay.datasets.image_data import ImageData, validation_split
 from ddreplay.datasets.load import NAMES, load
 from ddreplay.datasets.normalization import Normalization, channel_moments, normalization
 
-__all__ = ["NAMES", "ImageData", "Normalization", "channel_moments", "load", "normalization", "validation_split"]
+__all__ = [
+    "NAMES",
+    "ImageData",
+    "Normalization",
+    "channel_moments",
+    "from_hugging_face",
+    "load",
+    "normalization",
+    "validation_split",
+]

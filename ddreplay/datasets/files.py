@@ -16,7 +16,7 @@ import torch
 
 from ddreplay.datasets.image_data import Images, Splits, from_arrays, validation_split
 
-__all__ = ["Fit", "Npz", "Resize", "open_npz", "read_array", "read_folder", "read_npz"]
+__all__ = ["Fit", "Npz", "Resize", "open_npz", "read_array", "read_folder", "read_npz", "upright"]
 
 Resize = Literal["crop", "squash"]
 
@@ -317,12 +317,12 @@ def _decode_one(path: Path, fit: Fit) -> np.ndarray:
         with Image.open(path, formats=_FORMATS) as image:
             _check_picture(image, path)
             image.load()
-            upright = _upright(image)
+            turned = upright(image)
     except (_Refused, MemoryError):
         raise
     except Exception as error:  # Pillow's readers raise nearly anything on a damaged file
         raise ValueError(f"{_shown(path)} is no readable image: {error}") from error
-    return np.array(fit(upright))
+    return np.array(fit(turned))
 
 
 class _Refused(ValueError):
@@ -338,11 +338,11 @@ def _check_picture(image: Any, path: Path) -> None:
         raise _Refused(f"{_shown(path)} has pixels of mode {image.mode!r}; save it with 8 bits a channel")
 
 
-def _upright(image: Any) -> Any:
-    """Gray or RGB, turned as the camera says."""
+def upright(image: Any) -> Any:
+    """A picture of Pillow -> the same in gray or RGB, turned as the camera says."""
     from PIL import ImageOps
 
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode in ("P", "PA"):
-        return upright.convert("RGBA").convert("RGB")
-    return upright.convert("L" if upright.mode in _GRAY else "RGB")
+    turned = ImageOps.exif_transpose(image)
+    if turned.mode in ("P", "PA"):
+        return turned.convert("RGBA").convert("RGB")
+    return turned.convert("L" if turned.mode in _GRAY else "RGB")

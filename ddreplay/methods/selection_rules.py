@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from ddreplay.backbones import Net, Probe, as_factory
+from ddreplay.condense.condenser import OnProgress, Progress
 from ddreplay.data.clustering import representatives
 from ddreplay.data.pool import ClassPool, concatenate
 from ddreplay.evaluation import PROTOCOLS, predict, train
@@ -41,21 +42,28 @@ class Candidates:
     """What a rule chooses from.
 
     pool: the images. known: all classes that a network is trained to tell apart; the pool's, and others where it has one alone.
-    stop: whether time is up, for that training.
+    stop: whether time is up, for that training. on_progress: is told of its epochs.
     """
 
     pool: ClassPool
     known: ClassPool
     stop: Callable[[], bool] | None = None
+    on_progress: OnProgress | None = None
 
     @classmethod
-    def of(cls, pool: ClassPool, beside: ClassPool | None = None, stop: Callable[[], bool] | None = None) -> Candidates:
+    def of(
+        cls,
+        pool: ClassPool,
+        beside: ClassPool | None = None,
+        stop: Callable[[], bool] | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Candidates:
         """The images of a pool; ``beside``: other known classes, which count where it has one class alone."""
         own = pool.class_ids.tolist()
         others = [] if beside is None else [k for k, c in enumerate(beside.class_ids.tolist()) if c not in own]
         if pool.classes > 1 or beside is None or not others:
-            return cls(pool, pool, stop)
-        return cls(pool, concatenate([pool, beside.select(others)]), stop)
+            return cls(pool, pool, stop, on_progress)
+        return cls(pool, concatenate([pool, beside.select(others)]), stop, on_progress)
 
     def labels(self) -> Int64[Tensor, " n"]:
         """The output column of every image's class."""
@@ -164,7 +172,7 @@ class ScoreRule:
                 f"{self.score} scores how well classes are told apart, and class {given.pool.class_names[0]} is alone; give it another "
                 "class (beside=, or one in the pool), or take random or herding"
             )
-        scores = torch.stack([self._scores(given, random) for _ in range(self.networks)]).mean(0)
+        scores = torch.stack([self._scores(given, random, k) for k in range(self.networks)]).mean(0)
         chosen = []
         for part in scores.cpu().split(list(given.pool.counts)):
             mixed = torch.randperm(len(part), generator=random.cpu)
@@ -172,14 +180,17 @@ class ScoreRule:
             chosen.append(mixed[order][:images_per_class])
         return chosen
 
-    def _scores(self, given: Candidates, random: Random) -> Float[Tensor, " n"]:
-        truth = given.labels()
+    def _scores(self, given: Candidates, random: Random, network: int) -> Float[Tensor, " n"]:
+        truth, place = given.labels(), (network, self.networks)
         if self.score in ("el2n", "grand"):
-            return error_norms(
-                trained(given, self.net, self.epochs, random), given, times_features=self.score == "grand"
-            )
+            model = trained(given, self.net, self.epochs, random, place=place)
+            return error_norms(model, given, times_features=self.score == "grand")
         right: list[Tensor] = []
-        trained(given, self.net, self.epochs, random, lambda model: right.append(predict(model, given.pool) == truth))
+
+        def look(model: nn.Module) -> None:
+            right.append(predict(model, given.pool) == truth)
+
+        trained(given, self.net, self.epochs, random, look, place=place)
         return forgetting_counts(torch.stack(right), transitions=self.score == "forgotten")
 
 
@@ -256,15 +267,27 @@ def trained(
     epochs: int,
     random: Random,
     on_epoch: Callable[[nn.Module], None] | None = None,
+    *,
+    place: tuple[int, int] = (0, 1),
 ) -> nn.Module:
-    """A new network, trained for ``epochs`` to tell the known classes apart, in eval mode; ``on_epoch`` sees it after each of them."""
+    """A new network, trained for ``epochs`` to tell the known classes apart, in eval mode; ``on_epoch`` sees it after each of them.
+
+    Args:
+        place: its number among so many networks, for what is told of the progress.
+    """
     known = given.known
     with random.scope():
         model = as_factory(net)(known.shape, max(2, known.classes)).to(known.device)
     if epochs:
         data = known.all()
-        hook = None if on_epoch is None else lambda _: on_epoch(model)
-        train(model, data.x, data.y, PROTOCOLS["dc2021"].scaled(epochs - 1), random, on_epoch=hook, stop=given.stop)
+
+        def after(epoch: int) -> None:
+            if on_epoch is not None:
+                on_epoch(model)
+            if given.on_progress is not None:
+                given.on_progress(Progress("ranking", place[0] * epochs + epoch + 1, place[1] * epochs))
+
+        train(model, data.x, data.y, PROTOCOLS["dc2021"].scaled(epochs - 1), random, on_epoch=after, stop=given.stop)
     return model.eval()
 
 

@@ -69,7 +69,7 @@ class Selection:
 
         Args:
             seconds: after so long no further number of images is tried, and networks that rank images are not trained on.
-            on_progress: is told of every number of images tried.
+            on_progress: is told of every number of images tried, and of every epoch of networks that rank images.
             beside: other classes that are known; looked at where the pool has one class alone, which then is told apart from them.
         Raises:
             TypeError, ValueError: when the budget is none, or below one image.
@@ -78,7 +78,7 @@ class Selection:
         codec = self.codec or default_codec(budget, pool.shape[0])
         more: dict[str, Any] = {}
         if budget.in_bytes:
-            found = _InBytes(self, codec, budget.of_each(pool.classes), seed, beside, deadline.over)
+            found = _InBytes(self, codec, budget.of_each(pool.classes), seed, beside, deadline.over, on_progress)
             asked = CountQuestion(
                 pool, codec, found.budget, found.trial, seed, deadline=deadline.part(0.5), on_progress=on_progress
             )
@@ -87,7 +87,7 @@ class Selection:
             part = part if isinstance(self.choose, Fixed) else found.one_more(pool, part)
         else:
             count = int(budget.share(pool.classes))
-            given = Candidates.of(pool, beside, deadline.over)
+            given = Candidates.of(pool, beside, deadline.over, on_progress)
             chosen = self.rule(given, count, Random(seed, pool.device))
             part = _part(pool, chosen, codec)
         if deadline.over():
@@ -117,16 +117,18 @@ class _InBytes:
         seed: int,
         beside: ClassPool | None,
         stop: Callable[[], bool],
+        on_progress: OnProgress | None,
     ) -> None:
         self.selection, self.codec, self.budget, self.seed, self.beside = selection, codec, budget, seed, beside
-        self.stop = stop
+        self.stop, self.on_progress = stop, on_progress
         self.ranked: dict[ClassPool, tuple[int, list[Tensor]]] = {}
 
     def take(self, pool: ClassPool, n: int) -> Part:
         """At most ``n`` images of every class, at the highest quality that fits; fewer where ``n`` do not."""
         if pool not in self.ranked or self.ranked[pool][0] < n:
             rule, random = self.selection.rule, Random(self.seed, pool.device)
-            self.ranked[pool] = 2 * n, rule(Candidates.of(pool, self.beside, self.stop), 2 * n, random)
+            given = Candidates.of(pool, self.beside, self.stop, self.on_progress)
+            self.ranked[pool] = 2 * n, rule(given, 2 * n, random)
         part = _part(pool, [rows[:n] for rows in self.ranked[pool][1]], float32())
         pixels = [to_pixels(x, pool.mean, pool.std) for x in part.images]
         room = self.budget.room(pool, part.counts)

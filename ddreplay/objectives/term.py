@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -97,6 +98,8 @@ class Side:
         positions: the class of every block of n images.
         chunk: images in one forward where no gradient is needed; with one, up to `PIECE` times as many, and the graph of up to `WHOLE`
             times as many is held. ``None``, or a network that mixes the images of a batch: all at once.
+    Attributes:
+        shares: what each term of a `Sum` that compared this side came to, its weight included: detached scalars by the term's name.
     """
 
     def __init__(
@@ -111,6 +114,7 @@ class Side:
         self.source = images
         self.positions = tuple(positions)
         self.chunk = None if mixes_images(look.net) else chunk
+        self.shares: dict[str, Tensor] = {}
         self._found: dict[tuple[bool, PerImage], Tensor] = {}
         if len(images) % len(self.positions):
             raise ValueError(f"{len(images)} images do not divide into {len(self.positions)} classes")
@@ -351,6 +355,7 @@ class Sum(Term):
         self.additive = all(t.additive for t, _ in kept)
         self.sized = any(t.sized for t, _ in kept)
         self.discriminative = any(t.discriminative for t, _ in kept)
+        self._names = _distinct([_in_words(type(t).__name__) for t, _ in kept])
 
     def prepare(self, syn: Side) -> None:
         for term in self.terms:
@@ -387,14 +392,26 @@ class Sum(Term):
             means = [f for t in self.terms if isinstance(t, MeanTerm) for f in t.per_image(syn.look)]
             syn.share(means=means, values=self.reads(syn.look))
         total = syn.images.new_zeros(())
-        for term, weight, part in zip(self.terms, self.weights, statistic, strict=True):
+        for name, term, weight, part in zip(self._names, self.terms, self.weights, statistic, strict=True):
             value = term.distance(part, syn)
-            total = total + (value if weight == 1 else weight * value)
+            value = value if weight == 1 else weight * value
+            syn.shares[name] = value.detach()
+            total = total + value
         return total
 
     def describe(self) -> dict[str, Any]:
         terms = [{"weight": w, **t.describe()} for t, w in zip(self.terms, self.weights, strict=True)]
         return {"name": "Sum", "terms": terms}
+
+
+def _in_words(name: str) -> str:
+    """``MutualInformation`` -> ``mutual information``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name).lower()
+
+
+def _distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of which the second of a kind has a number."""
+    return tuple(n if n not in names[:k] else f"{n} {names[:k].count(n) + 1}" for k, n in enumerate(names))
 
 
 def pick_classes(statistic: Any, index: Sequence[int]) -> Any:

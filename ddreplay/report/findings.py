@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ddreplay.backbones import NetFactory
 from ddreplay.baselines import BASELINES, baseline
+from ddreplay.condense.condenser import OnProgress
 from ddreplay.data.pool import ClassPool
 from ddreplay.data.space import to_pixels
 from ddreplay.evaluation import Evaluation, Protocol, evaluate
@@ -71,6 +72,7 @@ def look_into(
     *,
     seeds: int,
     watch: Watch,
+    bars: Callable[[], AbstractContextManager[OnProgress | None]] = nullcontext,
     seed: int = 0,
     data: str = "",
     command: str = "",
@@ -82,18 +84,19 @@ def look_into(
         pools: a set -> the real images it was condensed from and those to test on, normalised with its constants.
         seeds: networks for each set, each kind of network and each baseline.
         watch: is told what is trained on, and for how many epochs.
+        bars: gives what is told how far the choice of real images is.
     """
     found = []
     for name, condensed in sets.items():
         train, test = pools(condensed)
-        rivals, missing = _rivals(condensed, train, next(iter(nets.values())), seed, baselines)
+        rivals, missing = _rivals(condensed, train, next(iter(nets.values())), seed, baselines, bars)
         evaluations: dict[str, dict[str, Evaluation]] = {}
         for net_name, net in nets.items():
             evaluations[net_name] = {}
             for rival_name, rival in {"condensed": condensed, **rivals}.items():
                 chosen = protocol.of(condensed)
                 label = f"{name}, {net_name}, {rival_name}"
-                with watch(label, seeds * (chosen.epochs + (not chosen.milestones))) as told:
+                with watch(label, seeds * chosen.passes) as told:
                     evaluations[net_name][rival_name] = evaluate(
                         rival, test, net, protocol=chosen, seeds=seeds, seed=seed, on_epoch=_without_numbers(told)
                     )
@@ -107,13 +110,19 @@ def look_into(
 
 
 def _rivals(
-    condensed: CondensedSet, train: ClassPool, net: NetFactory, seed: int, names: Sequence[str]
+    condensed: CondensedSet,
+    train: ClassPool,
+    net: NetFactory,
+    seed: int,
+    names: Sequence[str],
+    bars: Callable[[], AbstractContextManager[OnProgress | None]],
 ) -> tuple[dict[str, CondensedSet], tuple[str, ...]]:
     """Real images of no more bytes, and what does not fit."""
     made, missing = {}, []
     for name in names:
         try:
-            made[name] = baseline(condensed, train, name, net=net, seed=seed)
+            with bars() as told:
+                made[name] = baseline(condensed, train, name, net=net, seed=seed, on_progress=told)
         except BudgetTooSmall:
             missing.append(name)
     return made, tuple(missing)

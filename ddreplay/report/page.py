@@ -6,7 +6,7 @@ import base64
 import io
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,17 @@ from ddreplay.evaluation import Evaluation, interval
 from ddreplay.forecast import in_words
 from ddreplay.report.findings import Findings, SetFindings
 from ddreplay.report.svg import COLORS, Dot, Point, confusion_grid, dot_rows, line_chart
-from ddreplay.storage.files import write_atomically
+from ddreplay.report.template import write_html
 
-__all__ = ["check_available", "write_page"]
+__all__ = ["write_page"]
 
 _PER_CLASS = 12  # images of a class that are shown
 _CLASSES = 100  # classes whose images are shown
 _GRID = 25  # classes whose confusion is drawn; of more, the commonest mistakes are listed alone
 _PAIRS = 24  # near pairs that are shown
 _ROWS = 60  # classes that a figure has a row for
+
+_TERMS = 5  # of a loss that are drawn
 
 
 def write_page(findings: Findings, path: str | Path) -> Path:
@@ -37,9 +39,10 @@ def write_page(findings: Findings, path: str | Path) -> Path:
         ImportError: when Jinja2 is not installed.
         OSError: when the folder cannot be written.
     """
-    environment = _environment()
-    template = environment.from_string(files("ddreplay.report").joinpath("page.html").read_text(encoding="utf-8"))
-    page = template.render(
+    template = files("ddreplay.report").joinpath("page.html").read_text(encoding="utf-8")
+    return write_html(
+        template,
+        path,
         title=_listed([one.name for one in findings.sets]),
         findings=findings,
         protocol=_protocol(findings),
@@ -47,7 +50,6 @@ def write_page(findings: Findings, path: str | Path) -> Path:
         bytes_figure=_bytes_figure(findings),
         sets=[_set(one) for one in findings.sets],
     )
-    return write_atomically(path, page.encode("utf-8"))
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -67,23 +69,6 @@ def _points(loss: Any) -> list[Point]:
 def _listed(names: list[str]) -> str:
     """Names in a sentence."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def check_available() -> None:
-    """Say before the work that the page could not be written.
-
-    Raises:
-        ImportError: when Jinja2 is not installed.
-    """
-    _environment()
-
-
-def _environment() -> Any:
-    try:
-        from jinja2 import Environment, StrictUndefined
-    except ImportError as error:
-        raise ImportError("a report needs Jinja2: pip install 'ddreplay[report]'") from error
-    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
 def _protocol(findings: Findings) -> dict[str, Any]:
@@ -167,7 +152,6 @@ def _set(one: SetFindings) -> dict[str, Any]:
     said = one.condensed.provenance
     first = next(iter(one.evaluations))
     own = one.evaluations[first]["condensed"]
-    loss = _points(said.get("loss"))
     pixels = one.pixels
     return {
         "name": one.name,
@@ -185,12 +169,28 @@ def _set(one: SetFindings) -> dict[str, Any]:
         "confusion": _confusion_figure(one, own),
         "mistakes": _mistakes(one, own),
         "near": _near(one, pixels),
-        "loss": line_chart(
-            {"loss": [Point(*p) for p in loss]}, "Loss of the condensation over image steps", "image steps", "loss"
-        )
-        if loss
-        else "",
+        "loss": _loss_figures(said),
     }
+
+
+def _loss_figures(said: Mapping[str, Any]) -> list[str]:
+    """How the loss of a condensation went, and each term of it, where it is a sum, on a scale of its own; of many terms the largest."""
+    total = _points(said.get("loss"))
+    if not total:
+        return []
+    terms = {
+        str(name): found for name, values in _mapping(said.get("loss_terms")).items() if (found := _points(values))
+    }
+    most = sorted(terms, key=lambda name: -max(abs(point.y) for point in terms[name]))[:_TERMS]
+    curves = {
+        "all together" if terms else "loss": total,
+        **{name: found for name, found in terms.items() if name in most},
+    }
+    title = "Loss of the condensation over image steps"
+    return [
+        line_chart({"": curve}, f"{title}: {name}" if terms else title, "image steps", name, color=k)
+        for k, (name, curve) in enumerate(curves.items())
+    ]
 
 
 def _about(one: SetFindings) -> dict[str, Any]:

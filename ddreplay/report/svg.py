@@ -24,7 +24,7 @@ _SHAPES = ("circle", "square", "triangle", "diamond")
 
 @dataclass(frozen=True)
 class Dot:
-    """A value in percent with the interval around it (NaN: none), and what kind of thing it is of: its colour and shape."""
+    """A value with the interval around it (NaN: none), and what kind of thing it is of: its colour and shape."""
 
     value: float
     half_width: float = math.nan
@@ -45,34 +45,46 @@ class Point(NamedTuple):
 
 
 def dot_rows(
-    rows: Sequence[tuple[str, Sequence[Dot]]], title: str, kinds: Sequence[str] = (), *, chance: Number | None = None
+    rows: Sequence[tuple[str, Sequence[Dot]]],
+    title: str,
+    kinds: Sequence[str] = (),
+    *,
+    chance: Number | None = None,
+    most: Number = 100,
+    unit: str = "accuracy, %",
+    letters: int = 22,
 ) -> str:
-    """A row for every name with dots on a scale of 0 to 100 percent; intervals end there.
+    """A row for every name with dots on a scale from 0 on; intervals end where it does.
 
     Args:
         kinds: the names of the kinds of dots, for a legend; empty where the rows' names say it.
         chance: what guessing would give, a broken line.
+        most: where the scale ends.
+        unit: what is measured, in words below it.
+        letters: of a name that are shown.
     """
-    left, row, top = _label_width([name for name, _ in rows]), 22, 26 if kinds else 6
-    height, scale = top + row * len(rows) + 36, (_WIDTH - left - 82) / 100
+    names = [_cut(name, letters) for name, _ in rows]
+    left, row, top = _label_width(names, letters=letters), 22, 26 if kinds else 6
+    height, scale = top + row * len(rows) + 36, (_WIDTH - left - 82) / most
     parts = [_legend(kinds, left)] if kinds else []
     bottom = top + row * len(rows)
-    for tick in range(0, 101, 20):
+    for tick in _ticks(0, most, 5):
         x = left + tick * scale
-        parts += [_line(x, top, x, bottom, _FAINT), _text(x, bottom + 14, str(tick), "middle", 11)]
-    parts.append(_text(left + 50 * scale, bottom + 31, "accuracy, %", "middle", 11))
+        parts += [_line(x, top, x, bottom, _FAINT), _text(x, bottom + 14, f"{tick:g}", "middle", 11)]
+    parts.append(_text(left + most / 2 * scale, bottom + 31, unit, "middle", 11))
     if chance is not None:
         parts += [_line(left + chance * scale, top, left + chance * scale, bottom, "#888", "3 3")]
-    for k, (name, dots) in enumerate(rows):
+    for k, (name, (_, dots)) in enumerate(zip(names, rows, strict=True)):
         y = top + row * (k + 0.5)
-        parts.append(_text(left - 8, y + 4, _cut(name), "end", 12))
+        parts.append(_text(left - 8, y + 4, name, "end", 12))
         for place, dot in enumerate(dots):
             at = y + (place - (len(dots) - 1) / 2) * min(5.0, 14 / max(1, len(dots)))
-            parts.append(_dot(dot, left, scale, at))
+            parts.append(_dot(dot, left, scale, at, most))
         if len(dots) == 1:
             value, half = dots[0].value, dots[0].half_width
-            said = f"{value:.1f}" + (f" ± {half:.1f}" if math.isfinite(half) else "")
-            parts.append(_text(left + 100 * scale + 8, y + 4, said, "start", 11))
+            digits = 1 if most >= 10 else max(2, 1 - math.floor(math.log10(most)))
+            said = f"{value:.{digits}f}" + (f" ± {half:.{digits}f}" if math.isfinite(half) else "")
+            parts.append(_text(left + most * scale + 8, y + 4, said, "start", 11))
     return _svg(height, title, parts)
 
 
@@ -92,11 +104,11 @@ class _Plane:
         low, high = _span([y for p in points for y in (p.y, *p.interval(bounds))])
         low, high = max(low, bounds[0]), min(high, bounds[1])
         across = (_WIDTH - _LEFT - _RIGHT) / ((max(xs) - min(xs)) or 1)
-        return cls(min(xs), across, low, (_BOTTOM - 12) / ((high - low) or 1), log_x)
+        return cls(min(xs), across, low, (_BOTTOM - 24) / ((high - low) or 1), log_x)
 
     @property
     def high(self) -> Number:
-        return self.low + (_BOTTOM - 12) / self.up
+        return self.low + (_BOTTOM - 24) / self.up
 
     def place(self, x: Number, y: Number) -> tuple[Number, Number]:
         return _LEFT + ((math.log2(x) if self.log_x else x) - self.first) * self.across, _BOTTOM - (
@@ -112,11 +124,13 @@ def line_chart(
     *,
     log_x: bool = False,
     bounds: tuple[Number, Number] = (-math.inf, math.inf),
+    color: int = 0,
 ) -> str:
     """Curves through points (x, y), each named at its end; the vertical scale is that of the values, and says so by its numbers.
 
     Args:
         bounds: values that cannot be passed; intervals end there.
+        color: of the first curve, a place in `COLORS`; the others follow.
     Raises:
         ValueError: when there are more curves than colours.
     """
@@ -126,15 +140,15 @@ def line_chart(
     parts = [*_axes(plane, {p.x for curve in series.values() for p in curve}, x_name, y_name)]
     ends = spread([plane.place(curve[-1].x, curve[-1].y)[1] for curve in series.values()], 14)
     for k, ((name, curve), end) in enumerate(zip(series.items(), ends, strict=True)):
-        color, drawn = COLORS[k], [plane.place(p.x, p.y) for p in curve]
+        tint, drawn = COLORS[(color + k) % len(COLORS)], [plane.place(p.x, p.y) for p in curve]
         for p, (x, _) in zip(curve, drawn, strict=True):
             beside = x + 3 * (k - (len(series) - 1) / 2)  # side by side, so that all can be seen
             low, high = (plane.place(p.x, y)[1] for y in p.interval(bounds))
-            parts += [_line(beside, low, beside, high, color)] if low != high else []
+            parts += [_line(beside, low, beside, high, tint)] if low != high else []
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in drawn)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.8"/>')
-        parts += [_mark(x, y, k, color) for x, y in drawn] if len(drawn) <= 12 else []
-        parts.append(_text(drawn[-1][0] + 10, end + 4, _cut(name, 14), "start", 11, color))
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{tint}" stroke-width="1.8"/>')
+        parts += [_mark(x, y, k, tint) for x, y in drawn] if len(drawn) <= 12 else []
+        parts.append(_text(drawn[-1][0] + 10, end + 4, _cut(name, 14), "start", 11, tint))
     return _svg(_BOTTOM + 44, title, parts)
 
 
@@ -195,11 +209,11 @@ def spread(places: Sequence[Number], gap: Number) -> list[Number]:
     return moved
 
 
-def _dot(dot: Dot, left: Number, scale: Number, y: Number) -> str:
+def _dot(dot: Dot, left: Number, scale: Number, y: Number, most: Number) -> str:
     color, x = COLORS[dot.kind % len(COLORS)], left + dot.value * scale
     bar = ""
     if math.isfinite(dot.half_width):
-        low, high = max(0.0, dot.value - dot.half_width), min(100.0, dot.value + dot.half_width)
+        low, high = max(0.0, dot.value - dot.half_width), min(float(most), dot.value + dot.half_width)
         bar = _line(left + low * scale, y, left + high * scale, y, color, width=2)
     return bar + _mark(x, y, dot.kind, color)
 
@@ -216,7 +230,8 @@ def _mark(x: Number, y: Number, kind: int, color: str) -> str:
 
 
 def _legend(kinds: Sequence[str], left: Number) -> str:
-    parts, x = [], left
+    width = sum(26 + 6.6 * len(kind) for kind in kinds)
+    parts, x = [], max(0.0, min(left, _WIDTH - width))
     for k, kind in enumerate(kinds):
         color = COLORS[k % len(COLORS)]
         parts += [_mark(x + 4, 10, k, color), _text(x + 13, 14, kind, "start", 11, color)]
@@ -230,8 +245,8 @@ def _span(values: Sequence[Number]) -> tuple[Number, Number]:
     return low - margin, high + margin
 
 
-def _ticks(low: Number, high: Number) -> list[Number]:
-    rough = (high - low) / 4
+def _ticks(low: Number, high: Number, parts: int = 4) -> list[Number]:
+    rough = (high - low) / parts
     size = 10 ** math.floor(math.log10(rough))
     step = next(size * m for m in (1, 2, 5, 10) if size * m >= rough)
     return [round(k * step, 10) for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
@@ -241,8 +256,8 @@ def _number(value: Number) -> str:
     return f"{value:,.0f}"
 
 
-def _label_width(names: Sequence[str], least: int = 40) -> Number:
-    return max(least, 16 + 6.8 * max((len(_cut(name)) for name in names), default=0))
+def _label_width(names: Sequence[str], least: int = 40, letters: int = 22) -> Number:
+    return max(least, 16 + 7.2 * max((len(_cut(name, letters)) for name in names), default=0))
 
 
 def _cut(name: str, most: int = 22) -> str:

@@ -10,10 +10,13 @@ from ddreplay.storage.condensed_set import CondensedSet
 __all__ = ["dataset_card"]
 
 
-def dataset_card(condensed: CondensedSet) -> str:
+def dataset_card(condensed: CondensedSet, beside: str = "") -> str:
     """A card with a header that hubs read: what the images are, of what data, how they were made, and what they are not fit for.
 
     What the set does not know, its licence and where the real images come from, is left for its owner to fill in.
+
+    Args:
+        beside: a sentence on the files that lie beside the card.
     """
     said = dict(condensed.provenance)
     method, data, versions = str(said.get("method", "unknown")), said.get("data"), said.get("versions")
@@ -47,6 +50,7 @@ def dataset_card(condensed: CondensedSet) -> str:
         table=table,
         names=names,
         settings=json.dumps(said.get("settings", {}), indent=1),
+        beside=f"{beside} " if beside else "",
     )
 
 
@@ -80,7 +84,7 @@ from ddreplay import CondensedSet
 batch = CondensedSet.load("set.safetensors").images()  # batch.x is normalised, batch.y are class ids
 ```
 
-The PNG files beside this card have 8 bits a channel and are cut to 0..1. The safetensors file has the numbers as they were stored.
+{beside}The safetensors file has the numbers as they were stored.
 
 ## To be filled in by whoever publishes it
 

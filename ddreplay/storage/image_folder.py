@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from ddreplay.data.space import to_pixels
 from ddreplay.storage.condensed_set import CondensedSet
 
-__all__ = ["class_label", "write_image_folder", "write_png"]
+__all__ = ["class_label", "png_bytes", "write_image_folder", "write_png"]
 
 
 def class_label(class_id: int, name: str) -> str:
@@ -47,11 +48,17 @@ def write_image_folder(condensed: CondensedSet, folder: str | Path) -> list[Path
 
 
 def write_png(pixels: Float[Tensor, "c h w"], path: Path) -> Path:
-    """One image with pixels in 0..1; what lies outside is cut.
+    """One image with pixels in 0..1 as a file; what lies outside is cut.
 
     Raises:
         ValueError: when it has neither 1 nor 3 channels.
     """
+    path.write_bytes(png_bytes(pixels))
+    return path
+
+
+def png_bytes(pixels: Float[Tensor, "c h w"]) -> bytes:
+    """The same as bytes."""
     from PIL import Image
 
     shown = pixels.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()
@@ -59,5 +66,6 @@ def write_png(pixels: Float[Tensor, "c h w"], path: Path) -> Path:
         raise ValueError(
             f"an image must have 1 or 3 channels to be a PNG, got {shown.shape[2]}; use CondensedSet.images()"
         )
-    Image.fromarray(shown[:, :, 0] if shown.shape[2] == 1 else shown).save(path, format="PNG")
-    return path
+    buffer = io.BytesIO()
+    Image.fromarray(shown[:, :, 0] if shown.shape[2] == 1 else shown).save(buffer, format="PNG")
+    return buffer.getvalue()

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from ddreplay import ClassPool, ConvNet, dm
-from ddreplay.condense import LossCurve, Tracked
+from ddreplay import ClassPool, ConvNet, ddm, dm, idm
+from ddreplay.condense import LossCurve, TermCurves, Tracked
+from ddreplay.objectives import MutualInformation
 
 MakePool = Callable[..., ClassPool]
 
@@ -55,3 +56,49 @@ def test_a_curve_is_the_mean_of_its_stretches(steps: int) -> None:
         assert mean == pytest.approx(sum(part) / len(part), rel=1e-4)
     with pytest.raises(ValueError, match="points must be even"):
         LossCurve(points=3)
+
+
+@pytest.mark.parametrize(
+    ("method", "names"),
+    [
+        (dm(ConvNet(width=8), steps=3).plus(MutualInformation(), 0.5), ["mean embedding", "mutual information"]),
+        (ddm(ConvNet(width=8), steps=3), ["mean embedding", "gram matching"]),
+        (idm(ConvNet(width=8), steps=3), ["mean embedding", "class regulariser"]),  # a step for each class, swept
+        (dm(ConvNet(width=8), steps=3), []),
+    ],
+)
+def test_terms_add_up_to_the_loss(method: Any, names: list[str], toy_pool: MakePool) -> None:
+    losses: list[float] = []
+    terms: list[dict[str, float]] = []
+    how: dict[str, Any] = {"on_step": lambda _, loss: losses.append(float(loss))}
+    how["on_terms"] = lambda _, values: terms.append({name: float(value) for name, value in values.items()})
+    watched = method(toy_pool(), 1, **how)
+    assert [list(values) for values in terms] == [names] * (3 if names else 0)
+    for loss, values in zip(losses, terms, strict=False):
+        assert sum(values.values()) == pytest.approx(loss, rel=1e-5)
+    assert torch.equal(watched.images().x, method(toy_pool(), 1).images().x)
+
+
+def test_two_terms_of_a_kind_are_told_apart(toy_pool: MakePool) -> None:
+    seen: list[list[str]] = []
+    method = dm(ConvNet(width=8), steps=1).plus(MutualInformation()).plus(MutualInformation(temperature=1.0), 2.0)
+    method(toy_pool(), 1, on_terms=lambda _, values: seen.append(list(values)))
+    assert seen == [["mean embedding", "mutual information", "mutual information 2"]]
+
+
+def test_curves_of_terms_are_curves_of_each() -> None:
+    curves, one = TermCurves(points=4), LossCurve(points=4)
+    for step in range(1, 12):
+        curves(step, {"a": torch.tensor(float(step)), "b": torch.tensor(0.0)})
+        one(step, torch.tensor(float(step)))
+    assert curves.points() == {"a": one.points(), "b": [(end, 0.0) for end, _ in one.points()]}
+    alone = TermCurves()
+    alone(1, {"a": torch.tensor(1.0)})
+    assert alone.points() == {}
+
+
+def test_a_tracker_gets_the_terms_of_its_steps(toy_pool: MakePool) -> None:
+    told: list[tuple[list[str], int]] = []
+    track = Tracked(lambda values, step: told.append((list(values), step)), every=2, name="l")
+    ddm(ConvNet(width=8), steps=3)(toy_pool(), 1, on_terms=track.terms)
+    assert told == [(["l/mean embedding", "l/gram matching"], 2)]

@@ -1,0 +1,20 @@
+"""Sets that several commands are tried on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from running_commands import QUICK
+
+from ddreplay.cli import main
+
+
+@pytest.fixture(scope="session")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Digits condensed by one step of dm, and herding's choice, one image per class each."""
+    folder = tmp_path_factory.mktemp("sets")
+    for name, method in (("dm", "dm(steps=1)"), ("herding", "herding(epochs=0)")):
+        how = ["--method", method, *QUICK[2:], "--seed", "3", "--out", str(folder / name)]
+        main(["condense", "digits", *how])
+    return folder / "dm", folder / "herding"
