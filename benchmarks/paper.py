@@ -29,6 +29,8 @@ def paper(
     scale: Scale = "full",
     sets: int | None = None,
     networks: int | None = None,
+    instead: tuple[str, ...] = (),
+    condense_net: str | None = None,
     file: Path | None = None,
     root: Path | None = None,
     download: bool = False,
@@ -55,6 +57,9 @@ def paper(
         scale: full: the papers' settings. small: networks 32 wide, 500 images a class, few steps and a fifth of the epochs.
         sets: sets of every row; by default the paper's number.
         networks: trained on every set; by default the paper's number.
+        instead: arguments of the method in place of the paper's, where a machine cannot do as the paper does; they stand in the record
+            and beside the row: networks=banked(size=100) steps=5000.
+        condense_net: the network that condenses, in place of the paper's: bfloat16(convnet). Those that are tested stay.
         file: an .npz file in MedMNIST's layout that holds the data set named; normalised with the paper's constants all the same.
         root: where torchvision's files, or those of ImageNet32, are.
         download: fetch missing files of a named data set.
@@ -81,7 +86,7 @@ def paper(
     if file is not None and len({row.dataset for row in rows}) > 1:
         raise ValueError("file holds one data set, and these rows are of several; name one of them with --dataset")
     files = Files(root, file, download, device)
-    cells = [*cells_of(rows, scale, sets, networks)]
+    cells = [*cells_of(rows, scale, sets, networks, instead=instead, condense_net=condense_net)]
     path = out / f"paper_{table.replace(':', '_')}_{scale}.json"
     run = Run(resumed(path, table, scale, cells, files, compile), path, files, compile, cache or out / "cache")
     missing = run.missing(cells)
