@@ -229,8 +229,11 @@ def _options(row: Row, method: str) -> tuple[dict[str, Any], str]:
         options = {"metric": "'l1'"}
     elif method == "bptt":  # its own operations, not all that suit the data
         options = {"strategy": "'rotate'" if row.dataset == "mnist" else "'flip_rotate'"}
-    elif row.method == "cafe+dsa":
-        options = {"strategy": repr(DIGITS if row.dataset == "mnist" else NATURAL)}
+    elif method == "cafe":
+        options = {"steps": 20000}
+        note = "2,000 networks of ten updates at least, in the released code"
+        if row.method == "cafe+dsa":
+            options["strategy"] = repr(DIGITS if row.dataset == "mnist" else NATURAL)
     elif method == "herding":
         options = {"epochs": 40, "order": "nearest"}
     elif method == "forgetting":
