@@ -166,7 +166,9 @@ def gradient_ratio(base: Distiller, term: Term, data: Data, images_per_class: in
         norms = []
         for chosen in (slice(0, -1), slice(-1, None)):
             side = Side(look, running.form.decode(), running.compared, chunk=running.chunk)
-            parts = zip(running.objective.terms[chosen], running.objective.weights[chosen], statistic[chosen], strict=True)
+            parts = zip(
+                running.objective.terms[chosen], running.objective.weights[chosen], statistic[chosen], strict=True
+            )
             loss = torch.stack([weight * one.distance(part, side) for one, weight, part in parts]).sum()
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
             norms.append(torch.cat([g.flatten() for g in gradients if g is not None]).norm().item())
@@ -188,7 +190,9 @@ def variants(
     found: dict[str, tuple[float, str] | None] = {"alone": None}
     for value in values or SWEEPS[sweep]:
         label = f"{sweep}={int(value) if sweep == 'depth' else value!r}"
-        found[f"{sweep}={value:g}"] = (value, _term(term)) if sweep in ("weight", "ratio") else (weight, _term([*term, label]))
+        found[f"{sweep}={value:g}"] = (
+            (value, _term(term)) if sweep in ("weight", "ratio") else (weight, _term([*term, label]))
+        )
     return found
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from benchmarks.checks import at_least
+from benchmarks.papers.field import draw_field
 from benchmarks.papers.index import RECORDS, entry, every_record, of_row
 from benchmarks.papers.published import rows_of
 from benchmarks.papers.report import described, overview, table_of
@@ -47,7 +48,8 @@ def paper(
     record is written after every network; a call that was interrupted goes on from it, and a set from its last checkpoint.
 
     Args:
-        table: as --list names it: dcc:table2.
+        table: as --list names it: dcc:table2. bytes: published sets of CIFAR by the bytes that they store, beside real images through a
+            codec and ours, as a table and a picture.
         dataset: rows of these data sets alone: cifar10, imagenet32:lizard.
         images_per_class: rows of these budgets alone.
         methods: rows of these methods alone.
@@ -76,6 +78,13 @@ def paper(
     if not table:
         raise ValueError("table must be named, such as dcc:table2; --list shows all of them")
     found = entry(table)
+    if table == "bytes" and not list_:
+        path = out / "field_by_bytes.png"
+        print(draw_field(path))
+        print(
+            f"picture: {path}" if path.is_file() else "no picture: it needs matplotlib (pip install 'ddreplay[plots]')"
+        )
+        return
     if not found.rows:
         raise ValueError(f"{table} is not run by this command: {found.command}")
     rows = rows_of(table, datasets=dataset, images_per_class=images_per_class, methods=methods, networks=test_networks)

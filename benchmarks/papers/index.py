@@ -141,6 +141,7 @@ INDEX: tuple[Entry, ...] = (
         "ddm:figure3", "parts of the objective (a); continual learning (b)", _PAPER.format("ddm:figure3"), _ddm_parts
     ),
     Entry("ddm:figure4", "diversity within a class", _ANALYSES, _of("analyses")),
+    Entry("bytes", "the field by the bytes that it stores", _PAPER.format("bytes"), _of("bytes")),
 )
 """Figures that only explain (dcc 1, idm 1 and 2, mim4dd 1 and 2, ddm 2) are left out."""
 
