@@ -70,6 +70,20 @@ def test_speed_writes_a_record(tmp_path: Path, capsys: pytest.CaptureFixture[str
         speed(("adam",), out=tmp_path)
 
 
+def test_a_step_with_epochs_is_timed_part_by_part_and_trains_the_same_network(tmp_path: Path) -> None:
+    how: dict[str, Any] = {"image": (1, 8, 8), "classes": 2, "batch_real": 3, "images_per_class": 20}
+    rows = ("dsa and epochs", "dsa and epochs, pieces")
+    speed(rows, **how, net="convnet(width=4)", epochs=2, repeats=2, device="cpu", out=tmp_path)
+    record = read(tmp_path / "speed.json")
+    assert record.values("row") == list(rows)
+    for r in record.results:
+        assert list(r["parts"]) == ["real", "synthetic", "epochs"]
+        assert sum(r["parts"].values()) <= 1.5 * max(r["seconds"])
+        assert r["difference_weights"] < 1e-3
+    with pytest.raises(ValueError, match="epochs must be at least 1"):
+        speed(rows, epochs=0, out=tmp_path)
+
+
 def test_ratios_are_second_over_first(monkeypatch: pytest.MonkeyPatch) -> None:
     costs = {"first": 2.0, "second": 6.0}
     calls: list[str] = []

@@ -49,7 +49,9 @@ def test_a_ratio_is_that_of_the_gradients_by_the_images(tmp_path: Path) -> None:
     mim4dd(methods=(text,), ratio=0.25, **small(tmp_path, seeds=1))
     weight = read(tmp_path / "mim4dd.json").protocol["weights"][f"{text} | 1 | + MIM4DD"]
     data = sets.read("digits", train_per_class=8, test_per_class=3, device="cpu")
-    base = names.condenser("dm(convnet(width=4), steps=1, networks=banked(size=1), lr=1.0, strategy='color_crop_cutout_scale_rotate')")
+    base = names.condenser(
+        "dm(convnet(width=4), steps=1, networks=banked(size=1), lr=1.0, strategy='color_crop_cutout_scale_rotate')"
+    )
     assert isinstance(base, Distiller)
     assert gradient_ratio(base, weight * MutualInformation(), data, 1) == pytest.approx(0.25, rel=1e-3)
     with pytest.raises(ValueError, match="ratio must be above 0"):
