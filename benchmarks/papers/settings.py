@@ -230,10 +230,13 @@ def _options(row: Row, method: str) -> tuple[dict[str, Any], str]:
     elif method == "bptt":  # its own operations, not all that suit the data
         options = {"strategy": "'rotate'" if row.dataset == "mnist" else "'flip_rotate'"}
     elif method == "cafe":
-        options = {"steps": 20000}
+        halved = "halved(sgd(lr=0.1, momentum=0.5), after=(12000, 16000, 18000))"
+        options = {"steps": 20000, "optimizer": halved}
         note = "2,000 networks of ten updates at least, in the released code"
         if row.method == "cafe+dsa":
             options["strategy"] = repr(DIGITS if row.dataset == "mnist" else NATURAL)
+    elif method == "frepo":
+        options = {"optimizer": "cosine(lamb(lr=0.0003), steps=500000, to=0.1)"}
     elif method == "herding":
         options = {"epochs": 40, "order": "nearest"}
     elif method == "forgetting":
