@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,10 @@ def test_collective_methods_have_their_own_learning_rate_and_warm_up(data: Path)
     given = settings(data, rounds=8)
     scopes = {name: repr(condenser(given, name).objective.scope) for name in ("dc", "dcc", "dcc-cold")}  # type: ignore[attr-defined]
     assert scopes == {"dc": "'class'", "dcc": "WarmUp(rounds=2, steps=10)", "dcc-cold": "'set'"}
+    own = replace(given, epochs=None)
+    names = {method: own.protocol(method).name for method in ("dc", "dsa", "dsac-cold")}
+    assert names == {"dc": "dc2021", "dsa": "dm2023", "dsac-cold": "dm2023"}
+    assert [own.protocol(method).epochs for method in ("dc", "dsac-cold")] == [300, 1000]
     assert condenser(given, "dsa").optimizer.lr == 2.0  # type: ignore[attr-defined]
     assert condenser(given, "dsac").optimizer.lr == 6.0  # type: ignore[attr-defined]
 
