@@ -14,7 +14,7 @@ from benchmarks.papers.published import published
 from benchmarks.report.byte_curves import curves, higher
 from benchmarks.report.figures import COLORS, GRAY, MARKERS, Curve, can_draw, draw_curves, save_figure
 from benchmarks.report.records import read
-from benchmarks.report.tables import format_bytes, format_number, format_summary, markdown_table, summary
+from benchmarks.report.tables import Summary, format_bytes, format_number, format_summary, markdown_table, summary
 
 __all__ = ["DATASETS", "Stored", "draw_field", "field", "field_table"]
 
@@ -165,7 +165,9 @@ def _draw_one(axis: Any, dataset: str) -> None:
     drawn = []
     aside = []
     for k, method in enumerate(_DRAWN):
-        points = {row.bytes_per_class: summary(row.accuracies) for row in own if row.method == method}
+        points: dict[float, Summary] = {
+            row.bytes_per_class: summary(row.accuracies) for row in own if row.method == method
+        }
         if points:
             ordered, name = dict(sorted(points.items())), method
             if method in _ASIDE:
