@@ -13,7 +13,7 @@ from benchmarks.kept_networks import digest
 from benchmarks.kept_sets import KeptSets
 from benchmarks.memories import condenser
 from benchmarks.papers.published import Row
-from benchmarks.papers.report import ROW, described, is_of
+from benchmarks.papers.report import ROW, compared, described, is_of
 from benchmarks.papers.settings import NotRun, Scale, Setting, setting
 from benchmarks.report.records import Recording, begin, read, write
 from benchmarks.sets import Data, reduced
@@ -104,7 +104,14 @@ def resumed(path: Path, table: str, scale: Scale, cells: Sequence[Cell], files: 
             data = _data(name, how, files)
             of = "" if files.file is None else f" of {files.file.name}"
             images[key] = f"{data.described()['train']}{of}, digest {_digest(data)}"
-    protocol: dict[str, Any] = {"table": table, "scale": scale, "compile": compile, "images": images, "rows": rows}
+    protocol: dict[str, Any] = {
+        "table": table,
+        "scale": scale,
+        "compile": compile,
+        "images": images,
+        "rows": rows,
+        "compared": {},
+    }
     recording = begin("paper", protocol, device=_data(cells[0].rows[0].dataset, cells[0].how[0], files).pool.device)
     if not path.is_file():
         return recording
@@ -118,6 +125,7 @@ def resumed(path: Path, table: str, scale: Scale, cells: Sequence[Cell], files: 
                 "give another folder with --out"
             )
         protocol[part] = {**known, **protocol[part]}
+    protocol["compared"] = earlier.protocol.get("compared", {})
     recording.protocol.update(protocol)
     recording.results += earlier.results
     recording.started -= earlier.seconds
@@ -196,6 +204,7 @@ class Run:
                     condense_seconds=round(sets.seconds.wall, 2),
                     train_seconds=round(found.seconds, 2),
                 )
+                self.recording.protocol["compared"] |= {row.key: compared(row, self.recording.results)}
                 write(self.recording.finish(), self.path)
 
     def forecast(self, missing: Sequence[Cell], checkpoint_every: int, patience: float = 3.0) -> Iterator[str]:
