@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.bytes_factor import class_incremental_results, factor_table, needs
 from benchmarks.checks import among
+from benchmarks.papers.field import draw_field
 from benchmarks.report import byte_curves, stream_curves, streams
 from benchmarks.report.records import read
 from benchmarks.report.tables import format_summary, markdown_table, summary
@@ -98,6 +99,7 @@ PICTURES: dict[str, Callable[[Path], str]] = {
     "bytes_digits": draw_bytes_digits,
     "stream_bytes_cifar10": draw_stream_bytes_cifar10,
     "stream_time_cifar10": draw_stream_time_cifar10,
+    "field_by_bytes": draw_field,
 }
 """Name of the file -> what draws it and gives the table beside it."""
 

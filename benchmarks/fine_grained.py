@@ -51,7 +51,7 @@ class Settings:
     lr_net: float
     batch_real: int
     nets: int
-    epochs: int
+    epochs: int | None
     batch_size: int
     validation: bool
     device: str
@@ -63,9 +63,9 @@ class Settings:
         return found.for_tuning(fraction=0.2) if self.validation else found
 
     def protocol(self, method: str) -> Protocol:
-        """As the paper evaluates the method, with fewer epochs."""
-        full = PROTOCOLS["dm2023" if method in AUGMENTED else "dc2021"].scaled(self.epochs)
-        return replace(full, batch_size=self.batch_size)
+        """As the paper evaluates the method, with fewer epochs where a number is given."""
+        full = PROTOCOLS["dm2023" if method.partition("-")[0] in AUGMENTED else "dc2021"]
+        return replace(full if self.epochs is None else full.scaled(self.epochs), batch_size=self.batch_size)
 
 
 def fine_grained(
@@ -85,7 +85,7 @@ def fine_grained(
     seeds: int = 2,
     first_seed: int = 0,
     nets: int = 2,
-    epochs: int = 40,
+    epochs: int | None = 40,
     batch_size: int = 32,
     validation: bool = False,
     compile: bool = False,
@@ -95,7 +95,7 @@ def fine_grained(
     """Compare class-wise with collective gradient matching where classes look alike (DCC, Table 1).
 
     Every group of classes is a task of its own, normalised with its own training images. The settings are small ones; the paper's
-    are rounds=1000, steps=10, inner_epochs=50, lr_class=lr_set=0.1, lr_net=0.01, epochs=300 (without augmentation) or 1000, batch_size=256,
+    are rounds=1000, steps=10, inner_epochs=50, lr_class=lr_set=0.1, lr_net=0.01, epochs=None, batch_size=256,
     a ConvNet of width 128, DC from noise. All methods start from the same real images here. Where a record with these settings exists, what
     it holds is not run again.
 
@@ -115,7 +115,8 @@ def fine_grained(
         seeds: sets for every method and group.
         first_seed: the seed of the first set of a method and group.
         nets: networks that evaluate a set.
-        epochs: of evaluation; dsa and dsac with augmentation, the others without, as in the paper.
+        epochs: of evaluation; dsa and dsac with augmentation, the others without, as in the paper. None: those of each method's own
+            protocol, 1,000 with augmentation and 300 without.
         batch_size: of evaluation.
         validation: test on a fifth of the training images, which condensing does not see: for choosing settings.
         compile: run networks through torch.compile where that can be done: faster after tens of seconds.

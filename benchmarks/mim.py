@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import itertools
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
+
+import torch
 
 from benchmarks.checks import at_least
 from benchmarks.memories import condenser, spelled
 from benchmarks.report.records import begin
 from benchmarks.report.tables import format_number, format_summary, paired, settings_note, summary, text_table
-from benchmarks.sets import read, run_sets, training
+from benchmarks.sets import Data, read, run_sets, training
 from ddreplay import Distiller, names
+from ddreplay.condense.condenser import Deadline
+from ddreplay.condense.run import Classes, Run
+from ddreplay.objectives import Side, Sum, Term
 
 __all__ = ["PAPER", "SWEEPS", "mim4dd", "table", "variants"]
 
-Sweep = Literal["weight", "beta", "depth", "temperature"]
+Sweep = Literal["weight", "ratio", "beta", "depth", "temperature"]
 
 SWEEPS: dict[str, tuple[float, ...]] = {
     "weight": (0.1, 0.4, 0.8, 1.6),
+    "ratio": (0.1, 0.3, 1.0),
     "beta": (0.5, 1.0, 2.0),
     "depth": (0, 1, 2),
     "temperature": (0.07, 0.1, 0.5),
 }
-"""Values that the paper varies (the weight lambda in Fig. 3, beta and the critic's depth in Tab. 2), and the one it leaves open."""
+"""Values that the paper varies (the weight lambda in Fig. 3, beta and the critic's depth in Tab. 2), the temperature, which it leaves open,
+and a ratio of gradients that stands for a weight."""
+
+LOOKS = 5
+"""Networks over which the gradients of a ratio are averaged."""
 
 PAPER: dict[tuple[str, str, int], tuple[float, float]] = {
     ("mnist", "mtt", 1): (91.4, 92.0),
@@ -49,6 +60,7 @@ def mim4dd(
     networks: int = 2,
     net: str = "convnet(width=32)",
     weight: float = 0.8,
+    ratio: float | None = None,
     term: tuple[str, ...] = (),
     sweep: Sweep | None = None,
     values: tuple[float, ...] = (),
@@ -76,8 +88,10 @@ def mim4dd(
         networks: networks trained on each set.
         net: the backbone that condenses and is trained.
         weight: of the mutual information (lambda).
+        ratio: instead of the weight: the norm of the term's gradient by the images over that of the method's own, at the start. The weight
+            that makes it so follows for every method, and stands in the record.
         term: hyper-parameters of it, such as beta=2.0 depth=1.
-        sweep: vary the weight, beta, depth or temperature instead, beside the method alone.
+        sweep: vary the weight, ratio, beta, depth or temperature instead, beside the method alone.
         values: those to try; by default the paper's.
         protocol: dc2021 or dm2023, the same for all methods.
         epochs: another number of epochs; the protocol's name then says so.
@@ -92,6 +106,8 @@ def mim4dd(
     """
     at_least(1, seeds=seeds, networks=networks, images_per_class=min(images_per_class, default=0))
     at_least(0, epochs=epochs)
+    if ratio is not None and (not ratio > 0 or sweep == "weight"):
+        raise ValueError(f"ratio must be above 0 and stands in the place of a weight, got {ratio} and sweep {sweep}")
     data = read(
         dataset,
         root=root,
@@ -102,24 +118,35 @@ def mim4dd(
         device=device,
     )
     chosen = training(protocol, data.images, epochs)
-    added = variants(weight, term, sweep, values)
+    by_ratio = ratio is not None or sweep == "ratio"
+    added = variants(weight if ratio is None else ratio, term, sweep, values)
     spelled_out = {text: _with_experts(spelled(text), out / "experts") for text in methods}
     bases = {text: _base(full, net, data.images.augmentation, compile) for text, full in spelled_out.items()}
     settings = {
         **data.described(),
         "methods": methods,
         "condensers": spelled_out,
-        "variants": {label: None if extra is None else f"{extra[1]} at {extra[0]:g}" for label, extra in added.items()},
+        "variants": {
+            label: None if extra is None else f"{extra[1]} at {'a ratio of ' if by_ratio else ''}{extra[0]:g}"
+            for label, extra in added.items()
+        },
         "net": net,
         "compile": compile,
         "evaluation": chosen.name,
         "networks": networks,
         "scale": "reduced: fewer updates and narrower networks than the papers'",
     }
-    recording = begin("mim4dd", settings, device=data.pool.device)
+    weights: dict[str, float] = {}
+    for count, text, (label, extra) in itertools.product(images_per_class, methods, added.items()):
+        if extra is not None:
+            unit = gradient_ratio(bases[text], names.parse(extra[1], "term"), data, count) if by_ratio else 1.0
+            weights[f"{text} | {count} | {label}"] = extra[0] / unit
+    recording = begin("mim4dd", {**settings, "weights": weights}, device=data.pool.device)
     cells = []
     for seed, count, text, (label, extra) in itertools.product(range(seeds), images_per_class, methods, added.items()):
-        method = bases[text] if extra is None else bases[text].plus(names.parse(extra[1], "term"), extra[0])
+        method = bases[text]
+        if extra is not None:
+            method = method.plus(names.parse(extra[1], "term"), weights[f"{text} | {count} | {label}"])
         cells.append((method, {"method": text, "variant": label, "images_per_class": count, "seed": seed}))
     how: dict[str, Any] = {"net": net, "protocol": chosen, "networks": networks, "compile": compile}
     run_sets(recording, out / f"{name}.json", cells, data, **how)
@@ -127,10 +154,33 @@ def mim4dd(
     print(f"record: {out / name}.json")
 
 
+def gradient_ratio(base: Distiller, term: Term, data: Data, images_per_class: int, looks: int = LOOKS) -> float:
+    """The norm of a term's gradient by the stored numbers over that of the method's own objective, at the start, a mean over networks."""
+    pool, method = data.pool, base.plus(term)
+    running = Run(method, Classes(pool, tuple(range(pool.classes))), images_per_class, 0, Deadline(None))
+    if not isinstance(running.objective, Sum):
+        raise ValueError(f"{base.name} is no sum of terms to which one could be added")
+    parameters, found = list(running.form.parameters()), []
+    for _ in range(looks):
+        look, statistic = running.networks.show()
+        norms = []
+        for chosen in (slice(0, -1), slice(-1, None)):
+            side = Side(look, running.form.decode(), running.compared, chunk=running.chunk)
+            parts = zip(
+                running.objective.terms[chosen], running.objective.weights[chosen], statistic[chosen], strict=True
+            )
+            loss = torch.stack([weight * one.distance(part, side) for one, weight, part in parts]).sum()
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+            norms.append(torch.cat([g.flatten() for g in gradients if g is not None]).norm().item())
+        running.networks.moved()
+        found.append(norms[1] / norms[0])
+    return statistics.fmean(found)
+
+
 def variants(
     weight: float, term: Sequence[str], sweep: Sweep | None, values: Sequence[float]
 ) -> dict[str, tuple[float, str] | None]:
-    """What is compared, by its label: nothing added, or a weight and the term as it is written.
+    """What is compared, by its label: nothing added, or a weight (or ratio) and the term as it is written.
 
     >>> variants(0.8, ("beta=2.0",), "depth", (0, 1))
     {'alone': None, 'depth=0': (0.8, 'mutual_information(beta=2.0, depth=0)'), 'depth=1': (0.8, 'mutual_information(beta=2.0, depth=1)')}
@@ -140,7 +190,9 @@ def variants(
     found: dict[str, tuple[float, str] | None] = {"alone": None}
     for value in values or SWEEPS[sweep]:
         label = f"{sweep}={int(value) if sweep == 'depth' else value!r}"
-        found[f"{sweep}={value:g}"] = (value, _term(term)) if sweep == "weight" else (weight, _term([*term, label]))
+        found[f"{sweep}={value:g}"] = (
+            (value, _term(term)) if sweep in ("weight", "ratio") else (weight, _term([*term, label]))
+        )
     return found
 
 

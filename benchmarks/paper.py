@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from benchmarks.checks import at_least
+from benchmarks.papers.field import draw_field
 from benchmarks.papers.index import RECORDS, entry, every_record, of_row
 from benchmarks.papers.published import rows_of
 from benchmarks.papers.report import described, overview, table_of
@@ -29,6 +30,8 @@ def paper(
     scale: Scale = "full",
     sets: int | None = None,
     networks: int | None = None,
+    instead: tuple[str, ...] = (),
+    condense_net: str | None = None,
     file: Path | None = None,
     root: Path | None = None,
     download: bool = False,
@@ -45,7 +48,8 @@ def paper(
     record is written after every network; a call that was interrupted goes on from it, and a set from its last checkpoint.
 
     Args:
-        table: as --list names it: dcc:table2.
+        table: as --list names it: dcc:table2. bytes: published sets of CIFAR by the bytes that they store, beside real images through a
+            codec and ours, as a table and a picture.
         dataset: rows of these data sets alone: cifar10, imagenet32:lizard.
         images_per_class: rows of these budgets alone.
         methods: rows of these methods alone.
@@ -55,6 +59,9 @@ def paper(
         scale: full: the papers' settings. small: networks 32 wide, 500 images a class, few steps and a fifth of the epochs.
         sets: sets of every row; by default the paper's number.
         networks: trained on every set; by default the paper's number.
+        instead: arguments of the method in place of the paper's, where a machine cannot do as the paper does; they stand in the record
+            and beside the row: networks=banked(size=100) steps=5000.
+        condense_net: the network that condenses, in place of the paper's: bfloat16(convnet). Those that are tested stay.
         file: an .npz file in MedMNIST's layout that holds the data set named; normalised with the paper's constants all the same.
         root: where torchvision's files, or those of ImageNet32, are.
         download: fetch missing files of a named data set.
@@ -71,6 +78,13 @@ def paper(
     if not table:
         raise ValueError("table must be named, such as dcc:table2; --list shows all of them")
     found = entry(table)
+    if table == "bytes" and not list_:
+        path = out / "field_by_bytes.png"
+        print(draw_field(path))
+        print(
+            f"picture: {path}" if path.is_file() else "no picture: it needs matplotlib (pip install 'ddreplay[plots]')"
+        )
+        return
     if not found.rows:
         raise ValueError(f"{table} is not run by this command: {found.command}")
     rows = rows_of(table, datasets=dataset, images_per_class=images_per_class, methods=methods, networks=test_networks)
@@ -81,7 +95,7 @@ def paper(
     if file is not None and len({row.dataset for row in rows}) > 1:
         raise ValueError("file holds one data set, and these rows are of several; name one of them with --dataset")
     files = Files(root, file, download, device)
-    cells = [*cells_of(rows, scale, sets, networks)]
+    cells = [*cells_of(rows, scale, sets, networks, instead=instead, condense_net=condense_net)]
     path = out / f"paper_{table.replace(':', '_')}_{scale}.json"
     run = Run(resumed(path, table, scale, cells, files, compile), path, files, compile, cache or out / "cache")
     missing = run.missing(cells)

@@ -6,8 +6,9 @@ import copy
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,35 @@ from benchmarks.report.records import begin, write
 from benchmarks.report.tables import format_bytes, text_table
 from ddreplay import names
 from ddreplay.augment.siamese import Identity
-from ddreplay.backbones import Probe, as_factory
+from ddreplay.backbones import Bfloat16, Probe, as_factory
 from ddreplay.data.chunks import forward_chunk
 from ddreplay.data.pool import Batch, pick_device
 from ddreplay.networks.trained_on_synthetic import train_epoch
-from ddreplay.objectives import Look, Side
+from ddreplay.objectives import GradientMatching, Look, Side
 from ddreplay.randomness import Random
 
 __all__ = ["check", "ours", "speed"]
+
+
+@dataclass(frozen=True)
+class Way:
+    """How the library takes an image step of DSA and the network's epochs behind it.
+
+    bfloat16: the network trains in bfloat16; it is matched in float32. pieces: images that pass at once while it trains.
+    """
+
+    compile: bool = False
+    bfloat16: bool = False
+    pieces: int | None = None
+
+
+ROUNDS = {
+    "dsa and epochs": Way(),
+    "dsa and epochs, pieces": Way(pieces=25),
+    "dsa and epochs, compiled": Way(compile=True, pieces=50),
+    "dsa and epochs, compiled, bfloat16": Way(compile=True, bfloat16=True, pieces=50),
+}
+"""Rows of an image step and the epochs between it and the next."""
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 5e-3}
 """The largest difference allowed, relative to the largest entry: of the loss, the image gradients, the trained weights. In float32 the
@@ -56,6 +78,7 @@ def speed(
     net: str = "convnet(width=64)",
     repeats: int = 5,
     batch_size: int = 256,
+    epochs: int = 5,
     compiled: bool = False,
     threads: int = 1,
     device: str = "auto",
@@ -68,7 +91,7 @@ def speed(
     the memory in use at most above the start.
 
     Args:
-        methods: rows of benchmarks/plain_loops.py; none: all of them, and the epoch.
+        methods: rows of benchmarks/plain_loops.py, or of `ROUNDS`; none: all of the former, and the epoch.
         image: channels, height and width.
         classes: of the data.
         batch_real: real images of every class.
@@ -76,18 +99,20 @@ def speed(
         net: the network.
         repeats: pairs timed.
         batch_size: of the epoch.
+        epochs: on the synthetic images behind a step, in the rows that have them; the paper's are 50 at 256 real and 10 synthetic images.
         compiled: time steps and epoch through torch.compile as well; compiling itself is not counted.
         threads: of torch, on the CPU.
         device: auto, cpu or cuda.
         out: folder for the record.
     """
     rows = [*ROWS, *(COMPILED if compiled else ())]
-    epochs = ["epoch", *(["epoch, compiled"] if compiled else [])]
-    known = [*(row.name for row in rows), *epochs]
-    among("methods", methods, known)
+    single = ["epoch", *(["epoch, compiled"] if compiled else [])]
+    known = [*(row.name for row in rows), *single]
+    among("methods", methods, [*known, *ROUNDS])
     at_least(
         1, classes=classes, batch_real=batch_real, images_per_class=images_per_class, repeats=repeats, threads=threads
     )
+    at_least(1, epochs=epochs)
     torch.set_num_threads(threads)
     size = Size(image, classes, batch_real, images_per_class, net, pick_device(device))
     wanted = methods or tuple(known)
@@ -98,6 +123,7 @@ def speed(
         "images_per_class": images_per_class,
         "net": net,
         "batch_size": batch_size,
+        "epochs": epochs,
         "repeats": repeats,
     }
     recording = begin("speed", protocol, device=size.device)
@@ -108,8 +134,11 @@ def speed(
             found = compare(partial(ours, row, problem, {}), partial(theirs, row, problem), repeats, size.device)
             recording.add(row=row.name, **found, **differences)
             progress.advance(note=row.name)
-        for name in (name for name in epochs if name in wanted):
+        for name in (name for name in single if name in wanted):
             recording.add(row=name, **time_epoch(size, batch_size, repeats, compile=name != "epoch"))
+            progress.advance(note=name)
+        for name in (name for name in ROUNDS if name in wanted):
+            recording.add(row=name, **time_round(size, ROUNDS[name], epochs, batch_size, repeats))
             progress.advance(note=name)
     path = write(recording.finish(), out / "speed.json")
     print(table(recording.results))
@@ -129,8 +158,13 @@ def make_problem(row: Row, size: Size, dtype: torch.dtype) -> Problem:
     return Problem(net, row.augment.draw(size.shape, random), real, syn.requires_grad_())
 
 
-def ours(row: Row, problem: Problem, kept: dict[str, Any] | None = None) -> tuple[Tensor, Tensor]:
-    """Loss and image gradients as the library computes them; a banked row keeps its real side in ``kept``."""
+def ours(
+    row: Row, problem: Problem, kept: dict[str, Any] | None = None, marks: list[float] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Loss and image gradients as the library computes them; a banked row keeps its real side in ``kept``.
+
+    marks: gets the time when the real side is there, and that when all is.
+    """
     term, net, random = row.term(), problem.net, Random(1, problem.real.device)
     look = Look(
         net, Probe(net, term.taps, compile=row.compile), problem.transform, row.augment, random, accuracy=row.accuracy
@@ -142,8 +176,13 @@ def ours(row: Row, problem: Problem, kept: dict[str, Any] | None = None) -> tupl
     if "statistic" not in kept:
         with torch.no_grad():
             kept["statistic"] = term.summarise(Side(look, problem.real.flatten(0, 1), classes, chunk=chunk))
+    if marks is not None:
+        marks.append(time.perf_counter())
     loss = term.distance(kept["statistic"], Side(look, problem.syn.flatten(0, 1), classes, chunk=chunk))
-    return loss.detach(), torch.autograd.grad(loss, problem.syn)[0]
+    found = loss.detach(), torch.autograd.grad(loss, problem.syn)[0]
+    if marks is not None:
+        marks.append(time.perf_counter())
+    return found
 
 
 def theirs(row: Row, problem: Problem) -> tuple[Tensor, Tensor]:
@@ -203,6 +242,44 @@ def time_epoch(size: Size, batch_size: int, repeats: int, *, compile: bool = Fal
         size.device,
     )
     return {**times, **found}
+
+
+def time_round(size: Size, way: Way, epochs: int, batch_size: int, repeats: int) -> dict[str, Any]:
+    """An image step of DSA and the epochs behind it, against the plain loops; both networks train on from pair to pair.
+
+    The step must agree as everywhere; of the trained weights the differences are told, and decide nothing in bfloat16. ``parts`` are the
+    median seconds of ours: the real side, the synthetic one, the epochs.
+    """
+    row = replace(next(row for row in ROWS if row.name == "dsa"), term=lambda: GradientMatching(compile=way.compile))
+    found = check(row, size)
+    problem, other = (make_problem(row, size, torch.float32) for _ in range(2))
+    if way.bfloat16:
+        low = Bfloat16(names.network(size.net))(size.shape, size.classes).to(size.device)
+        low.load_state_dict(problem.net.state_dict())
+        problem = replace(problem, net=low)
+    x = problem.syn.detach().flatten(0, 1)
+    y = torch.arange(size.classes, device=size.device).repeat_interleave(size.syn)
+    how: dict[str, Any] = {"lr": 0.01, "batch_size": batch_size, "augment": row.augment}
+    more: dict[str, Any] = {"epochs": epochs, "compile": way.compile, "pieces": way.pieces}
+    randoms, parts = [Random(0, size.device) for _ in range(2)], list[list[float]]()
+
+    def our_round() -> None:
+        marks = [time.perf_counter()]
+        ours(row, problem, marks=marks)
+        train_epoch(problem.net, Batch(x, y), randoms[0], **how, **more)
+        marks.append(time.perf_counter())
+        parts.append([b - a for a, b in pairwise(marks)])
+
+    def their_round() -> None:
+        theirs(row, other)
+        for _ in range(epochs):
+            plain_epoch(other.net, x, y, randoms[1], **how)
+
+    times = compare(our_round, their_round, repeats, size.device)
+    pairs = zip(problem.net.parameters(), other.net.parameters(), strict=True)
+    found["difference_weights"] = max(difference(a, b) for a, b in pairs)
+    each = [statistics.median(column) for column in zip(*parts[-repeats:], strict=True)]
+    return {**times, **found, "parts": dict(zip(("real", "synthetic", "epochs"), each, strict=True))}
 
 
 def compare(first: Callable[[], Any], second: Callable[[], Any], repeats: int, device: torch.device) -> dict[str, Any]:

@@ -191,6 +191,8 @@ KINDS: dict[str, Names] = {
             "sgd": "condense.optimizer:SGD",
             "adam": "condense.optimizer:Adam",
             "lamb": "condense.optimizer:LAMB",
+            "halved": "condense.optimizer:Halved",
+            "cosine": "condense.optimizer:Cosine",
         }
     ),
     "term": Names(

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from ddreplay.augment.mixing import Mix
 from ddreplay.augment.siamese import Augment, Identity
+from ddreplay.backbones import draws_itself, mixes_images
 from ddreplay.backbones.compiling import Forward, compiled, plain
 from ddreplay.data.pool import Batch, ClassPool
+from ddreplay.objectives.eager_gradient import with_gradient
 from ddreplay.randomness import Random
 
 __all__ = [
@@ -175,6 +177,7 @@ def train_network(
     augment: Augment = Identity(),
     mix: Mix | None = None,
     compile: bool = False,
+    pieces: int | None = None,
     loss: Loss = F.cross_entropy,
     on_step: Callable[[Tensor, Tensor], None] | None = None,
     on_epoch: Callable[[int], None] | None = None,
@@ -193,6 +196,9 @@ def train_network(
         augment: what images undergo: one draw per batch, magnitudes for each image.
         mix: what a batch undergoes after that; its labels become soft.
         compile: run the network through ``torch.compile``, where that can be done.
+        pieces: images of a batch that pass at once; their gradients are added, which changes rounding alone. On a CPU pieces of 25 to
+            32 images, which stay in its caches, take two thirds of the time of a batch of 100. ``None``: all; so it is, too, for a network
+            that mixes the images of a batch (batch norm) or draws by itself (dropout).
         loss: what a step descends.
         on_step: called after every step with the batch's logits before the step, float [n, classes], and its labels.
         on_epoch: called after every whole epoch with its number, from 0: the place for a learning-rate schedule.
@@ -200,13 +206,17 @@ def train_network(
     """
     forward, steps = compiled() if compile else plain, 0
     net.train()
+    whole = pieces is None or mixes_images(net) or draws_itself(net)
     with torch.enable_grad():
         for epoch in range(epochs):
             for rows in order(len(images), random):
                 if stop is not None and stop():
                     return steps
                 batch = _seen(images, rows, augment, mix, random)
-                logits = _step(net, batch, descend, forward, loss)
+                if whole or pieces is None or len(rows) <= pieces:
+                    logits = _step(net, batch, descend, forward, loss)
+                else:
+                    logits = _step_by_pieces(net, batch, descend, forward, loss, pieces)
                 steps += 1
                 if on_step is not None:
                     on_step(logits, batch.y)
@@ -227,3 +237,21 @@ def _step(net: nn.Module, batch: Batch, descend: Descend, forward: Forward, loss
     logits = forward(net, batch.x)
     descend(loss(logits, batch.y))
     return logits.detach()
+
+
+def _step_by_pieces(net: nn.Module, batch: Batch, descend: Descend, forward: Forward, loss: Loss, size: int) -> Tensor:
+    """The same step, whose gradient is added up over pieces of the batch: for a loss that is a mean over images."""
+    weights = [weight for weight in net.parameters() if weight.requires_grad]
+    seen, value, total = [], batch.x.new_zeros(()), list[Tensor]()
+    for x, y in zip(batch.x.split(size), batch.y.split(size), strict=True):
+        logits = forward(net, x) if len(x) == size else net(x)  # a last smaller piece would be compiled anew
+        part = loss(logits, y) * (len(x) / len(batch.x))
+        gradient = torch.autograd.grad(part, weights, materialize_grads=True)
+        if total:
+            torch._foreach_add_(total, gradient)
+        else:
+            total = list(gradient)
+        value = value + part.detach()
+        seen.append(logits.detach())
+    descend(with_gradient(value, weights, total))
+    return torch.cat(seen)

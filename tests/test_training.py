@@ -214,3 +214,37 @@ def test_a_learning_rate_schedule_is_a_hook(toy_pool: MakePool) -> None:
     )
     assert not torch.equal(seen[0], weights(new(pool))[0])
     assert torch.equal(seen[0], seen[2])
+
+
+def test_a_batch_in_pieces_is_the_same_step(toy_pool: MakePool) -> None:
+    pool, sizes = toy_pool(), list[int]()
+    x, y = pool.all()
+    nets = [new(pool).double() for _ in range(2)]
+    nets[1].register_forward_pre_hook(lambda _, images: sizes.append(len(images[0])))
+    logits: list[list[Tensor]] = [[], []]
+    for net, pieces, seen in zip(nets, (None, 4), logits, strict=True):
+        train_network(
+            net,
+            LabelledImages.of_batch(Batch(x.double(), y)),
+            Shuffled(10),
+            by_optimizer(torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)),
+            Random(3),
+            epochs=2,
+            pieces=pieces,
+            on_step=lambda out, _, seen=seen: seen.append(out),  # type: ignore[misc]
+        )
+    assert set(sizes) == {4, 2} if len(x) % 10 == 0 else {4, 2} <= set(sizes)
+    for a, b in zip(weights(nets[0]), weights(nets[1]), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-12, rtol=1e-9)
+    torch.testing.assert_close(torch.cat(logits[0]), torch.cat(logits[1]), atol=1e-10, rtol=1e-8)
+
+
+def test_a_network_that_mixes_a_batch_sees_it_whole(toy_pool: MakePool) -> None:
+    pool, sizes = toy_pool(), list[int]()
+    x, y = pool.all()
+    with Random(0).scope():
+        net = ConvNet(width=4, norm="batch")(pool.shape, pool.classes)
+    net.register_forward_pre_hook(lambda _, images: sizes.append(len(images[0])))
+    how = (LabelledImages.of_batch(Batch(x, y)), Shuffled(10), plain_sgd(net, 0.1), Random(3))
+    train_network(net, *how, pieces=4)
+    assert max(sizes) == min(10, len(x))

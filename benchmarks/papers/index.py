@@ -141,6 +141,7 @@ INDEX: tuple[Entry, ...] = (
         "ddm:figure3", "parts of the objective (a); continual learning (b)", _PAPER.format("ddm:figure3"), _ddm_parts
     ),
     Entry("ddm:figure4", "diversity within a class", _ANALYSES, _of("analyses")),
+    Entry("bytes", "the field by the bytes that it stores", _PAPER.format("bytes"), _of("bytes")),
 )
 """Figures that only explain (dcc 1, idm 1 and 2, mim4dd 1 and 2, ddm 2) are left out."""
 
@@ -191,12 +192,16 @@ def of_row(row: Row, records: Sequence[Record]) -> str:
     except NotRun as error:
         return f"not to be run ({error})"
     seeds: dict[State, set[int]] = {"full size": set(), "small size": set()}
+    instead: set[str] = set()
     for record in records:
         for result in record.results:
             if _is_of(row, record, result):
                 seeds[_size(record)].add(int(result.get("seed", 0)))
+                if _size(record) == "full size":
+                    instead.update(record.protocol["rows"].get(row.key, {}).get("instead", ()))
     if seeds["full size"]:
-        return f"full size ({len(seeds['full size'])} of {wanted.sets} sets)"
+        said = f"; with {', '.join(sorted(instead))}" if instead else ""
+        return f"full size ({len(seeds['full size'])} of {wanted.sets} sets{said})"
     return "small size" if seeds["small size"] else "never"
 
 

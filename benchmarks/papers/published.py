@@ -50,6 +50,12 @@ class Row:
         """dcc, idm, mim4dd or ddm."""
         return self.table.partition(":")[0]
 
+    @property
+    def key(self) -> str:
+        """What tells it from the other rows of its table, as records write it."""
+        said = (self.dataset, self.images_per_class, self.method, self.variant, self.network)
+        return " | ".join(str(part) for part in said)
+
 
 @cache
 def published() -> tuple[Row, ...]:

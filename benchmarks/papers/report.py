@@ -12,7 +12,7 @@ from benchmarks.papers.settings import Scale
 from benchmarks.report.records import Record
 from benchmarks.report.tables import format_bytes, format_number, summary, text_table
 
-__all__ = ["ROW", "described", "difference", "is_of", "overview", "table_of"]
+__all__ = ["ROW", "compared", "described", "difference", "is_of", "overview", "table_of"]
 
 ROW = ("dataset", "images_per_class", "method", "variant", "network")
 """What tells the rows of a table apart."""
@@ -73,6 +73,24 @@ def table_of(rows: Sequence[Row], results: Sequence[dict[str, Any]], scale: Scal
     ]
     notes += ["small: not the papers' settings; for the order of methods alone"] if scale == "small" else []
     return "\n".join([text_table(header, lines), *notes])
+
+
+def compared(row: Row, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A printed number beside ours, as a record keeps it: means and standard deviations over networks, and the difference in them.
+
+    >>> from benchmarks.papers.published import rows_of
+    >>> row = rows_of("idm:table1", datasets=["cifar10"], images_per_class=[1], methods=["dm"])[0]
+    >>> mine = {name: getattr(row, name) for name in ROW}
+    >>> compared(row, [{**mine, "accuracy": 25.0}, {**mine, "accuracy": 26.0}])["standard_deviations"]
+    '-0.6'
+    """
+    ours = summary([r["accuracy"] for r in results if is_of(row, r)])
+    return {
+        "paper": [row.mean, row.std],
+        "ours": [round(ours.mean, 2), None if math.isnan(ours.std) else round(ours.std, 2)],
+        "networks": ours.n,
+        "standard_deviations": difference(row, ours.mean, ours.std),
+    }
 
 
 def is_of(row: Row, result: dict[str, Any]) -> bool:

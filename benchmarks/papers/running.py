@@ -13,7 +13,7 @@ from benchmarks.kept_networks import digest
 from benchmarks.kept_sets import KeptSets
 from benchmarks.memories import condenser
 from benchmarks.papers.published import Row
-from benchmarks.papers.report import ROW, described, is_of
+from benchmarks.papers.report import ROW, compared, described, is_of
 from benchmarks.papers.settings import NotRun, Scale, Setting, setting
 from benchmarks.report.records import Recording, begin, read, write
 from benchmarks.sets import Data, reduced
@@ -51,8 +51,22 @@ class Cell:
     seed: int
 
 
-def cells_of(rows: Sequence[Row], scale: Scale, sets: int | None, networks: int | None) -> Iterator[Cell]:
+def cells_of(
+    rows: Sequence[Row],
+    scale: Scale,
+    sets: int | None = None,
+    networks: int | None = None,
+    *,
+    instead: Sequence[str] = (),
+    condense_net: str | None = None,
+) -> Iterator[Cell]:
     """The first set of every row, then the second of every row; rows that cannot be run are said and left out.
+
+    Args:
+        rows: Printed numbers.
+        scale: Of the settings.
+        sets, networks: In place of the paper's numbers of them.
+        instead, condense_net: As `setting` takes them.
 
     Raises:
         ValueError: where no row can be run.
@@ -60,7 +74,7 @@ def cells_of(rows: Sequence[Row], scale: Scale, sets: int | None, networks: int 
     groups: dict[Any, tuple[tuple[Row, ...], tuple[Setting, ...]]] = {}
     for row in rows:
         try:
-            how = setting(row, scale)
+            how = setting(row, scale, instead, condense_net)
         except NotRun as error:
             print(f"left out: {described(row)}: {error}")
             continue
@@ -82,14 +96,22 @@ def resumed(path: Path, table: str, scale: Scale, cells: Sequence[Cell], files: 
     Raises:
         ValueError: where that was made with other settings or other images.
     """
-    rows = {_key(row): _deciding(how) for cell in cells for row, how in zip(cell.rows, cell.how, strict=True)}
+    rows = {row.key: _deciding(how) for cell in cells for row, how in zip(cell.rows, cell.how, strict=True)}
     images = {}
     for cell in cells:
         name, how = cell.rows[0].dataset, cell.how[0]
         if (key := f"{name} by the constants of {how.normalization}") not in images:
             data = _data(name, how, files)
-            images[key] = f"{data.described()['train']}, digest {_digest(data)}"
-    protocol: dict[str, Any] = {"table": table, "scale": scale, "compile": compile, "images": images, "rows": rows}
+            of = "" if files.file is None else f" of {files.file.name}"
+            images[key] = f"{data.described()['train']}{of}, digest {_digest(data)}"
+    protocol: dict[str, Any] = {
+        "table": table,
+        "scale": scale,
+        "compile": compile,
+        "images": images,
+        "rows": rows,
+        "compared": {},
+    }
     recording = begin("paper", protocol, device=_data(cells[0].rows[0].dataset, cells[0].how[0], files).pool.device)
     if not path.is_file():
         return recording
@@ -103,14 +125,11 @@ def resumed(path: Path, table: str, scale: Scale, cells: Sequence[Cell], files: 
                 "give another folder with --out"
             )
         protocol[part] = {**known, **protocol[part]}
+    protocol["compared"] = earlier.protocol.get("compared", {})
     recording.protocol.update(protocol)
     recording.results += earlier.results
     recording.started -= earlier.seconds
     return recording
-
-
-def _key(row: Row) -> str:
-    return " | ".join(str(getattr(row, name)) for name in ROW)
 
 
 def _deciding(how: Setting) -> dict[str, Any]:
@@ -185,6 +204,7 @@ class Run:
                     condense_seconds=round(sets.seconds.wall, 2),
                     train_seconds=round(found.seconds, 2),
                 )
+                self.recording.protocol["compared"] |= {row.key: compared(row, self.recording.results)}
                 write(self.recording.finish(), self.path)
 
     def forecast(self, missing: Sequence[Cell], checkpoint_every: int, patience: float = 3.0) -> Iterator[str]:

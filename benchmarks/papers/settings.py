@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -36,6 +36,7 @@ class Setting:
         sets, networks: Sets that are condensed, and networks that are trained on each.
         train_per_class: The first so many training images of every class; None: all.
         note: What the papers leave open, or this does otherwise.
+        instead: What was asked for in place of the paper's settings, as NAME=VALUE.
     """
 
     condenser: str
@@ -47,6 +48,7 @@ class Setting:
     networks: int
     train_per_class: int | None = None
     note: str = ""
+    instead: tuple[str, ...] = ()
 
 
 SETS = {"dcc": (5, 20), "idm": (5, 5), "mim4dd": (5, 5), "ddm": (5, 5)}
@@ -104,11 +106,15 @@ def base_method(method: str) -> str:
     return method.partition("+")[0]
 
 
-def setting(row: Row, scale: Scale) -> Setting:
+def setting(row: Row, scale: Scale, instead: Sequence[str] = (), condense_net: str | None = None) -> Setting:
     """How a row is run at a scale.
 
+    Args:
+        instead: Arguments of the method in place of the paper's, as NAME=VALUE; `Setting.instead` says them.
+        condense_net: The network that condenses in place of the paper's; the one that is tested stays.
     Raises:
         NotRun: where it cannot be, with the reason.
+        ValueError: for an argument that is not NAME=VALUE.
     """
     method = base_method(row.method)
     if row.method == WHOLE:
@@ -123,18 +129,32 @@ def setting(row: Row, scale: Scale) -> Setting:
     protocol = protocol.scaled(600) if row.method == "cafe" else protocol  # of its released code
     net = _condensing_net(row)
     options, note = _options(row, method)
-    full = _written(method, options, whitened=_whitened(row, method))
+    other = _instead(instead)
+    full = _written(method, {**options, **other}, whitened=_whitened(row, method))
     sets, networks = SETS[row.paper]
     found = Setting(full, net, row.network or net, protocol, _normalization(row, method), sets, networks, note=note)
-    return found if scale == "full" else _small(found, row, method)
+    found = found if scale == "full" else _small(found, row, method, other)
+    said = (*instead, *(() if condense_net is None else (f"condense_net={condense_net}",)))
+    return replace(found, net=condense_net or found.net, instead=said)
 
 
-def _small(full: Setting, row: Row, method: str) -> Setting:
+def _instead(options: Sequence[str]) -> dict[str, str]:
+    """Arguments by name, as they are written."""
+    found = {}
+    for option in options:
+        name, equals, value = option.partition("=")
+        if not (equals and name.isidentifier() and value):
+            raise ValueError(f"instead must be NAME=VALUE, such as networks=banked(size=100), got {option!r}")
+        found[name] = value
+    return found
+
+
+def _small(full: Setting, row: Row, method: str, other: Mapping[str, str]) -> Setting:
     """The same row with narrow networks, few steps, epochs and seeds."""
     kept = {name: value for name, value in _options(row, method)[0].items() if name == "strategy"} | _variant(
         row, method
     )
-    text = spelled(_written(method, kept, codec=False), {**SMALL, **SMALL_HERE})
+    text = spelled(_written(method, {**kept, **other}, codec=False), {**SMALL, **SMALL_HERE})
     protocol = full.protocol.scaled(max(1, round(SMALL_EPOCHS * full.protocol.epochs)))
     narrow = {"convnet": "convnet(width=32)", "convnet(depth=6)": "convnet(width=32, depth=6)"}
     narrow["convnet(depth=4)"] = "convnet(width=32, depth=4)"
@@ -209,8 +229,14 @@ def _options(row: Row, method: str) -> tuple[dict[str, Any], str]:
         options = {"metric": "'l1'"}
     elif method == "bptt":  # its own operations, not all that suit the data
         options = {"strategy": "'rotate'" if row.dataset == "mnist" else "'flip_rotate'"}
-    elif row.method == "cafe+dsa":
-        options = {"strategy": repr(DIGITS if row.dataset == "mnist" else NATURAL)}
+    elif method == "cafe":
+        halved = "halved(sgd(lr=0.1, momentum=0.5), after=(12000, 16000, 18000))"
+        options = {"steps": 20000, "optimizer": halved}
+        note = "2,000 networks of ten updates at least, in the released code"
+        if row.method == "cafe+dsa":
+            options["strategy"] = repr(DIGITS if row.dataset == "mnist" else NATURAL)
+    elif method == "frepo":
+        options = {"optimizer": "cosine(lamb(lr=0.0003), steps=500000, to=0.1)"}
     elif method == "herding":
         options = {"epochs": 40, "order": "nearest"}
     elif method == "forgetting":

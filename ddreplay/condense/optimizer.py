@@ -1,8 +1,9 @@
-"""What moves the stored numbers."""
+"""What moves the stored numbers, and how its step size falls."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
@@ -11,9 +12,14 @@ from torch import Tensor, nn
 
 __all__ = [
     "Adam",
+    "Cosine",
+    "Halved",
     "LAMB",
     "SGD",
 ]
+
+MakeOptimizer = Callable[[Iterable[Any]], torch.optim.Optimizer]
+"""From parameter groups, that of the stored numbers first, to an optimiser."""
 
 
 @dataclass(frozen=True)
@@ -122,3 +128,92 @@ class _Clip:
 
     def __call__(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], self.max_norm)
+
+
+@dataclass(frozen=True)
+class Halved:
+    """An optimiser whose step size is halved after so many steps, again and again (CAFE, MIM4DD).
+
+    A learnable extra that has a step size of its own keeps it. With one step per class, every class's step counts.
+
+    Args:
+        optimizer: what is slowed down.
+        after: numbers of steps.
+    Raises:
+        ValueError: when a number is below 1, or they do not rise.
+    Example:
+        >>> optimizer = Halved(SGD(lr=0.1), after=(1,))([{"params": [nn.Parameter(torch.zeros(2))]}])
+        >>> for _ in range(2):
+        ...     optimizer.step()
+        >>> optimizer.param_groups[0]["lr"]
+        0.05
+    """
+
+    optimizer: MakeOptimizer = SGD()
+    _: KW_ONLY
+    after: tuple[int, ...] = (1200, 1600, 1800)
+
+    def __post_init__(self) -> None:
+        if any(n < 1 for n in self.after) or list(self.after) != sorted(set(self.after)):
+            raise ValueError(f"after must be rising numbers of steps from 1 on, got {self.after}")
+
+    def __call__(self, parameters: Iterable[Any]) -> torch.optim.Optimizer:
+        return _following(self.optimizer(parameters), self)
+
+    def share(self, taken: int) -> float:
+        """Of the step size, after so many steps."""
+        return float(0.5 ** sum(n <= taken for n in self.after))
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """An optimiser whose step size falls along half a cosine (FRePo).
+
+    A learnable extra that has a step size of its own keeps it. With one step per class, every class's step counts.
+
+    Args:
+        optimizer: what is slowed down.
+        steps: after how many steps the end is reached.
+        to: the share of the step size at the end, and from there on.
+    Raises:
+        ValueError: for ``steps`` below 1 or ``to`` outside 0 to 1.
+    """
+
+    optimizer: MakeOptimizer = LAMB()
+    _: KW_ONLY
+    steps: int = 500_000
+    to: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or not 0 <= self.to <= 1:
+            raise ValueError(f"steps must be at least 1 and to from 0 to 1, got {self.steps} and {self.to}")
+
+    def __call__(self, parameters: Iterable[Any]) -> torch.optim.Optimizer:
+        return _following(self.optimizer(parameters), self)
+
+    def share(self, taken: int) -> float:
+        """Of the step size, after so many steps."""
+        done = min(1.0, taken / self.steps)
+        return self.to + (1 - self.to) * (1 + math.cos(math.pi * done)) / 2
+
+
+def _following(optimizer: torch.optim.Optimizer, schedule: Halved | Cosine) -> torch.optim.Optimizer:
+    """The optimiser, whose groups know how many steps were taken, so that a state carries it."""
+    usual = optimizer.defaults["lr"]
+    for k, group in enumerate(optimizer.param_groups):
+        group["taken"], group["first_lr"] = 0, group["lr"] if k == 0 or group["lr"] == usual else None
+    optimizer.register_step_pre_hook(_Follow(schedule))
+    return optimizer
+
+
+@dataclass(frozen=True)
+class _Follow:
+    """Before a step: the step size of its place in the schedule."""
+
+    schedule: Halved | Cosine
+
+    def __call__(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        for group in optimizer.param_groups:
+            if group["first_lr"] is not None:
+                group["lr"] = group["first_lr"] * self.schedule.share(group["taken"])
+            group["taken"] += 1

@@ -41,7 +41,7 @@ def cafe(
         net: Makes a randomly initialised network; ``None``: the ConvNet of the papers, depth by image size.
         networks: Says which networks look.
         parameterize: Says how stored numbers become images; the default starts from noise, as the released code does.
-        steps: The number of image updates. Released code: 2,000.
+        steps: The number of image updates; ours.
         lr: The step size on pixels in normalised space, momentum 0.5.
         taps: The layers; ``("convolutions",)`` serves any network.
         weights: Those of the layers and, last, of the embedding. Released code: 0.1 for the first two blocks, 1 for the third, and 2 in
@@ -49,8 +49,10 @@ def cafe(
         discrimination: The weight d of the centres' cross-entropy, a sum over real images.
         batch_real: The number of real images per class and step.
         strategy: DSA operations on both sides and in the networks' training (CAFE + DSA); ``None``: none.
-    Departures: the step size is not halved at 1,200, 1,600 and 1,800 steps. The loss of networks on real images, which moves no
-        image, is left out. The paper's weights differ from the released code's, which this follows.
+    Departures: the released code halves the step size after 1,200, 1,600 and 1,800 of its 2,000 networks; this does not, unless
+        the optimiser is `Halved`. ``steps`` counts image updates; there each of the 2,000 networks sees ten updates at least. One
+        augmentation draw per step for all classes, where the released code draws one per class. The loss of networks on real images,
+        which moves no image, is left out. The paper's weights differ from the released code's, which this follows.
     Reference: Wang et al., "CAFE: Learning to Condense Dataset by Aligning Features", CVPR 2022.
     Example:
         >>> cafe(ConvNet(width=8), steps=2)(toy_pool(), 1).images().x.shape

@@ -52,9 +52,11 @@ def frepo(
         margin: The weight of the label margin.
         batch_real: The number of real images per class and step. Paper: 1,024 in all.
         strategy: DSA operations on both sides; ``None``: none, as in the paper.
-    Departures: the step size does not fall over the run (paper: a cosine to a tenth); every network is the one given, where the paper's
-        is wider in deeper blocks, with batch norm while condensing and no norm when it is evaluated; images are not whitened (see
-        `Whitened`) nor doubled by mirroring. The pool's first networks differ in when they are replaced, not in how they were trained.
+    Departures: the step size does not fall over the run (paper: along a cosine to a tenth, which is the optimiser `Cosine`); every
+        network is the one given, where the paper's is twice as wide in every further block, with batch norm before the convolutions
+        while condensing and no norm when it is evaluated; images are not whitened (see `Whitened`). The released code doubles
+        prototypes by mirroring them for CIFAR-10 and for small sets of other natural images; this does not. Real images come in equal
+        numbers of every class, there they are drawn from all.
     Reference: Zhou, Nezhadarya and Ba, "Dataset Distillation using Neural Feature Regression", NeurIPS 2022.
     Example:
         >>> found = frepo(ConvNet(width=8), networks=TrainedPool(size=2), steps=2)(toy_pool(), 1)
@@ -105,7 +107,8 @@ def kip(
         ridge: The regularisation, relative to the mean of the kernel's diagonal.
         batch_real: The number of real images per class and step. Notebook: 5,000 in all, of ten classes.
         strategy: DSA operations on both sides; ``None``: none, as published.
-    Departures: images are normalised by channel as for every method here (the papers' best sets are whitened, see `Whitened`).
+    Departures: the loss is a sum over classes, the notebook's a mean over them, which does not change what Adam does. Images are
+        normalised by channel, as in the notebook; the papers' best sets are whitened (see `Whitened`).
     Reference: Nguyen, Chen and Lee, "Dataset Meta-Learning from Kernel Ridge-Regression", ICLR 2021.
     Example:
         >>> kip(steps=2)(toy_pool(), 1).images().x.shape

@@ -138,9 +138,12 @@ def ld(
         batch_real: The number of real images per class in the outer loss.
         parameterize: Says which images are labelled; the default takes random real ones, ``Pixels()`` would learn them too.
         memory: As in `bptt`.
-    Departures: labels are the softmax of what is learned and start as the true class with probability 0.9; they descend by SGD
-        with momentum, not Adam; a network is replaced after a fixed number of steps, not when it learns no more. The numbers of networks
-        and steps and the step size of the labels are ours.
+    Departures: in the released code labels are shares of classes that start equal, move by Adam (0.001), and are clamped and scaled to a
+        sum of 1; here they are the softmax of what is learned, start as the true class with probability 0.9 and descend by SGD with
+        momentum. There the step looked through is taken on 50 of the images and the network then learns from the same 50 by Adam (0.001),
+        once for each label step, until its error on real images has not fallen for 50 steps; here all images are in both, networks learn
+        by SGD, and are replaced after a fixed number of steps. There it has 400 epochs of 1,024 real images a step, chooses labels on
+        held-out images, and its networks are AlexNet and LeNet; the numbers of networks and steps and the step size of the labels are ours.
     Reference: Bohdal, Yang and Hospedales, "Flexible Dataset Distillation: Learn Labels Instead of Images", arXiv 2020.
     Example:
         >>> found = ld(ConvNet(width=8), rounds=1, loops=(2, 1))(toy_pool(), 1)

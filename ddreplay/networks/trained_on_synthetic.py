@@ -85,6 +85,7 @@ class TrainedOnSynthetic:
         batch_size: The number of images in a training batch.
         augment: What training images undergo: one draw per batch, magnitudes for each image (DSA).
         compile: Whether that training runs through ``torch.compile``.
+        pieces: The number of images of a training batch that pass at once (`ddreplay.training.train_network`); ``None``: all.
     Raises:
         ValueError: for counts out of range.
     Reference: Zhao et al., "Dataset Condensation with Gradient Matching", ICLR 2021.
@@ -97,11 +98,14 @@ class TrainedOnSynthetic:
     batch_size: int = 256
     augment: Augment = field(default=Identity())
     compile: bool = False
+    pieces: int | None = None
 
     def __post_init__(self) -> None:
         Loops.of(self.loops)
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.pieces is not None and self.pieces < 1:
+            raise ValueError(f"pieces must be at least 1 image, or None for a whole batch, got {self.pieces}")
 
     def start(self, context: Context) -> Networks:
         return _TrainedNetworks(self, context)
@@ -128,7 +132,8 @@ class _TrainedNetworks:
             self.round, self.step, self.net = self.round + 1, 0, None
         elif self.net is not None:
             source = self.source
-            how: dict[str, Any] = {name: getattr(source, name) for name in ("lr", "batch_size", "augment", "compile")}
+            names = ("lr", "batch_size", "augment", "compile", "pieces")
+            how: dict[str, Any] = {name: getattr(source, name) for name in names}
             train_epoch(self.net, self.context.syn(), self.context.random, epochs=self.epochs, **how)
 
     def state_dict(self) -> dict[str, Any]:
@@ -152,6 +157,7 @@ def train_epoch(
     augment: Augment = Identity(),
     epochs: int = 1,
     compile: bool = False,
+    pieces: int | None = None,
 ) -> None:
     """One pass of plain SGD, or ``epochs`` of them, over a labelled set in random order; the network is changed in place.
 
@@ -162,7 +168,9 @@ def train_epoch(
         augment: What training images undergo: one draw per batch, magnitudes for each image.
         epochs: The number of passes.
         compile: Whether the network runs through ``torch.compile``.
+        pieces: The number of images of a batch that pass at once; ``None``: all.
     """
     images, order = LabelledImages.of_batch(batch), Shuffled(batch_size)
     with learnable(net):
-        train_network(net, images, order, plain_sgd(net, lr), random, epochs=epochs, augment=augment, compile=compile)
+        how: dict[str, Any] = {"epochs": epochs, "augment": augment, "compile": compile, "pieces": pieces}
+        train_network(net, images, order, plain_sgd(net, lr), random, **how)

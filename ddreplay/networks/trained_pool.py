@@ -35,6 +35,8 @@ class TrainedPool:
         augment: What training images undergo: one draw per batch, magnitudes for each image.
     Raises:
         ValueError: for counts out of range.
+    Departures: a network has ``steps`` training steps and as many looks; the released code replaces it at its hundred and second look,
+        after one step more.
     Reference: Zhou, Nezhadarya and Ba, "Dataset Distillation using Neural Feature Regression", NeurIPS 2022, Algorithm 1.
     """
 
@@ -43,7 +45,7 @@ class TrainedPool:
     size: int = 10
     steps: int = 100
     lr: float = 3e-4
-    batch_size: int = 500
+    batch_size: int = 1000
     augment: Augment = field(default=Identity())
 
     def __post_init__(self) -> None:

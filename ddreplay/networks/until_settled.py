@@ -28,6 +28,16 @@ def settled(accuracies: list[float], window: int, spread: float) -> bool:
     return len(last) == window and max(last) - min(last) < spread
 
 
+def moved_enough(accuracies: list[float], window: int, spread: float) -> bool:
+    """Whether the last ``window`` accuracies are all there and lie further than ``spread`` apart.
+
+    >>> moved_enough([0.1, 0.5], 2, 0.03), moved_enough([0.1, 0.5], 3, 0.03)
+    (True, False)
+    """
+    last = accuracies[-window:]
+    return len(last) == window and max(last) - min(last) > spread
+
+
 @dataclass(frozen=True)
 class UntilSettled:
     """A network is shown until its accuracy on real images stays where it is, and trained on the synthetic set in between until that
@@ -36,12 +46,12 @@ class UntilSettled:
     Args:
         net: Makes a randomly initialised network; ``None``: the network of the method that this is part of.
         outer: A network is replaced when its last ``window`` accuracies, one an image step, lie within this of each other, in [0, 1].
-        inner: After an image step it is trained, an epoch at a time, until the accuracies of the last ``window`` epochs lie further apart
-            than this.
+        inner: After an image step it is trained, an epoch at a time and ``window`` epochs at least, until the accuracies of the last
+            ``window`` epochs lie further apart than this.
         window: The number of accuracies that are compared.
         images: The number of real images per class that an accuracy is measured on.
-        most_steps: A network is replaced after so many image steps in any case.
-        most_epochs: It is trained for at most so many epochs after each.
+        most_steps: A network is replaced after so many image steps in any case; ours.
+        most_epochs: It is trained for at most so many epochs after each; ours.
         lr: The step size of that training by SGD.
         batch_size: The number of images in a training batch.
         augment: What training images undergo.
@@ -107,8 +117,7 @@ class _SettlingNetworks:
                 how: dict[str, Any] = {n: getattr(source, n) for n in ("lr", "batch_size", "augment", "compile")}
                 train_epoch(net, batch, self.context.random, **how)
             found.append(self._accuracy(net))
-            last = found[-source.window :]
-            if max(last) - min(last) > source.inner:
+            if moved_enough(found, source.window, source.inner):
                 break
 
     def _accuracy(self, net: nn.Module) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,20 @@ def test_speed_writes_a_record(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "times as fast" in capsys.readouterr().out
     with pytest.raises(ValueError, match="methods must be among"):
         speed(("adam",), out=tmp_path)
+
+
+def test_a_step_with_epochs_is_timed_part_by_part_and_trains_the_same_network(tmp_path: Path) -> None:
+    how: dict[str, Any] = {"image": (1, 8, 8), "classes": 2, "batch_real": 3, "images_per_class": 20}
+    rows = ("dsa and epochs", "dsa and epochs, pieces")
+    speed(rows, **how, net="convnet(width=4)", epochs=2, repeats=2, device="cpu", out=tmp_path)
+    record = read(tmp_path / "speed.json")
+    assert record.values("row") == list(rows)
+    for r in record.results:
+        assert list(r["parts"]) == ["real", "synthetic", "epochs"]
+        assert sum(r["parts"].values()) <= 1.5 * max(r["seconds"])
+        assert r["difference_weights"] < 1e-3
+    with pytest.raises(ValueError, match="epochs must be at least 1"):
+        speed(rows, epochs=0, out=tmp_path)
 
 
 def test_ratios_are_second_over_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,6 +160,10 @@ def test_collective_methods_have_their_own_learning_rate_and_warm_up(data: Path)
     given = settings(data, rounds=8)
     scopes = {name: repr(condenser(given, name).objective.scope) for name in ("dc", "dcc", "dcc-cold")}  # type: ignore[attr-defined]
     assert scopes == {"dc": "'class'", "dcc": "WarmUp(rounds=2, steps=10)", "dcc-cold": "'set'"}
+    own = replace(given, epochs=None)
+    names = {method: own.protocol(method).name for method in ("dc", "dsa", "dsac-cold")}
+    assert names == {"dc": "dc2021", "dsa": "dm2023", "dsac-cold": "dm2023"}
+    assert [own.protocol(method).epochs for method in ("dc", "dsac-cold")] == [300, 1000]
     assert condenser(given, "dsa").optimizer.lr == 2.0  # type: ignore[attr-defined]
     assert condenser(given, "dsac").optimizer.lr == 6.0  # type: ignore[attr-defined]
 

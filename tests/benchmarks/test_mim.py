@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.mim import SWEEPS, mim4dd, table, variants
+from benchmarks import sets
+from benchmarks.mim import SWEEPS, gradient_ratio, mim4dd, table, variants
 from benchmarks.report.records import read
-from ddreplay import names
+from ddreplay import Distiller, names
 from ddreplay.objectives import MutualInformation
 
 
@@ -24,7 +25,7 @@ def test_every_value_of_a_sweep_is_a_term_with_that_value(sweep: Any) -> None:
         term = names.parse(text, "term")
         assert isinstance(term, MutualInformation)
         assert label == f"{sweep}={value:g}"
-        assert (weight if sweep == "weight" else term.describe()[sweep]) == value
+        assert (weight if sweep in ("weight", "ratio") else term.describe()[sweep]) == value
         assert term.describe()["temperature"] == (value if sweep == "temperature" else 0.7)
 
 
@@ -41,6 +42,20 @@ def test_a_small_run_pairs_both_sides(tmp_path: Path, capsys: pytest.CaptureFixt
     assert record.protocol["evaluation"].endswith("1 epochs")
     assert table(record.results, "digits").splitlines()[0].split("  ")[0] == "per class"
     assert "accuracy %, dm2023" in capsys.readouterr().out
+
+
+def test_a_ratio_is_that_of_the_gradients_by_the_images(tmp_path: Path) -> None:
+    text = "dm(steps=1, networks=banked(size=1), lr=1.0)"
+    mim4dd(methods=(text,), ratio=0.25, **small(tmp_path, seeds=1))
+    weight = read(tmp_path / "mim4dd.json").protocol["weights"][f"{text} | 1 | + MIM4DD"]
+    data = sets.read("digits", train_per_class=8, test_per_class=3, device="cpu")
+    base = names.condenser(
+        "dm(convnet(width=4), steps=1, networks=banked(size=1), lr=1.0, strategy='color_crop_cutout_scale_rotate')"
+    )
+    assert isinstance(base, Distiller)
+    assert gradient_ratio(base, weight * MutualInformation(), data, 1) == pytest.approx(0.25, rel=1e-3)
+    with pytest.raises(ValueError, match="ratio must be above 0"):
+        mim4dd(methods=(text,), ratio=0.0, **small(tmp_path))
 
 
 def test_experts_are_kept_beside_the_record(tmp_path: Path) -> None:

@@ -160,6 +160,12 @@ def test_a_run_stands_beside_the_papers_numbers_and_goes_on_where_it_was_interru
     assert "about" in said
     line = next(line for line in said.splitlines() if " dcc " in line and "32.9 ± 0.8" in line)
     assert "2 x 2" in line
+    beside = record.protocol["compared"]["cifar10 | 1 | dcc |  | convnet"]
+    assert beside["paper"] == [32.9, 0.8]
+    assert beside["networks"] == 4
+    assert beside["ours"][0] == pytest.approx(
+        sum(r["accuracy"] for r in record.results if r["method"] == "dcc") / 4, abs=0.01
+    )
     paper(**{**tiny, "sets": 1})
     assert len(read(path).results) == 8
 
@@ -190,6 +196,24 @@ def test_states_come_from_the_records(tiny: dict[str, Any], capsys: pytest.Captu
     paper(list_=True)
     said = capsys.readouterr().out
     assert all(one.name in said for one in INDEX)
+
+
+def test_what_stands_in_place_of_the_papers_settings_is_said(tiny: dict[str, Any]) -> None:
+    how = {**tiny, "methods": ("dcc",), "sets": 1, "networks": 1}
+    paper(**how, instead=("lr_net=0.02", "rounds=1"), condense_net="convnet(width=4)")
+    (record,) = every_record(tiny["out"])
+    (used,) = record.protocol["rows"].values()
+    assert "lr_net=0.02" in used["condenser"]
+    assert "rounds=1" in used["condenser"]
+    assert (used["net"], used["test_net"]) == ("convnet(width=4)", "convnet(width=32)")
+    large = replace(record, protocol={**record.protocol, "scale": "full"})
+    said = of_row(row("dcc:table2", "cifar10", 1, "dcc"), [large])
+    assert said == "full size (1 of 5 sets; with condense_net=convnet(width=4), lr_net=0.02, rounds=1)"
+    assert "of cifar10_small.npz" in record.protocol["images"]["cifar10 by the constants of cifar10"]
+    with pytest.raises(ValueError, match="made with other settings"):
+        paper(**how)
+    with pytest.raises(ValueError, match=r"instead must be NAME=VALUE.*got 'lr'"):
+        paper(**how, instead=("lr",))
 
 
 def test_numbers_that_are_printed_and_what_is_not_there() -> None:

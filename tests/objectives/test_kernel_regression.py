@@ -99,6 +99,10 @@ def test_what_it_sees_it_says_and_labels_start_centred() -> None:
     assert term.labels is not None
     torch.testing.assert_close(term.labels.detach().sum(1), torch.zeros(CLASSES * SYN), atol=1e-6, rtol=0)
     assert float(term.labels.detach()[0, 0]) == pytest.approx((1 - 1 / 3) / (3 / 10) ** 0.5)
+    of_a_kernel = KernelRegression(kernel=TangentKernel())
+    of_a_kernel.prepare(side(images(SYN, 1)))
+    assert of_a_kernel.labels is not None
+    assert float(of_a_kernel.labels.detach()[0, 0]) == pytest.approx(1 - 1 / 3)
     assert float(label_margin(torch.tensor([[0.9, 0.0, 0.0], [0.1, 0.0, 0.05]]))) == pytest.approx(-(1 / 3 + 0.05) / 2)
     with pytest.raises(ValueError, match="ridge"):
         KernelRegression(0.0)
