@@ -52,6 +52,8 @@ class Context:
         compile: Whether networks run through ``torch.compile``, where that can be done.
         positions: The classes that are compared, by position in the pool; ``None``: all of them.
         real: The classes that are compared, as a pool, which statistics draw from; ``None``: the pool.
+        own: The blocks of the compared classes that this process looks at, where several share them; ``None``: all. Images are drawn for
+            all, so that every process draws the same.
         stop: Says that time is up; ``None``: it never is. It is asked between the training steps of networks that nobody was shown
             yet: a bank's, an expert, those that a queue begins with. What it cuts short is shown as it is; a bank and a folder of
             experts do not keep it. Training between image steps is never cut, so that a run can go on to the same bits.
@@ -70,6 +72,7 @@ class Context:
     compile: bool = False
     positions: tuple[int, ...] | None = None
     real: ClassPool | None = None
+    own: tuple[int, ...] | None = None
     stop: Callable[[], bool] | None = None
     on_network: Callable[[int, int], None] | None = None
 
@@ -101,10 +104,12 @@ class Context:
         n, source = images or self.batch_real, random or self.random
         pool = self.pool if self.real is None else self.real
         drawer = self.drawer or Uniform().start(pool)
-        rows = drawer(look, n, source, anew=random is not None)
+        rows, positions = drawer(look, n, source, anew=random is not None), self.compared
+        if self.own is not None:
+            rows, positions = rows[list(self.own)], tuple(positions[k] for k in self.own)
         real = DrawnImages(pool, rows.flatten())
         with torch.no_grad():
-            return self.objective.summarise(Side(look, real, self.compared, chunk=self.chunk))
+            return self.objective.summarise(Side(look, real, positions, chunk=self.chunk))
 
     @property
     def compared(self) -> tuple[int, ...]:
