@@ -59,8 +59,9 @@ def _by_joblib(function: Callable[[Cell], Result], cells: Sequence[Cell], worker
     if spread_over() != "ray":
         yield from Parallel(n_jobs=workers, batch_size=1, return_as="generator_unordered")(run(cell) for cell in cells)
         return
-    for start in range(0, len(cells), workers):
-        yield from Parallel(n_jobs=workers, batch_size=1)(run(cell) for cell in cells[start : start + workers])
+    with Parallel(n_jobs=workers, batch_size=1) as parallel:  # within it the workers stay
+        for start in range(0, len(cells), workers):
+            yield from parallel(run(cell) for cell in cells[start : start + workers])
 
 
 def _quietly(function: Callable[[Cell], Result], cell: Cell) -> Result:

@@ -14,6 +14,7 @@ import torch
 
 from benchmarks.__main__ import _backend, main
 from benchmarks.backends import BACKENDS, cluster_size, spread, spread_over
+from benchmarks.report.records import read
 from benchmarks.stream_kinds import run_cell
 from benchmarks.workers import each, processes
 
@@ -80,3 +81,14 @@ def test_a_backend_that_is_not_installed_says_what_to_install(monkeypatch: pytes
     for backend in ("ray", "dask"):
         with pytest.raises(ImportError, match=rf"pip install 'ddreplay\[{backend}\]'"), spread(backend):
             pass
+
+
+def test_the_records_of_all_backends_hold_the_same_results() -> None:
+    folder = ROOT / "benchmarks" / "records"
+    found = []
+    for where in ("one", "ray", "dask"):
+        results = read(folder / f"backends_digits_{where}.json").results
+        cells = [{k: v for k, v in one.items() if "seconds" not in k} for one in results]
+        found.append(sorted(cells, key=lambda one: json.dumps(one, sort_keys=True)))
+    assert len(found[0]) == 20
+    assert found[0] == found[1] == found[2]
