@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from benchmarks.checks import at_least
 from benchmarks.report.records import Record, read
-from benchmarks.report.tables import text_table
 from ddreplay import ConvNet, names
 from ddreplay.backbones import Net, as_factory
 from ddreplay.data.space import Shape

@@ -18,6 +18,7 @@ from ddreplay.augment.mixing import CutMix
 from ddreplay.augment.siamese import NATURAL, Augment, Composed, Identity, Siamese
 from ddreplay.backbones import ConvNet, Net, as_factory
 from ddreplay.backbones.compiling import compiled, plain
+from ddreplay.data.chunks import in_memory
 from ddreplay.data.pool import Batch, ClassPool
 from ddreplay.data.space import Shape
 from ddreplay.randomness import Random
@@ -298,10 +299,13 @@ def predict(net: nn.Module, test: ClassPool, *, chunk: int | None = None, compil
     """The most likely output column for every image of a pool, in its class-major order; the network is in eval mode during it."""
     was_training, forward = net.training, compiled() if compile else plain
     net.eval()
-    chunk = min(len(test), chunk or (64 if test.device.type == "cpu" else 4096))
-    # the last chunk starts anew where the pool ends, so that all are of one size
-    rows = torch.arange(math.ceil(len(test) / chunk) * chunk, device=test.device) % len(test)
-    found = torch.cat([forward(net, test.rows(part)).argmax(1) for part in rows.split(chunk)])
+
+    def attempt(size: int) -> Tensor:
+        # the last piece starts anew where the pool ends, so that all are of one size
+        rows = torch.arange(math.ceil(len(test) / size) * size, device=test.device) % len(test)
+        return torch.cat([forward(net, test.rows(part)).argmax(1) for part in rows.split(size)])
+
+    found, _ = in_memory(attempt, min(len(test), chunk or (64 if test.device.type == "cpu" else 4096)), test.device)
     net.train(was_training)
     return found[: len(test)]
 

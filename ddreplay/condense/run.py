@@ -14,7 +14,7 @@ from ddreplay.backbones import draws_itself, mixes_images
 from ddreplay.condense.checkpoint import Checkpoint
 from ddreplay.condense.class_sweep import can_sweep, sweep_classes
 from ddreplay.condense.condenser import Deadline, OnProgress, OnStep, Progress
-from ddreplay.data.chunks import forward_chunk
+from ddreplay.data.chunks import forward_chunk, in_memory
 from ddreplay.data.pool import Batch, ClassPool
 from ddreplay.networks.source import Context
 from ddreplay.objectives.term import Look, Shared, Side, Statistic, pick_classes
@@ -190,14 +190,37 @@ class Run:
             _check_splits(look.net, statistic, self.method.name)
             images = images.unflatten(0, (len(positions), -1))[list(self.own)].flatten(0, 1)
             positions = tuple(positions[k] for k in self.own)
-        loss = self.objective.distance(statistic, Side(look, images, positions, chunk=self.chunk))
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        loss.backward(inputs=parameters)
-        loss = loss.detach()
+        loss, gradient = self._compare(look, statistic, images, positions)
+        if images.requires_grad:  # a method may learn labels alone
+            images.backward(gradient)
         if self.ranks is not None:
-            loss = self._of_all(self.ranks, parameters, loss)
+            loss = self._of_all(self.ranks, self._parameters(), loss)
         self.optimizer.step()
         return loss
+
+    def _compare(
+        self, look: Look, statistic: Statistic, images: Tensor, positions: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """The loss and its gradient to the images; the objective's own parameters have theirs. In smaller pieces where memory asks."""
+        stored, back = {id(p) for p in self.form.parameters()}, look.mark()
+        own = [p for p in self._parameters() if id(p) not in stored]
+
+        def attempt(chunk: int) -> tuple[Tensor, Tensor]:
+            back()
+            for p in own:
+                p.grad = None
+            leaf = images.detach().requires_grad_(images.requires_grad)
+            loss = self.objective.distance(statistic, Side(look, leaf, positions, chunk=chunk))
+            loss.backward(inputs=[leaf, *own] if leaf.requires_grad else own)
+            return loss.detach(), torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+
+        if mixes_images(look.net):  # all at once, or not at all
+            return attempt(self.chunk)
+        found, self.chunk = in_memory(attempt, self.chunk, images.device)
+        return found
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def _of_all(self, ranks: Ranks, parameters: Sequence[Tensor], loss: Tensor) -> Tensor:
         """Every parameter's gradient, and the loss, are those of all processes together."""
@@ -218,7 +241,7 @@ class Run:
                 lambda: self.objective.distance(own, Side(look, self.form.decode(), learned, chunk=self.chunk)),
             )
         total = torch.zeros((), device=self.pool.device)
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        parameters = self._parameters()
         for k, (position, block) in enumerate(zip(learned, blocks, strict=True)):
             self.optimizer.zero_grad(set_to_none=True)
             images = self.form.decode().unflatten(0, (len(learned), -1))[k]

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from ddreplay.augment.siamese import Augment
-from ddreplay.backbones import ConvNet, Net, Probe, as_factory
-from ddreplay.data.chunks import DrawnImages
+from ddreplay.backbones import ConvNet, Net, Probe, as_factory, mixes_images
+from ddreplay.data.chunks import DrawnImages, in_memory
 from ddreplay.data.pool import Batch, ClassPool
 from ddreplay.networks.real_batches import Drawer, Uniform
 from ddreplay.objectives.term import Look, Side, Statistic, Term
@@ -107,9 +107,17 @@ class Context:
         rows, positions = drawer(look, n, source, anew=random is not None), self.compared
         if self.own is not None:
             rows, positions = rows[list(self.own)], tuple(positions[k] for k in self.own)
-        real = DrawnImages(pool, rows.flatten())
-        with torch.no_grad():
-            return self.objective.summarise(Side(look, real, positions, chunk=self.chunk))
+        real, back = DrawnImages(pool, rows.flatten()), look.mark()
+
+        def attempt(chunk: int | None) -> Statistic:
+            back()
+            with torch.no_grad():
+                return self.objective.summarise(Side(look, real, positions, chunk=chunk))
+
+        if self.chunk is None or mixes_images(look.net):  # all at once, or not at all
+            return attempt(self.chunk)
+        found, self.chunk = in_memory(attempt, self.chunk, pool.device)
+        return found
 
     @property
     def compared(self) -> tuple[int, ...]:
