@@ -18,7 +18,7 @@ __all__ = ["CondensedMammothBuffer"]
 
 
 class CondensedMammothBuffer:
-    """An `OnlineMemory` with the interface of Mammoth's ``Buffer``: ``add_data`` and ``get_data``.
+    """An `OnlineMemory` with the interface of Mammoth's ``Buffer``: ``add_data``, ``get_data`` and what goes with them.
 
         self.buffer = CondensedMammothBuffer(OnlineMemory(max_bytes=200_000), mean=MEAN, std=STD)       # in a model's __init__
 
@@ -47,6 +47,7 @@ class CondensedMammothBuffer:
         self.num_seen_examples = 0
         self._random = Random(seed)
         self._held: tuple[Tensor, Tensor] | None = None
+        self._start = memory.state_dict()
 
     @property
     def buffer_size(self) -> int:
@@ -74,20 +75,22 @@ class CondensedMammothBuffer:
         labels: Tensor | None = None,
         logits: Tensor | None = None,
         task_labels: Tensor | None = None,
-        attention_maps: Any = None,
+        **others: Any,
     ) -> None:
         """Take in images as they come; a class is condensed when enough of it has come.
 
         Args:
             task_labels: not kept.
+            others: what Mammoth keeps of single real images besides (attention maps, true labels, scores), which must be None.
         Raises:
-            ValueError: without labels, or with logits or attention maps.
+            ValueError: without labels, or with logits or others.
         """
         if labels is None:
             raise ValueError("labels must be given: images are condensed class by class")
-        if logits is not None or attention_maps is not None:
+        beside = [name for name, value in {"logits": logits, **others}.items() if value is not None]
+        if beside:
             raise ValueError(
-                "logits and attention maps of real images cannot be kept with condensed ones; take a method that replays images and labels"
+                f"{', '.join(beside)} of real images cannot be kept with condensed ones; take a method that replays images and labels"
             )
         stored = examples.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8).cpu()
         self.memory.update(ClassPool(stored, labels.cpu(), mean=self.mean, std=self.std, device=self.device))
@@ -102,6 +105,9 @@ class CondensedMammothBuffer:
         device: torch.device | str | None = None,
         mask_task_out: int | None = None,
         cpt: int | None = None,
+        return_not_aug: bool = False,
+        not_aug_transform: Callable[[Tensor], Tensor] | None = None,
+        force_indexes: Any = None,
     ) -> tuple[Tensor, ...]:
         """Images and labels, drawn without repetition: ``size`` of them, or all where there are fewer.
 
@@ -109,6 +115,8 @@ class CondensedMammothBuffer:
             transform: of every image.
             return_index: their places come first.
             mask_task_out: leave out this task, whose classes follow from ``cpt``, classes of a task.
+            return_not_aug: the images as they are come before those that ``transform`` was applied to; ``not_aug_transform``: of them.
+            force_indexes: these places, among those that are not left out, instead of a draw.
         Raises:
             ValueError: when a task is to be left out and ``cpt`` is missing.
         """
@@ -118,8 +126,11 @@ class CondensedMammothBuffer:
             if cpt is None:
                 raise ValueError("cpt, the classes of a task, must be given with mask_task_out")
             among = among[y // cpt != mask_task_out]
-        rows = among[torch.randperm(len(among), generator=self._random.cpu)[:size]]
+        drawn = torch.randperm(len(among), generator=self._random.cpu)[:size]
+        rows = among[drawn if force_indexes is None else torch.as_tensor(force_indexes, dtype=torch.int64).cpu()]
         found = self._given(x[rows], y[rows], transform, device)
+        if return_not_aug:
+            found = (self._given(x[rows], y[rows], not_aug_transform, device)[0], *found)
         return (rows.to(found[0].device), *found) if return_index else found
 
     def get_data_by_index(
@@ -137,6 +148,11 @@ class CondensedMammothBuffer:
     ) -> tuple[Tensor, ...]:
         """All images and labels."""
         return self._given(*self._all(), transform, device)
+
+    def empty(self) -> None:
+        """Forget everything."""
+        self.memory.load_state_dict(self._start)
+        self.num_seen_examples, self._held = 0, None
 
     def is_empty(self) -> bool:
         """Whether nothing is held."""

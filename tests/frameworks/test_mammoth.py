@@ -80,4 +80,27 @@ def test_what_condensed_images_do_not_have_is_refused() -> None:
         held.add_data(images(2))
     with pytest.raises(ValueError, match="logits"):
         held.add_data(images(2), torch.tensor([0, 1]), logits=torch.zeros(2, 10))
+    with pytest.raises(ValueError, match="true_labels"):
+        held.add_data(images(2), torch.tensor([0, 1]), true_labels=torch.tensor([0, 1]))
     assert held.is_empty()
+
+
+def test_images_as_they_are_come_first_and_places_can_be_given() -> None:
+    held = buffer()
+    held.add_data(images(6), torch.arange(6) % 3)
+    plain, flipped, y = held.get_data(
+        2, transform=lambda image: image.flip(-1), return_not_aug=True, force_indexes=[4, 1]
+    )
+    assert torch.equal(plain, held.examples[[4, 1]])
+    assert torch.equal(flipped, plain.flip(-1))
+    assert torch.equal(y, held.labels[[4, 1]])
+
+
+def test_it_can_be_emptied() -> None:
+    held = buffer()
+    held.add_data(images(20), torch.arange(20) % 2)
+    held.empty()
+    assert held.is_empty()
+    assert held.num_seen_examples == 0
+    held.add_data(images(2), torch.tensor([7, 8]))
+    assert sorted(held.labels.tolist()) == [7, 8]
