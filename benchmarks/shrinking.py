@@ -24,7 +24,7 @@ from ddreplay.randomness import Random
 from ddreplay.storage.codecs import codec_from_spec
 from ddreplay.storage.fit import fit
 
-__all__ = ["WAYS", "shrinking"]
+__all__ = ["WAYS", "page_table", "shrinking"]
 
 WAYS = ("as condensed", "random order", "greedy order", "learned order", "condensed anew")
 
@@ -164,9 +164,23 @@ def _shuffled(condensed: CondensedSet, seed: int) -> CondensedSet:
 
 
 def _table(results: Sequence[dict[str, Any]], amounts: Sequence[int], unit: str) -> str:
+    return text_table(["kept", *(f"{n} {unit} a class" for n in amounts)], _rows(results, amounts))
+
+
+def page_table(results: Sequence[dict[str, Any]]) -> str:
+    """As docs/results.md has it: bytes, and images, a class."""
+    amounts = sorted({one["left"] for one in results}, reverse=True)
+    heads = []
+    for n in amounts:
+        images = sorted({one["images"] // 10 for one in results if one["left"] == n})
+        heads.append(f"{n} B ({'..'.join(str(k) for k in dict.fromkeys((images[0], images[-1])))})")
+    lines = [["kept", *heads], ["---"] * (1 + len(heads)), *_rows(results, amounts)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _rows(results: Sequence[dict[str, Any]], amounts: Sequence[int]) -> list[list[str]]:
     rows = []
     for way in WAYS:
         of_way = [[r["accuracy"] for r in results if (r["way"], r["left"]) == (way, n)] for n in amounts]
-        cells = [f"{statistics.fmean(v):.1f} ({min(v):.1f}..{max(v):.1f})" if v else "-" for v in of_way]
-        rows.append([way, *cells])
-    return text_table(["kept", *(f"{n} {unit} a class" for n in amounts)], rows)
+        rows.append([way, *(f"{statistics.fmean(v):.1f} ({min(v):.1f}..{max(v):.1f})" if v else "-" for v in of_way)])
+    return rows

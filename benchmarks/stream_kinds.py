@@ -25,7 +25,7 @@ from ddreplay.networks import Banked
 from ddreplay.randomness import Random
 from ddreplay.storage.codecs import uint8
 
-__all__ = ["KINDS", "MEMORIES", "stream_kinds"]
+__all__ = ["KINDS", "MEMORIES", "page_table", "run_cell", "stream_kinds"]
 
 KINDS = ("class", "task", "domain", "repeated", "online")
 MEMORIES = ("none", "ring", "condensed")
@@ -157,6 +157,18 @@ def run_cell(dataset: str, bytes_per_class: int, epochs: int, cell: tuple[str, s
 
 
 def _table(results: Sequence[dict[str, Any]], kinds: Sequence[str], memories: Sequence[str]) -> str:
+    return text_table(["memory", *kinds], _rows(results, kinds, memories))
+
+
+def page_table(results: Sequence[dict[str, Any]]) -> str:
+    """As docs/results.md has it."""
+    names = {"none": "none", "ring": "real images, random", "condensed": "condensed"}
+    rows = [[names[row[0]], *row[1:]] for row in _rows(results, KINDS, MEMORIES)]
+    lines = [["memory", *KINDS], ["---"] * (1 + len(KINDS)), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _rows(results: Sequence[dict[str, Any]], kinds: Sequence[str], memories: Sequence[str]) -> list[list[str]]:
     rows = []
     for memory in memories:
         cells = []
@@ -164,7 +176,7 @@ def _table(results: Sequence[dict[str, Any]], kinds: Sequence[str], memories: Se
             found = [one["accuracy"] for one in results if (one["kind"], one["memory"]) == (kind, memory)]
             cells.append(f"{statistics.fmean(found):.1f} ({min(found):.1f}..{max(found):.1f})")
         rows.append([memory, *cells])
-    return text_table(["memory", *kinds], rows)
+    return rows
 
 
 def _network(data: ImageData, seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:

@@ -11,9 +11,12 @@ import pytest
 import torch
 
 from benchmarks import shrinking as command
+from benchmarks.report.records import read
 from benchmarks.shrinking import WAYS, Task, shrinking
 from ddreplay.datasets import load
 from ddreplay.storage.codecs import uint8
+
+ROOT = Path(__file__).parents[2]
 
 SMALL = {"sets": 1, "steps": 3, "nets": 1, "epochs": 1, "whole": 266, "left": (138,)}
 
@@ -61,3 +64,12 @@ def test_every_order_holds_the_same_images_but_the_learned_one() -> None:
     torch.testing.assert_close(
         kept.parts[0].images[1], first, atol=0.02, rtol=0
     )  # in 8 bits anew, over a smaller range
+
+
+@pytest.mark.parametrize(
+    "record", sorted((ROOT / "benchmarks" / "records").glob("shrinking_*.json")), ids=lambda p: p.stem
+)
+def test_the_page_has_the_table_of_the_record(record: Path) -> None:
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert command.page_table(read(record).results) in page
+    assert f"records/{record.name}" in page

@@ -10,8 +10,11 @@ import pytest
 import torch
 
 from benchmarks import stream_kinds as command
+from benchmarks.report.records import read
 from benchmarks.stream_kinds import KINDS, drops_of, parts_of, stream_kinds
 from ddreplay.datasets import ImageData, load
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +92,9 @@ def test_every_kind_runs_within_its_bytes_and_is_gone_on_from(
         stream_kinds(seeds=1, epochs=2, out=tmp_path)
     with pytest.raises(ValueError, match="kinds must be among"):
         stream_kinds(kinds=("blurred",), out=tmp_path)
+
+
+def test_the_page_has_the_table_of_the_record() -> None:
+    record = read(ROOT / "benchmarks" / "records" / "stream_kinds_digits.json")
+    assert len(record.results) == len(KINDS) * len(command.MEMORIES) * 5
+    assert command.page_table(record.results) in (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
