@@ -61,6 +61,7 @@ COMMANDS: dict[str, Command] = {
         "benchmarks.stream_kinds:stream_kinds",
         "class-, task-, domain-incremental, repeated and online streams at equal bytes",
     ),
+    "scaling": Command("benchmarks.scaling:scaling", "what condensing would take at other sizes, from measured rates"),
     "bytes": Command(
         "benchmarks.bytes_curve:bytes_curve", "accuracy against bytes per class, real and condensed images"
     ),
@@ -79,6 +80,14 @@ def main(arguments: list[str] | None = None) -> int:
     if not given or given[0] in ("-h", "--help"):
         print(_help(commands))
         return 0
+    try:
+        given, backend = _backend(given)
+    except ValueError as error:
+        print(f"python -m benchmarks: {error}", file=sys.stderr)
+        return 2
+    if not given:
+        print("python -m benchmarks: name a benchmark (--help lists them)", file=sys.stderr)
+        return 2
     name, rest = given[0], given[1:]
     if name not in commands:
         near = difflib.get_close_matches(name, commands, 1)
@@ -88,8 +97,11 @@ def main(arguments: list[str] | None = None) -> int:
     import tyro
 
     function = getattr(importlib.import_module(_module(commands[name])), commands[name].target.partition(":")[2])
+    from benchmarks.backends import spread
+
     try:
-        tyro.cli(function, prog=f"python -m benchmarks {name}", args=rest)
+        with spread(backend):
+            tyro.cli(function, prog=f"python -m benchmarks {name}", args=rest)
     except (ValueError, OSError, FloatingPointError, ImportError) as error:
         print(f"python -m benchmarks {name}: {error}", file=sys.stderr)
         return 2
@@ -97,6 +109,23 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"python -m benchmarks {name}: interrupted; finished cells are in the record", file=sys.stderr)
         return 130
     return 0
+
+
+def _backend(given: list[str]) -> tuple[list[str], str | None]:
+    """The arguments without ``--backend NAME``, and NAME.
+
+    Raises:
+        ValueError: when no name stands behind it.
+    """
+    for k, word in enumerate(given):
+        option, equals, value = word.partition("=")
+        if option == "--backend":
+            rest = given[:k] + given[k + (1 if equals else 2) :]
+            value = value if equals else "".join(given[k + 1 : k + 2])
+            if not value or value.startswith("-"):
+                raise ValueError("--backend needs a name: loky, ray or dask")
+            return rest, value
+    return given, None
 
 
 def _module(command: Command) -> str:
@@ -108,12 +137,14 @@ def _help(commands: dict[str, Command]) -> str:
     lines = [f"  {name:<{width}}  {command.summary}" for name, command in commands.items()]
     return "\n".join(
         [
-            "usage: python -m benchmarks NAME [OPTIONS]",
+            "usage: python -m benchmarks NAME [OPTIONS] [--backend loky|ray|dask]",
             "",
             "benchmarks:",
             *(lines or ["  (none)"]),
             "",
             "python -m benchmarks NAME --help explains the options. Results are written as records (JSON).",
+            "--backend runs the cells of class-incremental, gdumb and stream-kinds in processes of this machine (loky) or on a cluster;",
+            "docs/scaling.md says how.",
         ]
     )
 

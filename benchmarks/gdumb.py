@@ -15,7 +15,7 @@ import torch
 from benchmarks.checks import at_least
 from benchmarks.memories import condenser
 from benchmarks.report.progress import Progress
-from benchmarks.report.records import begin, write
+from benchmarks.report.records import resume, write
 from benchmarks.report.tables import format_bytes, format_number, format_summary, settings_note, summary, text_table
 from benchmarks.workers import each, processes
 from ddreplay import CondensedMemory, Condenser, names
@@ -173,7 +173,7 @@ def gdumb(
         workers: processes; 0: one a core.
         device: auto, cpu or cuda.
         compile: run networks through torch.compile where that can be done: faster after tens of seconds.
-        out: folder for the record (JSON).
+        out: folder for the record (JSON); a call with the same settings goes on from it.
     """
     given: dict[str, Any] = {
         "images_per_class": images_per_class,
@@ -203,10 +203,13 @@ def gdumb(
         "memories": memories,
         "condensers": {memory: spelled_out(memory, settings)[0] for memory in memories},
     }
-    recording = begin("gdumb", protocol, device="cpu" if device == "auto" and not torch.cuda.is_available() else device)
     path = out / f"gdumb_{Path(dataset).stem}_{steps}_{scale}.json"
-    with Progress(len(cells), "gdumb", unit="streams") as progress:
-        for result in each(partial(run_cell, stream), cells, workers or processes(device)):
+    on = "cpu" if device == "auto" and not torch.cuda.is_available() else device
+    recording = resume(path, "gdumb", protocol, device=on)
+    done = {(one["memory"], one["seed"]) for one in recording.results}
+    missing = [cell for cell in cells if (cell.memory, cell.seed) not in done]
+    with Progress(max(1, len(missing)), "gdumb", unit="streams") as progress:
+        for result in each(partial(run_cell, stream), missing, workers or processes(device)):
             recording.add(**result)
             write(recording.finish(), path)
             progress.advance(note=f"{result['memory']}: {result['accuracy'][-1]:.1f} %")

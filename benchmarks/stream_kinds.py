@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from benchmarks.checks import among, at_least
 from benchmarks.report.records import resume, write
 from benchmarks.report.tables import text_table
+from benchmarks.workers import each, processes
 from ddreplay import Budget, ClassPool, CondensedMemory, ConvNet, OnlineMemory, dm
 from ddreplay.data.pool import concatenate
 from ddreplay.datasets import ImageData, load
@@ -23,7 +25,7 @@ from ddreplay.networks import Banked
 from ddreplay.randomness import Random
 from ddreplay.storage.codecs import uint8
 
-__all__ = ["KINDS", "MEMORIES", "stream_kinds"]
+__all__ = ["KINDS", "MEMORIES", "page_table", "run_cell", "stream_kinds"]
 
 KINDS = ("class", "task", "domain", "repeated", "online")
 MEMORIES = ("none", "ring", "condensed")
@@ -98,6 +100,7 @@ def stream_kinds(
     bytes_per_class: int = 340,
     seeds: int = 2,
     epochs: int = 10,
+    workers: int = 1,
     out: Path = Path("results"),
 ) -> None:
     """Train one network on streams of every kind, replaying a memory of equal bytes, and test it on all that was shown.
@@ -112,12 +115,13 @@ def stream_kinds(
         bytes_per_class: of everything stored.
         seeds: streams, each with an order and a network of its own.
         epochs: of every experience; online, every image is seen in two steps.
+        workers: processes; 0: one a core.
         out: folder of the record; cells that it has are not run again.
     """
     among("kinds", kinds, KINDS)
     among("memories", memories, MEMORIES)
     at_least(1, bytes_per_class=bytes_per_class, seeds=seeds, epochs=epochs)
-    data = load(dataset)
+    at_least(0, workers=workers)
     protocol = {
         "dataset": dataset,
         "bytes_per_class": bytes_per_class,
@@ -127,21 +131,44 @@ def stream_kinds(
     }
     recording = resume(out / "stream_kinds.json", "stream-kinds", protocol)
     known = {(one["kind"], one["memory"], one["seed"]) for one in recording.results}
-    for kind in kinds:
-        for memory in memories:
-            for seed in range(seeds):
-                if (kind, memory, seed) in known:
-                    continue
-                started = time.perf_counter()
-                cell = _online if kind == "online" else _stream
-                accuracy, nbytes = cell(kind, memory, data, bytes_per_class, epochs, seed)
-                spent = round(time.perf_counter() - started, 1)
-                recording.add(kind=kind, memory=memory, seed=seed, accuracy=accuracy, nbytes=nbytes, seconds=spent)
-                write(recording.finish(), out / "stream_kinds.json")
+    cells = [(kind, memory, seed) for kind in kinds for memory in memories for seed in range(seeds)]
+    run = partial(run_cell, dataset, bytes_per_class, epochs)
+    for result in each(run, [cell for cell in cells if cell not in known], workers or processes()):
+        recording.add(**result)
+        write(recording.finish(), out / "stream_kinds.json")
     print(_table(recording.results, kinds, memories))
 
 
+def run_cell(dataset: str, bytes_per_class: int, epochs: int, cell: tuple[str, str, int]) -> dict[str, Any]:
+    """One memory over one stream with one seed: accuracy, bytes and seconds."""
+    kind, memory, seed = cell
+    started = time.perf_counter()
+    through = _online if kind == "online" else _stream
+    accuracy, nbytes = through(kind, memory, load(dataset), bytes_per_class, epochs, seed)
+    spent = round(time.perf_counter() - started, 1)
+    return {
+        "kind": kind,
+        "memory": memory,
+        "seed": seed,
+        "accuracy": accuracy,
+        "nbytes": nbytes,
+        "seconds": spent,
+    }
+
+
 def _table(results: Sequence[dict[str, Any]], kinds: Sequence[str], memories: Sequence[str]) -> str:
+    return text_table(["memory", *kinds], _rows(results, kinds, memories))
+
+
+def page_table(results: Sequence[dict[str, Any]]) -> str:
+    """As docs/results.md has it."""
+    names = {"none": "none", "ring": "real images, random", "condensed": "condensed"}
+    rows = [[names[row[0]], *row[1:]] for row in _rows(results, KINDS, MEMORIES)]
+    lines = [["memory", *KINDS], ["---"] * (1 + len(KINDS)), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _rows(results: Sequence[dict[str, Any]], kinds: Sequence[str], memories: Sequence[str]) -> list[list[str]]:
     rows = []
     for memory in memories:
         cells = []
@@ -149,7 +176,7 @@ def _table(results: Sequence[dict[str, Any]], kinds: Sequence[str], memories: Se
             found = [one["accuracy"] for one in results if (one["kind"], one["memory"]) == (kind, memory)]
             cells.append(f"{statistics.fmean(found):.1f} ({min(found):.1f}..{max(found):.1f})")
         rows.append([memory, *cells])
-    return text_table(["memory", *kinds], rows)
+    return rows
 
 
 def _network(data: ImageData, seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:

@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from ddreplay.augment.mixing import CutMix
 from ddreplay.backbones import ConvNet, Net, as_factory
 from ddreplay.backbones.compiling import compiled, plain
+from ddreplay.data.chunks import in_memory
 from ddreplay.data.pool import Batch, ClassPool
 from ddreplay.data.space import Shape
 from ddreplay.protocol import PROTOCOLS, Protocol
 from ddreplay.randomness import Random
+from ddreplay.ranks import Ranks
 from ddreplay.storage.condensed_set import CondensedSet
 from ddreplay.training import LabelledImages, Shuffled, by_optimizer, squared_error, train_network
 
@@ -126,10 +128,13 @@ def predict(net: nn.Module, test: ClassPool, *, chunk: int | None = None, compil
     """The most likely output column for every image of a pool, in its class-major order; the network is in eval mode during it."""
     was_training, forward = net.training, compiled() if compile else plain
     net.eval()
-    chunk = min(len(test), chunk or (64 if test.device.type == "cpu" else 4096))
-    # the last chunk starts anew where the pool ends, so that all are of one size
-    rows = torch.arange(math.ceil(len(test) / chunk) * chunk, device=test.device) % len(test)
-    found = torch.cat([forward(net, test.rows(part)).argmax(1) for part in rows.split(chunk)])
+
+    def attempt(size: int) -> Tensor:
+        # the last piece starts anew where the pool ends, so that all are of one size
+        rows = torch.arange(math.ceil(len(test) / size) * size, device=test.device) % len(test)
+        return torch.cat([forward(net, test.rows(part)).argmax(1) for part in rows.split(size)])
+
+    found, _ = in_memory(attempt, min(len(test), chunk or (64 if test.device.type == "cpu" else 4096)), test.device)
     net.train(was_training)
     return found[: len(test)]
 
@@ -154,6 +159,7 @@ def evaluate(
     seed: int = 0,
     compile: bool = False,
     on_epoch: Callable[[int, int], None] | None = None,
+    ranks: Ranks | None = None,
 ) -> Evaluation:
     """Train ``seeds`` fresh networks on a set and test each on a pool of real images.
 
@@ -167,6 +173,8 @@ def evaluate(
         seed: every network's own seed is derived from this one.
         compile: train and test through ``torch.compile``: worth its tens of seconds from some minutes of training on.
         on_epoch: called with (number of the network, epoch).
+        ranks: the processes that share the networks (`ddreplay.ranks.Ranks`). Each is given the same arguments and ends with the same
+            evaluation, that of one process.
     Raises:
         ValueError: when the pool has classes that the set lacks, another image shape or another normalisation; when the protocol
             wants a learned step size and the set has none; when there is no network to train.
@@ -184,16 +192,21 @@ def evaluate(
     y = torch.searchsorted(torch.tensor(sorted(ids)), batch.y.cpu()) if y is None else protocol.targets(y)
     columns = [sorted(ids).index(c) for c in matched]
     factory, seeds_of = as_factory(net or ConvNet()), Random(seed)
-    truth, hits, confusion = _truth(test, columns), [], torch.zeros(len(test.counts), len(ids), dtype=torch.int64)
-    for k in range(seeds):
-        random = Random(seeds_of.seed(), test.device)
+    truth, found = _truth(test, columns), []
+    own = [(k, seeds_of.seed()) for k in range(seeds)]
+    for k, own_seed in own if ranks is None else ranks.share(own):
+        random = Random(own_seed, test.device)
         with random.scope():
             model = factory(test.shape, len(ids)).to(test.device)
         hook = None if on_epoch is None else _numbered(on_epoch, k)
         train(model, batch.x.to(test.device), y.to(test.device), protocol, random, compile=compile, on_epoch=hook)
-        found = predict(model, test, compile=compile)
-        hits.append((found == truth).float())
-        confusion += _counted(test.all_labels(), found, confusion.shape)
+        found.append(predict(model, test, compile=compile).cpu())
+    if ranks is not None:
+        found = [one for of_rank in ranks.gather(found) for one in of_rank]
+    hits = [(one == truth.cpu()).float() for one in found]
+    confusion = torch.zeros(len(test.counts), len(ids), dtype=torch.int64)
+    for one in found:
+        confusion += _counted(test.all_labels().cpu(), one, confusion.shape)
     per_class = torch.stack(hits).mean(0).split(list(test.counts))
     return Evaluation(
         accuracies=tuple(float(h.double().mean()) * 100 for h in hits),

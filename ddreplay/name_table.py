@@ -198,6 +198,7 @@ KINDS: dict[str, Names] = {
     "term": Names(
         {
             "mean_embedding": "objectives.mean_embedding:MeanEmbedding",
+            "random_prefix": "objectives.random_prefix:RandomPrefix",
             "style_moments": "objectives.style_moments:StyleMoments",
             "gram_matching": "objectives.gram_matching:GramMatching",
             "intra_class_diversity": "objectives.intra_class_diversity:IntraClassDiversity",

@@ -14,6 +14,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ from ddreplay.storage.sealed import read_state
 __all__ = ["KINDS", "Counts", "Kind", "read_files"]
 
 GIGABYTE = 2**30
+PATIENCE = 10
+"""How many times `SECONDS` may pass on the clock, where other work keeps a child from the processor."""
+
 SECONDS = 20.0
 """How long one file may take; most take milliseconds."""
 
@@ -160,6 +164,7 @@ def read_files(
         until: a reading of ``time.monotonic`` after which no new batch begins.
         counts: what is counted on.
     """
+    import_module("ddreplay.avalanche")  # before children begin, who would each import it while they are timed
     folder.mkdir(exist_ok=True)
     counts, sound = Counts() if counts is None else counts, in_child(sound_files)
     queue: list[tuple[str, bytes | int]] = list(bombs(sound)) if with_bombs else []
@@ -193,13 +198,14 @@ def _batch(folder: Path, jobs: list[tuple[str, bytes | int]], sound: dict[str, l
             code = 0
         finally:
             os._exit(code)
-    ended, seen, since = False, 0, time.monotonic()
+    ended, seen, since, spent = False, 0, time.monotonic(), 0.0
     while not ended:
         ended = os.waitpid(child, os.WNOHANG)[0] == child
         found = results.read_bytes().count(b"\n")
         if found > seen:
-            seen, since = found, time.monotonic()
-        if not ended and time.monotonic() - since > SECONDS:
+            seen, since, spent = found, time.monotonic(), _processor_seconds(child)
+        busy, waited = _processor_seconds(child) - spent, time.monotonic() - since
+        if not ended and (busy > SECONDS or waited > PATIENCE * SECONDS):
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             ended = True
@@ -213,6 +219,15 @@ def _batch(folder: Path, jobs: list[tuple[str, bytes | int]], sound: dict[str, l
     for line in results.read_text().splitlines()[:seen]:
         counts.note(**json.loads(line))
     return min(len(jobs), seen + 1)
+
+
+def _processor_seconds(child: int) -> float:
+    """What a child has spent so far; 0 where it is over."""
+    try:
+        words = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _work(folder: Path, jobs: list[tuple[str, bytes | int]], sound: dict[str, list[bytes]], results: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from ddreplay.data.pool import ClassPool
+from ddreplay.ranks import Ranks
 from ddreplay.stopping import StopRequested
 from ddreplay.storage.files import one_writer
 from ddreplay.storage.sealed import read_sealed, write_sealed
@@ -72,6 +73,10 @@ class Checkpoint:
         with one_writer(self.path):
             self._saved = self._read(Path(self.path))
             yield self
+
+    def share(self, ranks: Ranks) -> None:
+        """Every process knows what the first has read; only that one has a path."""
+        self._saved = ranks.of_first(self._saved)
 
     @property
     def images_per_class(self) -> int | None:

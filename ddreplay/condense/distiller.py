@@ -28,6 +28,7 @@ from ddreplay.parameterize.form import Parameterize
 from ddreplay.parameterize.frequency import Frequency
 from ddreplay.parameterize.pixels import Pixels
 from ddreplay.randomness import Random
+from ddreplay.ranks import Ranks
 from ddreplay.storage.budget import Budget
 from ddreplay.storage.codecs import Codec, codec_from_spec, uint8
 from ddreplay.storage.condensed_set import CondensedSet
@@ -79,7 +80,7 @@ class Distiller:
     choose: ChooseCount = ByCodec()
 
     takes: ClassVar[frozenset[str]] = frozenset(
-        ("seconds", "checkpoint", "checkpoint_every", "on_step", "on_terms", "on_progress", "beside")
+        ("seconds", "checkpoint", "checkpoint_every", "on_step", "on_terms", "on_progress", "beside", "ranks")
     )
 
     def __post_init__(self) -> None:
@@ -103,6 +104,7 @@ class Distiller:
         on_terms: OnTerms | None = None,
         on_progress: OnProgress | None = None,
         beside: ClassPool | None = None,
+        ranks: Ranks | None = None,
     ) -> CondensedSet:
         """Condense a pool within a budget: a `Budget`, or so many stored images of every class.
 
@@ -118,22 +120,44 @@ class Distiller:
             on_terms: is told of every image step and what each term of its objective came to, where that is a sum.
             on_progress: is told how far every phase is.
             beside: other classes that are known; looked at where the pool has one class alone, which then is told apart from them.
+            ranks: the processes that share the work, class by class (`ddreplay.ranks.Ranks`). Each is given the same arguments and ends
+                with the same set, that of one process but for float32's rounding. The first alone writes the checkpoint.
         Raises:
             TypeError, ValueError: when the budget is none, or below one image; when one class alone is to be told apart from
                 nothing; when a checkpoint is damaged or belongs to another run; when the set could not be read back from a file.
             AlreadyInUse: when another run is writing the checkpoint.
             FloatingPointError: when the images diverge.
             StopRequested: when the process was told to stop, after the state was kept.
+            RuntimeError: when the processes of ``ranks`` turn out to have drawn different numbers.
         """
         budget, deadline = Budget.of(budget), Deadline(seconds)
         check_readable(self, pool)
         run = self._identity(budget, seed, pool, beside) if checkpoint else {}
         more: dict[str, Any] = {"deadline": deadline, "on_progress": on_progress, "beside": beside}
         more |= {"on_step": on_step, "on_terms": on_terms}
-        with Checkpoint(checkpoint, checkpoint_every, run, pool.device).opened() as file:
+        if ranks is not None:
+            self._check_ranks(ranks, seconds)
+            more["ranks"] = ranks
+        path = checkpoint if ranks is None or ranks.rank == 0 else None
+        with Checkpoint(path, checkpoint_every, run, pool.device).opened() as file:
+            if ranks is not None:
+                file.share(ranks)
             if budget.in_bytes:
                 return self._within_bytes(pool, budget, seed, file=file, **more)
             return self._condense(pool, int(budget.share(pool.classes)), seed, file=file, **more)
+
+    def _check_ranks(self, ranks: Ranks, seconds: float | None) -> None:
+        if not self.objective.additive:
+            raise ValueError(
+                f"ranks share a set class by class, and {self.name} compares all classes together; condense it in one process, or take a "
+                "method whose distance is a sum over classes, such as dm"
+            )
+        if self.step_per == "class":
+            raise ValueError(
+                f"ranks step all classes at once, and {self.name} steps one after the other; give step_per='set'"
+            )
+        if seconds is not None:
+            raise ValueError(f"ranks would run out of time at different steps; leave out seconds={seconds}")
 
     def _identity(self, budget: Budget, seed: int, pool: ClassPool, beside: ClassPool | None) -> dict[str, Any]:
         """What makes a run this one."""
@@ -152,11 +176,12 @@ class Distiller:
         on_terms: OnTerms | None,
         on_progress: OnProgress | None,
         beside: ClassPool | None,
+        ranks: Ranks | None = None,
     ) -> CondensedSet:
         method, codec, total = self._through_codec(pool, budget), self._codec(budget, pool), budget.total(pool.classes)
-        count = file.images_per_class or method._count(pool, budget, codec, seed, deadline, on_progress, beside)
+        count = file.images_per_class or method._count(pool, budget, codec, seed, deadline, on_progress, beside, ranks)
         more: dict[str, Any] = {"deadline": deadline, "file": file, "on_progress": on_progress}
-        more |= {"on_step": on_step, "on_terms": on_terms}
+        more |= {"on_step": on_step, "on_terms": on_terms, "ranks": ranks}
         found = fit(method._condense(pool, count, seed, beside=beside, **more), total, codec)
         spent = {"max_bytes": total, "seconds": round(deadline.spent, 3)}
         return replace(found, provenance={**found.provenance, **spent})
@@ -173,6 +198,7 @@ class Distiller:
         on_step: OnStep | None = None,
         on_terms: OnTerms | None = None,
         on_progress: OnProgress | None = None,
+        ranks: Ranks | None = None,
     ) -> CondensedSet:
         started = deadline.started
         small = [k for k, n in enumerate(pool.counts) if n <= images_per_class]
@@ -180,7 +206,7 @@ class Distiller:
         if len(small) < pool.classes:
             classes = _known(pool, small, beside)
             self._check_tellable(classes)
-            run = Run(self, classes, images_per_class, seed, deadline, on_progress)
+            run = Run(self, classes, images_per_class, seed, deadline, on_progress, ranks)
             run.go(file or Checkpoint(None, 1, {}), on_step, on_terms)
             parts.append(run.part(self.codec or uint8()))
             done, learned = run.step, run.objective.learned()
@@ -224,13 +250,14 @@ class Distiller:
         deadline: Deadline,
         on_progress: OnProgress | None,
         beside: ClassPool | None,
+        ranks: Ranks | None,
     ) -> int:
         """How many images of every class the budget is spent on."""
         share, due = budget.of_each(pool.classes), deadline.part(CHOOSING)
         quick = self._quick()
 
         def trial(kept: ClassPool, n: int) -> CondensedSet:
-            made = quick._condense(kept, n, seed, deadline=replace(due, cut=[]), beside=beside)
+            made = quick._condense(kept, n, seed, deadline=replace(due, cut=[]), beside=beside, ranks=ranks)
             return fit(made, share.total(kept.classes), codec)
 
         def extra(n: int) -> int:

@@ -8,18 +8,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ddreplay.backbones import mixes_images
+from ddreplay.backbones import draws_itself, mixes_images
 from ddreplay.condense.checkpoint import Checkpoint
 from ddreplay.condense.class_sweep import can_sweep, sweep_classes
 from ddreplay.condense.condenser import Deadline, OnProgress, OnStep, OnTerms, Progress
-from ddreplay.data.chunks import forward_chunk
+from ddreplay.data.chunks import forward_chunk, in_memory
 from ddreplay.data.pool import Batch, ClassPool
 from ddreplay.networks.source import Context
-from ddreplay.objectives.term import Look, Side, Statistic, pick_classes
+from ddreplay.objectives.term import Look, Shared, Side, Statistic, pick_classes
 from ddreplay.parameterize.form import Form
 from ddreplay.randomness import Random
+from ddreplay.ranks import Ranks
 from ddreplay.storage.codecs import Codec
 from ddreplay.storage.part import Part
 
@@ -75,7 +76,9 @@ class Run:
         seed: int,
         deadline: Deadline,
         on_progress: OnProgress | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
+        self.ranks = ranks
         self.method, self.classes, self.images_per_class = method, classes, images_per_class
         self.deadline, self.on_progress, self.step = deadline, on_progress, 0
         self.shares: dict[str, Tensor] = {}  # what each term came to in the last step
@@ -87,6 +90,7 @@ class Run:
         # what held classes have at stake is constant where each class's distance is its own and no label is in it
         alone = classes.all_learned or (self.objective.additive and not self.objective.discriminative)
         self.compared = classes.learned if alone else tuple(range(classes.pool.classes))
+        self.own = self._share(len(self.compared))
         self.chunk = forward_chunk(pool.shape, pool.device)
         real = pool if alone else classes.pool
         self.drawer = method.draw.start(real)
@@ -103,6 +107,7 @@ class Run:
             compile=method.compile,
             positions=self.compared,
             real=real,
+            own=None if ranks is None else self.own,
             stop=deadline.over,
             on_network=None if on_progress is None else self._tell_networks,
         )
@@ -110,6 +115,18 @@ class Run:
         stored = {"params": list(self.form.parameters()), "stored_per_class": self.form.stored_per_class}
         self.optimizer = method.optimizer([stored, *self.objective.parameter_groups()])
         self.networks = method.networks.start(context)
+
+    def _share(self, blocks: int) -> tuple[int, ...]:
+        """Of so many blocks of classes, those that this process compares.
+
+        Raises:
+            ValueError: when there are more processes than classes.
+        """
+        if self.ranks is None:
+            return tuple(range(blocks))
+        if self.ranks.size > blocks:
+            raise ValueError(f"{self.ranks.size} processes share {blocks} classes; start at most as many as classes")
+        return tuple(self.ranks.share(range(blocks)))
 
     def _tell_networks(self, done: int, total: int) -> None:
         if self.on_progress is not None:
@@ -157,6 +174,8 @@ class Run:
                     on_terms(self.step, self.shares)
                 if self.on_progress is not None:
                     self.on_progress(Progress("steps", self.step, self.steps))
+            if self.ranks is not None:
+                self.ranks.check_same(self.random.cpu.get_state().tolist(), "random numbers")
             if self.step < self.steps:
                 self.deadline.cut.append(f"image steps: {self.step} of {self.steps}")
             elif self.steps:
@@ -169,13 +188,54 @@ class Run:
 
     def _step(self, look: Look, statistic: Statistic) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
-        images = self._compared_images(self.form.decode())
-        side = Side(look, images, self.compared, chunk=self.chunk)
-        loss = self.objective.distance(statistic, side)
-        self.shares = side.shares
-        loss.backward(inputs=[p for group in self.optimizer.param_groups for p in group["params"]])
+        images, positions = self._compared_images(self.form.decode()), self.compared
+        if self.ranks is not None:
+            _check_splits(look.net, statistic, self.method.name)
+            images = images.unflatten(0, (len(positions), -1))[list(self.own)].flatten(0, 1)
+            positions = tuple(positions[k] for k in self.own)
+        loss, gradient = self._compare(look, statistic, images, positions)
+        if images.requires_grad:  # a method may learn labels alone
+            images.backward(gradient)
+        if self.ranks is not None:
+            loss = self._of_all(self.ranks, self._parameters(), loss)
         self.optimizer.step()
-        return loss.detach()
+        return loss
+
+    def _compare(
+        self, look: Look, statistic: Statistic, images: Tensor, positions: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """The loss and its gradient to the images; the objective's own parameters have theirs. In smaller pieces where memory asks."""
+        stored, back = {id(p) for p in self.form.parameters()}, look.mark()
+        own = [p for p in self._parameters() if id(p) not in stored]
+
+        def attempt(chunk: int) -> tuple[Tensor, Tensor]:
+            back()
+            for p in own:
+                p.grad = None
+            leaf = images.detach().requires_grad_(images.requires_grad)
+            side = Side(look, leaf, positions, chunk=chunk)
+            loss = self.objective.distance(statistic, side)
+            self.shares = side.shares
+            loss.backward(inputs=[leaf, *own] if leaf.requires_grad else own)
+            return loss.detach(), torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+
+        if mixes_images(look.net):  # all at once, or not at all
+            return attempt(self.chunk)
+        found, self.chunk = in_memory(attempt, self.chunk, images.device)
+        return found
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def _of_all(self, ranks: Ranks, parameters: Sequence[Tensor], loss: Tensor) -> Tensor:
+        """Every parameter's gradient, the loss and its shares are those of all processes together."""
+        own = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        found = iter(ranks.add([*own, loss, *self.shares.values()]))
+        for p in parameters:
+            p.grad = next(found)
+        loss = next(found)
+        self.shares = dict(zip(self.shares, found, strict=True))
+        return loss
 
     def _step_by_class(self, look: Look, statistic: Statistic) -> Tensor:
         learned = self.classes.learned
@@ -192,7 +252,7 @@ class Run:
             return sweep_classes(self.optimizer, len(learned), distance)
         total = torch.zeros((), device=self.pool.device)
         shares: dict[str, Tensor] = {}
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        parameters = self._parameters()
         for k, (position, block) in enumerate(zip(learned, blocks, strict=True)):
             self.optimizer.zero_grad(set_to_none=True)
             images = self.form.decode().unflatten(0, (len(learned), -1))[k]
@@ -250,6 +310,29 @@ class Run:
         self.networks.load_state_dict(state["networks"])
         self.drawer.load_state_dict(state["draw"])
         self.random.load_state_dict(state["random"])
+
+
+def _check_splits(net: nn.Module, statistic: Statistic, name: str) -> None:
+    """Refuse what sees all classes together: networks that mix the images of a batch, and a real side that belongs to all of them.
+
+    Raises:
+        ValueError: naming the network or the method.
+    """
+    if mixes_images(net) or draws_itself(net):
+        raise ValueError(
+            f"ranks share a set class by class, and {type(net).__name__} mixes the images of a batch or draws for each (batch norm, "
+            "dropout); condense in one process, or with a network of instance norms"
+        )
+    if _any_shared(statistic):
+        raise ValueError(
+            f"ranks share a set class by class, and {name} compares every class with all others; condense it in one process, or take dm"
+        )
+
+
+def _any_shared(statistic: Any) -> bool:
+    return isinstance(statistic, Shared) or (
+        isinstance(statistic, tuple) and any(_any_shared(part) for part in statistic)
+    )
 
 
 def blocks_of(form: Form) -> Sequence[Tensor]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -12,7 +14,11 @@ from torch import Tensor
 from ddreplay.data.pool import ClassPool
 from ddreplay.data.space import Shape
 
-__all__ = ["DrawnImages", "Images", "forward_chunk", "free_bytes"]
+__all__ = ["DrawnImages", "Images", "forward_chunk", "free_bytes", "in_memory"]
+
+log = logging.getLogger(__name__)
+
+Found = TypeVar("Found")
 
 CACHE_PIXELS = 32768
 """In one forward on a CPU (32 images of 32x32): maps that stay in the cache beat one large batch."""
@@ -84,3 +90,26 @@ def free_bytes(device: torch.device) -> int:
         return 2**32
     free, _ = torch.cuda.mem_get_info(device)
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def in_memory(attempt: Callable[[int], Found], chunk: int, device: torch.device) -> tuple[Found, int]:
+    """What an attempt gives with so many images at once, or with half as many as often as an accelerator is out of memory.
+
+    Args:
+        attempt: takes the number of images at once, and can be made again.
+    Returns:
+        What it gave, and with how many images at once.
+    Raises:
+        torch.OutOfMemoryError: when not even one image at once fits.
+    """
+    while True:
+        try:
+            return attempt(chunk), chunk
+        except torch.OutOfMemoryError:
+            if chunk == 1:
+                raise
+        # outside of the handler, which holds on to what was computed
+        log.warning("out of memory with %d images at once: going on with half as many", chunk)
+        chunk //= 2
+        if device.type == "cuda":
+            torch.cuda.empty_cache()

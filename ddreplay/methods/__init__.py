@@ -6,6 +6,7 @@ from ddreplay.methods.distribution import ddm, dm, idm, m3d, ncfm
 from ddreplay.methods.gradient import dc, dcc, dsa, dsac
 from ddreplay.methods.multi_formation import dream, idc
 from ddreplay.methods.practical import Practical, practical
+from ddreplay.methods.prefix_order import PrefixOrdered, prefix_ordered
 from ddreplay.methods.published_settings import IDM_SETTINGS, MTT_SETTINGS, idm_settings
 from ddreplay.methods.regression import frepo, kip
 from ddreplay.methods.trajectory import mtt, tesla
@@ -16,7 +17,9 @@ __all__ = [
     "BestOf",
     "IDM_SETTINGS",
     "Practical",
+    "PrefixOrdered",
     "practical",
+    "prefix_ordered",
     "MTT_SETTINGS",
     "Whitened",
     "bptt",

@@ -257,8 +257,8 @@ class Bank:
             ValueError: when it was built on another pool.
         """
         mine = self.context
-        known = (context.pool.shape, context.pool.counts, context.compared)
-        if known != (mine.pool.shape, mine.pool.counts, mine.compared):
+        known = (context.pool.shape, context.pool.counts, context.compared, context.own)
+        if known != (mine.pool.shape, mine.pool.counts, mine.compared, mine.own):
             raise ValueError("this bank was built on another pool: build one for this pool, or pass Banked(net) itself")
         return _BankedNetworks(self, context)
 

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from ddreplay.augment.siamese import Augment
-from ddreplay.backbones import ConvNet, Net, Probe, as_factory
-from ddreplay.data.chunks import DrawnImages
+from ddreplay.backbones import ConvNet, Net, Probe, as_factory, mixes_images
+from ddreplay.data.chunks import DrawnImages, in_memory
 from ddreplay.data.pool import Batch, ClassPool
 from ddreplay.networks.real_batches import Drawer, Uniform
 from ddreplay.objectives.term import Look, Side, Statistic, Term
@@ -52,6 +52,8 @@ class Context:
         compile: Whether networks run through ``torch.compile``, where that can be done.
         positions: The classes that are compared, by position in the pool; ``None``: all of them.
         real: The classes that are compared, as a pool, which statistics draw from; ``None``: the pool.
+        own: The blocks of the compared classes that this process looks at, where several share them; ``None``: all. Images are drawn for
+            all, so that every process draws the same.
         stop: Says that time is up; ``None``: it never is. It is asked between the training steps of networks that nobody was shown
             yet: a bank's, an expert, those that a queue begins with. What it cuts short is shown as it is; a bank and a folder of
             experts do not keep it. Training between image steps is never cut, so that a run can go on to the same bits.
@@ -70,6 +72,7 @@ class Context:
     compile: bool = False
     positions: tuple[int, ...] | None = None
     real: ClassPool | None = None
+    own: tuple[int, ...] | None = None
     stop: Callable[[], bool] | None = None
     on_network: Callable[[int, int], None] | None = None
 
@@ -101,10 +104,20 @@ class Context:
         n, source = images or self.batch_real, random or self.random
         pool = self.pool if self.real is None else self.real
         drawer = self.drawer or Uniform().start(pool)
-        rows = drawer(look, n, source, anew=random is not None)
-        real = DrawnImages(pool, rows.flatten())
-        with torch.no_grad():
-            return self.objective.summarise(Side(look, real, self.compared, chunk=self.chunk))
+        rows, positions = drawer(look, n, source, anew=random is not None), self.compared
+        if self.own is not None:
+            rows, positions = rows[list(self.own)], tuple(positions[k] for k in self.own)
+        real, back = DrawnImages(pool, rows.flatten()), look.mark()
+
+        def attempt(chunk: int | None) -> Statistic:
+            back()
+            with torch.no_grad():
+                return self.objective.summarise(Side(look, real, positions, chunk=chunk))
+
+        if self.chunk is None or mixes_images(look.net):  # all at once, or not at all
+            return attempt(self.chunk)
+        found, self.chunk = in_memory(attempt, self.chunk, pool.device)
+        return found
 
     @property
     def compared(self) -> tuple[int, ...]:

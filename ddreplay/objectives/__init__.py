@@ -10,6 +10,7 @@ from ddreplay.objectives.kernel_regression import KernelRegression, TangentKerne
 from ddreplay.objectives.maximum_mean_discrepancy import MaximumMeanDiscrepancy
 from ddreplay.objectives.mean_embedding import MeanEmbedding
 from ddreplay.objectives.mutual_information import MutualInformation
+from ddreplay.objectives.random_prefix import RandomPrefix
 from ddreplay.objectives.style_moments import StyleMoments
 from ddreplay.objectives.term import Look, MeanTerm, Side, Sum, Term
 from ddreplay.objectives.trajectory_matching import TrajectoryMatching
@@ -28,6 +29,7 @@ __all__ = [
     "MeanEmbedding",
     "MeanTerm",
     "MutualInformation",
+    "RandomPrefix",
     "Side",
     "StyleMoments",
     "Sum",

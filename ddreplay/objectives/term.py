@@ -89,6 +89,16 @@ class Look:
             self._kept[key] = make()
         return self._kept[key]
 
+    def mark(self) -> Callable[[], None]:
+        """Gives what takes back all draws from now on, so that a comparison can be made again."""
+        state, kept = self.random.state_dict(), dict(self._kept)
+
+        def back() -> None:
+            self.random.load_state_dict(state)
+            self._kept = dict(kept)
+
+        return back
+
 
 class Side:
     """One side of a comparison: class-major images, seen through a look; what the network makes of them is computed once and shared.

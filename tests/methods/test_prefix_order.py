@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from ddreplay import ClassPool, CondensedSet, ConvNet, dm
+from ddreplay import Budget, ClassPool, CondensedMemory, CondensedSet, ConvNet, dm
 from ddreplay.methods import selections
-from ddreplay.methods.prefix_order import prefix_ordered
+from ddreplay.methods.prefix_order import PrefixOrdered, prefix_ordered
 from ddreplay.parameterize import Partitioned
+from ddreplay.storage.codecs import jpeg, uint8
 
 MakePool = Callable[..., ClassPool]
 
@@ -70,3 +72,38 @@ def test_what_cannot_be_ordered(toy_pool: MakePool) -> None:
     assert torch.equal(prefix_ordered(single).images().x, single.images().x)
     with pytest.raises(ValueError, match="at least 1"):
         prefix_ordered(single, networks=0)
+
+
+@pytest.mark.parametrize("budget", [{"max_bytes": 3 * 8 * 64 + 60}, {"budget": Budget.total_images(24)}])
+def test_a_memory_that_shrinks_keeps_the_first_images(toy_pool: MakePool, budget: dict[str, Any]) -> None:
+    pool, method = toy_pool(images_per_class=40), dm(ConvNet(width=8), steps=2).stored_by(uint8())
+    memory = CondensedMemory(PrefixOrdered(method, net=Flat(), networks=1), **budget)
+    memory.update(pool.select([0]))
+    before = memory.condensed.parts[0].images[0]
+    assert torch.equal(before, prefix_ordered(memory.condensed, Flat(), networks=1).parts[0].images[0])
+    memory.update(pool.select([1, 2]))
+    after = memory.condensed.select([int(pool.class_ids[0])]).parts[0].images[0]
+    assert 2 <= len(after) < len(before)
+    torch.testing.assert_close(after, before[: len(after)], atol=0.02, rtol=0)
+
+
+def test_it_is_a_condenser_that_takes_what_its_own_takes(toy_pool: MakePool) -> None:
+    inner = dm(ConvNet(width=8), steps=2)
+    ordered = PrefixOrdered(inner, networks=2)
+    assert ordered.takes == inner.takes
+    assert PrefixOrdered(lambda pool, budget, seed=0: inner(pool, budget, seed=seed)).takes == frozenset()
+    found = ordered(toy_pool(), 4, seed=3, seconds=60.0)
+    assert torch.equal(found.images().x, prefix_ordered(inner(toy_pool(), 4, seed=3), networks=2, seed=3).images().x)
+    assert found.provenance["prefix_ordered"]["networks"] == 2
+    assert CondensedSet.from_bytes(found.to_bytes()).provenance["method"] == "dm"
+    assert ordered.stored_by(uint8()).condenser.codec == uint8()  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="at least 1"):
+        PrefixOrdered(inner, networks=0)
+
+
+def test_pictures_stay_within_their_bytes(toy_pool: MakePool) -> None:
+    found = selections.random(codec=jpeg())(toy_pool(images_per_class=12), Budget.bytes(700))
+    ordered = prefix_ordered(found)
+    assert ordered.stored_images == found.stored_images > 6
+    assert ordered.nbytes <= found.nbytes
+    assert not torch.equal(ordered.images().x, found.images().x)
