@@ -18,7 +18,7 @@ from ddreplay.augment.siamese import Augment, Identity
 from ddreplay.backbones import draws_itself, mixes_images
 from ddreplay.backbones.compiling import Forward, compiled, plain
 from ddreplay.data.pool import Batch, ClassPool
-from ddreplay.objectives.eager_gradient import with_gradient
+from ddreplay.eager_gradient import with_gradient
 from ddreplay.randomness import Random
 
 __all__ = [

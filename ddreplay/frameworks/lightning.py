@@ -14,7 +14,7 @@ from ddreplay.randomness import Random
 __all__ = ["CondensedReplay"]
 
 
-class CondensedReplay(Callback):
+class CondensedReplay(Callback):  # type: ignore[misc]
     """Every batch is joined by remembered images, and an experience is condensed when its training is over.
 
         replay = CondensedReplay(CondensedMemory(images_per_class=10))

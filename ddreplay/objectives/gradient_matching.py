@@ -16,7 +16,7 @@ from ddreplay.backbones import draws_itself
 from ddreplay.backbones.compiling import compiled, plain
 from ddreplay.backbones.layers import Network
 from ddreplay.backbones.precision import full_precision
-from ddreplay.objectives.eager_gradient import settled, with_gradient
+from ddreplay.eager_gradient import settled, with_gradient
 from ddreplay.objectives.term import PIECE, WHOLE, Look, Side, Statistic, Term
 from ddreplay.objectives.weight_gradients import (
     Chosen,

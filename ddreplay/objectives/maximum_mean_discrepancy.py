@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ddreplay.objectives.eager_gradient import settled
+from ddreplay.eager_gradient import settled
 from ddreplay.objectives.term import Look, PerImage, Side, Statistic, Term, of_embedding
 
 __all__ = ["MaximumMeanDiscrepancy", "gaussian_mean"]

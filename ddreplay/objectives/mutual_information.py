@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ddreplay.backbones import Activations
-from ddreplay.objectives.eager_gradient import settled_sum
+from ddreplay.eager_gradient import settled_sum
 from ddreplay.objectives.term import Look, PerImage, Shared, Side, Statistic, Term
 
 __all__ = ["MutualInformation", "calibrated", "noise_contrast"]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ddreplay.objectives.eager_gradient import settled_sum
+from ddreplay.eager_gradient import settled_sum
 from ddreplay.objectives.soft_labels import label_logits
 from ddreplay.objectives.term import WHOLE, Shared, Side, Statistic, Term
 from ddreplay.objectives.trajectory_matching import check_memory
