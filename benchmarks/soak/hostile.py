@@ -36,9 +36,9 @@ PATIENCE = 10
 """How many times `SECONDS` may pass on the clock, where other work keeps a child from the processor."""
 
 SECONDS = 20.0
-"""How long one file may take; most take milliseconds."""
+"""Of the processor, that one file may take; most take milliseconds."""
 
-OURS = (ValueError, TypeError, OSError, CodecUnavailable)
+OURS = (ValueError, TypeError, OSError, CodecUnavailable, FloatingPointError)
 BATCH = 200  # files of a child process
 
 
