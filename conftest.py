@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
 import torch
+
+collect_ignore = [] if find_spec("lightning") else ["ddreplay/frameworks/lightning.py"]
+"""Modules whose examples need an extra that is not installed."""
 
 
 def toy_pool(

@@ -121,7 +121,9 @@ def test_the_table_of_digits_in_the_docs_is_that_of_the_record() -> None:
 
 def test_every_record_is_cited_and_every_link_leads_somewhere() -> None:
     folders = (ROOT / "ddreplay", ROOT / "benchmarks", ROOT / "strategies")
-    said = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))))
+    said = "".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    )
     said += "".join(path.read_text(encoding="utf-8") for folder in folders for path in sorted(folder.rglob("*.py")))
     assert [path.name for path in sorted(RECORDS.glob("*.json")) if path.name not in said] == []
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", RESULTS) if "://" not in link]

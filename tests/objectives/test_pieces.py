@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddreplay import ClassPool, ConvNet
+from ddreplay import ClassPool, ConvNet, eager_gradient
 from ddreplay.augment.mixing import CutMix, MixUp
 from ddreplay.augment.siamese import Identity, Siamese
 from ddreplay.backbones import Bfloat16, Probe, draws_itself, mixes_images
@@ -32,7 +32,6 @@ from ddreplay.objectives import (
     Sum,
     Term,
     UnrolledLoss,
-    eager_gradient,
     intra_class_diversity,
     maximum_mean_discrepancy,
     mutual_information,
