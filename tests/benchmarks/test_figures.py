@@ -80,16 +80,14 @@ def test_the_tables_of_the_stream_in_readme_and_docs_are_that_of_the_record() ->
 @pytest.mark.parametrize("name", ["strategies", "budgets"])
 def test_tables_with_a_number_for_each_seed_are_those_of_the_record(name: str) -> None:
     results = read(RECORDS / f"class_incremental_cifar10_{name}.json").results
-    seeds = sorted({r["seed"] for r in results})
     found: dict[tuple[str, str], dict[str, list[str]]] = {}
     for r in sorted(results, key=lambda r: r["seed"]):
         budget = streams.budget_of(r).removesuffix(" per class").replace(".00", "")
         row = found.setdefault((streams.title_of(r["strategy"]), budget), {})
         row.setdefault(r["memory"], []).append(f"{r['average_accuracy']:.1f}")
     written = [[cell.replace("*", "") for cell in row] for row in rows_of(RESULTS)]
-    whole = {row: cells for row, cells in found.items() if all(len(values) == len(seeds) for values in cells.values())}
-    assert len(whole) >= 2
-    for (title, budget), cells in whole.items():
+    assert len(found) >= 4
+    for (title, budget), cells in found.items():
         assert [title, budget, *(", ".join(cells[memory]) for memory in ("herding", "default"))] in written
 
 
