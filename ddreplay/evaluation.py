@@ -65,7 +65,9 @@ class Evaluation:
         return {**known, "mean": self.mean, "std": self.std, "ci95": self.ci95}
 
     def __str__(self) -> str:
-        return f"{self.mean:.2f} ± {self.ci95:.2f} % ({len(self.accuracies)} seeds, {self.protocol.name}, {self.nbytes} bytes)"
+        n = len(self.accuracies)
+        said = f"{self.mean:.2f} ± {self.ci95:.2f} %" if n > 1 else f"{self.mean:.2f} %"
+        return f"{said} ({n} seed{'s' * (n > 1)}, {self.protocol.name}, {self.nbytes} bytes)"
 
 
 def interval(values: Sequence[float]) -> float:

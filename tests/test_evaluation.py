@@ -150,6 +150,16 @@ def test_the_interval_is_students() -> None:
     assert math.isnan(interval([1.0]))
 
 
+def test_one_seed_has_no_interval_and_says_none(toy_pool: MakePool) -> None:
+    pool, condensed = toy_pool(), selections.random()(toy_pool(), 1)
+    protocol = Protocol("quick", epochs=1)
+    one, two = (str(evaluate(condensed, pool, ConvNet(width=4), protocol=protocol, seeds=n)) for n in (1, 2))
+    assert "±" not in one
+    assert "(1 seed, quick" in one
+    assert "±" in two
+    assert "(2 seeds, quick" in two
+
+
 def test_frepos_protocol_counts_steps_by_images_warms_up_and_falls_to_nothing(toy_pool: MakePool) -> None:
     protocol = PROTOCOLS["frepo2022"]
 
