@@ -194,7 +194,7 @@ def evaluate(
     y = torch.searchsorted(torch.tensor(sorted(ids)), batch.y.cpu()) if y is None else protocol.targets(y)
     columns = [sorted(ids).index(c) for c in matched]
     factory, seeds_of = as_factory(net or ConvNet()), Random(seed)
-    truth, found = _truth(test, columns), []
+    truth, labels, found = _truth(test, columns).cpu(), test.all_labels().cpu(), []
     own = [(k, seeds_of.seed()) for k in range(seeds)]
     for k, own_seed in own if ranks is None else ranks.share(own):
         random = Random(own_seed, test.device)
@@ -205,10 +205,10 @@ def evaluate(
         found.append(predict(model, test, compile=compile).cpu())
     if ranks is not None:
         found = [one for of_rank in ranks.gather(found) for one in of_rank]
-    hits = [(one == truth.cpu()).float() for one in found]
+    hits = [(one == truth).float() for one in found]
     confusion = torch.zeros(len(test.counts), len(ids), dtype=torch.int64)
     for one in found:
-        confusion += _counted(test.all_labels().cpu(), one, confusion.shape)
+        confusion += _counted(labels, one, confusion.shape)
     per_class = torch.stack(hits).mean(0).split(list(test.counts))
     return Evaluation(
         accuracies=tuple(float(h.double().mean()) * 100 for h in hits),

@@ -26,6 +26,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.backends import cores
+
 __all__ = ["Record", "Recording", "begin", "device_description", "read", "resume", "write"]
 
 FORMAT = 1
@@ -196,8 +198,7 @@ def device_description(device: torch.device | str = "cpu") -> str:
             r"^model name\s*:\s*(.+)$", cpuinfo.read_text(encoding="utf-8", errors="replace"), re.MULTILINE
         )
         model = names[0].strip() if names else model
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-    return f"{model}, {cores} cores"
+    return f"{model}, {cores()} cores"
 
 
 def _plain(value: Any, where: str) -> Any:

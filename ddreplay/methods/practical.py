@@ -25,7 +25,7 @@ from ddreplay.storage.codecs import Codec
 from ddreplay.storage.condensed_set import CondensedSet
 from ddreplay.training import LabelledImages, WithReplacement, by_optimizer, train_network
 
-__all__ = ["Practical", "practical", "within"]
+__all__ = ["Practical", "default_net", "practical", "within"]
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,11 @@ WEIGHTS = 100_000  # of a network that looks as fast as the default one
 PLANNED = 0.8  # of the seconds there are
 TIMED, BATCH = 4, 64  # training steps that tell the speed, and images of each
 WIDTH = 32  # of the ConvNet that looks; more width takes more time than it gives in a bank
+
+
+def default_net(shape: Shape | None) -> Net:
+    """What looks where no network is named: a ConvNet; an MLP at vectors, and at images that a ConvNet halves to nothing."""
+    return ConvNet(width=WIDTH) if shape is None or min(shape[1:]) >= SMALLEST else MLP(width=128)
 
 
 def practical(
@@ -50,7 +55,7 @@ def practical(
 
     Args:
         budget: What the set may take; an int: images per class.
-        net: Looks at the images; ``None``: a ConvNet of width 32, depth by image size.
+        net: Looks at the images; ``None``: a ConvNet of width 32, depth by image size, or an MLP where images are too small for it.
         shape: The shape of the images, (channels, height, width): larger ones get a smaller bank. ``None``: as for 32 x 32 pixels.
         strategy: DSA operations.
     Example:
@@ -58,7 +63,7 @@ def practical(
         6
     """
     budget = Budget.of(budget)
-    net = ConvNet(width=WIDTH) if net is None else net
+    net = default_net(shape) if net is None else net
     if budget.in_bytes:
         networks, steps = Banked(size=20, trained=300, runs=4), 400
     else:
@@ -153,12 +158,8 @@ class Practical:
 
     def method(self, pool: ClassPool, budget: Budget | int) -> Distiller:
         """What it condenses this pool with."""
-        small = (
-            MLP(width=128) if min(pool.shape[1:]) < SMALLEST else None
-        )  # vectors, and images that a ConvNet halves to nothing
-        made = practical(
-            budget, self.net or small, shape=pool.shape, strategy=self.strategy or pool.augmentation or NATURAL
-        )
+        strategy = self.strategy or pool.augmentation or NATURAL
+        made = practical(budget, self.net, shape=pool.shape, strategy=strategy)
         return replace(made, codec=self.codec, compile=self.compile)
 
     def stored_by(self, codec: Codec) -> Practical:

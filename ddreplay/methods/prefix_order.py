@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ddreplay.backbones import MLP, ConvNet, Net, Probe, as_factory
+from ddreplay.backbones import Net, Probe, as_factory
 from ddreplay.condense.condenser import Condenser, TakesMore, stored_by
 from ddreplay.condense.provenance import describe
 from ddreplay.data.pool import ClassPool
-from ddreplay.data.space import Shape
+from ddreplay.methods.practical import default_net
 from ddreplay.methods.selection_rules import herd
 from ddreplay.randomness import Random
 from ddreplay.storage.budget import Budget
@@ -23,8 +23,6 @@ from ddreplay.storage.condensed_set import CondensedSet
 from ddreplay.storage.part import Part
 
 __all__ = ["PrefixOrdered", "prefix_ordered", "reordered"]
-
-SMALLEST = 4  # pixels of the shorter side that a ConvNet of two blocks takes
 
 
 def prefix_ordered(
@@ -164,7 +162,7 @@ def _decoded_order(part: Part, count: int, order: Sequence[int]) -> list[int]:
 @torch.no_grad()
 def _features(part: Part, net: Net | None, networks: int, random: Random) -> list[Float[Tensor, "n d"]]:
     """Embeddings of the stored images of every class, of all networks side by side; of the images they become, the mean."""
-    made = as_factory(net if net is not None else _default(part.shape))
+    made = as_factory(net if net is not None else default_net(part.shape))
     looks = []
     for _ in range(networks):
         with random.scope():
@@ -177,7 +175,3 @@ def _features(part: Part, net: Net | None, networks: int, random: Random) -> lis
         own = torch.cat([look(x).embedding for look in looks], 1)
         found.append(torch.stack([own[stem].mean(0) for stem in _stems(part, count)]))
     return found
-
-
-def _default(shape: Shape) -> Net:
-    return MLP(width=128) if min(shape[1:]) < SMALLEST else ConvNet(width=32)
