@@ -95,6 +95,7 @@ if ranks is not None:
         assert "random numbers" in str(error)
     else:
         raise SystemExit("other seeds were not noticed")
+    dist.barrier()  # none leaves while another still listens to it
     dist.destroy_process_group()
 """
 
