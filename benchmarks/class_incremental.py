@@ -42,6 +42,7 @@ def class_incremental(
     batch_size: int = 10,
     gdumb_steps: int = 100,
     gdumb_batch_size: int | None = None,
+    gdumb_lr_to: float = 0.01,
     finish_steps: int = 0,
     crisp: float = 0.0,
     balanced: bool = False,
@@ -91,6 +92,7 @@ def class_incremental(
         batch_size: of new images, and as many of the memory.
         gdumb_steps: gradient steps of GDumb on the memory after each experience.
         gdumb_batch_size: of GDumb; default: batch_size.
+        gdumb_lr_to: share of the step size at which GDumb ends, along half a cosine, as its authors do; 1: constant.
         finish_steps: steps on the memory alone at the end of every experience, all classes alike, for strategies that know them.
         crisp: share of new images that do not pass the memory's codec, for strategies that know it.
         balanced: replay takes as many images of every old class as of a new one instead.
@@ -123,6 +125,7 @@ def class_incremental(
         lr=lr,
         gdumb_steps=gdumb_steps,
         gdumb_batch_size=gdumb_batch_size or batch_size,
+        gdumb_lr_to=gdumb_lr_to,
         finish_steps=finish_steps,
         crisp=crisp,
         balanced=balanced,
@@ -187,6 +190,8 @@ def _check(
     at_least(1, seeds=seeds, experiences=settings.experiences, batch_size=settings.batch_size, epochs=settings.epochs)
     at_least(1, gdumb_steps=settings.gdumb_steps, gdumb_batch_size=settings.gdumb_batch_size)
     at_least(0, finish_steps=settings.finish_steps)
+    if not 0 <= settings.gdumb_lr_to <= 1:
+        raise ValueError(f"gdumb_lr_to is a share of the step size and must lie in [0, 1], got {settings.gdumb_lr_to}")
     if not 0 <= settings.crisp <= 1:
         raise ValueError(f"crisp is a share of the new images and must lie in [0, 1], got {settings.crisp}")
     for budget in (*images, *nbytes):

@@ -43,6 +43,7 @@ class Settings:
     lr: float
     gdumb_steps: int
     gdumb_batch_size: int
+    gdumb_lr_to: float
     finish_steps: int
     crisp: float
     balanced: bool
@@ -61,6 +62,8 @@ class Settings:
     def deciding(self, data: ImageData) -> dict[str, Any]:
         """What must be alike in all cells of a record: the settings, and a digest of the images."""
         kept = {name: value for name, value in asdict(self).items() if name not in ("root", "download")}
+        if self.gdumb_lr_to == 1:
+            del kept["gdumb_lr_to"]  # a constant step size is what records say nothing of
         return {**kept, "dataset": Path(self.dataset).name, "images": _digest(data), "classes": data.classes}
 
 
@@ -181,6 +184,7 @@ def _strategy(settings: Settings, cell: Cell, data: ImageData, memory: Any) -> A
             CompiledInTraining(model, batch_size) if settings.compile else model,
             memory,
             lr=settings.lr,
+            lr_to=settings.gdumb_lr_to,
             batch_size=batch_size,
             epochs=settings.epochs,
             steps=settings.gdumb_steps,

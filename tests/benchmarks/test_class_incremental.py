@@ -234,7 +234,7 @@ def test_budgets_of_both_kinds_must_differ(tmp_path: Path) -> None:
 def settings(**changed: Any) -> Settings:
     given: dict[str, Any] = {
         "dataset": "digits", "root": None, "download": False, "experiences": 5, "order": "drawn", "net": "convnet(width=4)",
-        "condense_net": "convnet(width=4)", "epochs": 1, "batch_size": 8, "lr": 0.05, "gdumb_steps": 20, "gdumb_batch_size": 8,
+        "condense_net": "convnet(width=4)", "epochs": 1, "batch_size": 8, "lr": 0.05, "gdumb_steps": 20, "gdumb_batch_size": 8, "gdumb_lr_to": 0.01,
         "finish_steps": 0, "crisp": 0.0, "balanced": False, "augment": True, "only_last": False, "per_class": 10, "validation": False,
         "codec": None, "device": "cpu", "compile": False,
     }  # fmt: skip
@@ -265,6 +265,14 @@ def test_new_images_pass_the_codec_in_the_first_experience_too(tmp_path: Path) -
     cell = Cell("ring(codec=bits(n=1))", 0, "er", images_per_class=3)
     coded, crisp = (run_cell(settings(crisp=share), tmp_path, cell)["accuracies"][0] for share in (0.0, 1.0))
     assert coded != crisp
+
+
+def test_a_constant_step_size_of_gdumb_is_what_older_records_say_nothing_of(tmp_path: Path) -> None:
+    cell = Cell("ring", 0, "gdumb", images_per_class=3)
+    annealed, constant = settings(), settings(gdumb_lr_to=1.0)
+    assert run_cell(annealed, tmp_path, cell)["accuracies"] != run_cell(constant, tmp_path, cell)["accuracies"]
+    data = annealed.data()
+    assert {**constant.deciding(data), "gdumb_lr_to": 0.01} == annealed.deciding(data)
 
 
 def test_settings_reach_strategies(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from avalanche.benchmarks import nc_benchmark
+from avalanche.core import SupervisedPlugin
 from avalanche.evaluation.metrics import accuracy_metrics
 from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.storage_policy import ClassBalancedBuffer
@@ -132,3 +133,21 @@ def test_gdumb_trains_about_so_many_steps(digits: Any, steps: int, epochs: int) 
     strategy = gdumb(network(), ring, steps=steps, batch_size=3)  # ten images: four batches
     strategy.train(digits.train_stream[0])
     assert strategy.clock.train_exp_epochs == epochs
+
+
+@pytest.mark.parametrize("to", [1.0, 0.01])
+def test_gdumb_anneals_its_step_size_in_every_experience_and_restores_it(digits: Any, to: float) -> None:
+    class Watch(SupervisedPlugin):
+        def before_update(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+            rates.append(strategy.optimizer.param_groups[0]["lr"])
+
+    ring = RingBuffer(images_per_class=5, total_num_classes=10, mean=[0.3], std=[0.37], device="cpu")
+    strategy = gdumb(network(), ring, lr=0.1, lr_to=to, epochs=2, batch_size=3)
+    strategy.plugins.append(Watch())
+    for experience in digits.train_stream[:2]:
+        rates: list[float] = []
+        strategy.train(experience)
+        assert rates[0] == pytest.approx(0.1)
+        assert rates == sorted(rates, reverse=True)
+        assert 0.1 * to <= rates[-1] <= 0.1 * to + 0.01
+        assert strategy.optimizer.param_groups[0]["lr"] == pytest.approx(0.1)
