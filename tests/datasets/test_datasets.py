@@ -1,7 +1,5 @@
 """Readers give back what was written to the files, and name what is wrong with files that hold something else."""
 
-import gzip
-import hashlib
 import pickle
 from pathlib import Path
 
@@ -9,15 +7,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pixel_noise import noise
 
 from ddreplay.datasets import NAMES, channel_moments, load, normalization, validation_split
-from ddreplay.datasets.imagenet32 import GROUPS
-
-
-def noise(*shape, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(256, shape, dtype=torch.uint8, generator=generator).numpy()
-
 
 # --- digits, splits, constants
 
@@ -244,166 +236,6 @@ def test_folder_out_of_order(tmp_path):
     Image.fromarray(noise(4, 4)).save(tmp_path / "train" / "ant" / "0.png")
     with pytest.raises(ValueError, match="class 'bee' is in test but not in train"):
         load(tmp_path)
-
-
-# --- ImageNet32
-
-LIZARDS = dict(zip((900, 41, 3, 77, 8, 500, 12, 30, 60, 61, 1), GROUPS["lizard"], strict=True))
-
-
-def write_imagenet32(folder: Path, names=LIZARDS):
-    lines = [f"n{label:08d} {label} {name.replace(' ', '_')}" for label, name in names.items()]
-    (folder / "map_clsloc.txt").write_text("\n".join([*lines, "n09999999 2 maillot", "n09999998 4 maillot", ""]))
-    labels = np.array([*names, 2, 4])
-    for file, seed in (
-        ("train_data_batch_1", 0),
-        ("train_data_batch_2", 1),
-        ("train_data_batch_10", 2),
-        ("val_data", 3),
-    ):
-        order = np.roll(labels, 3 * seed)
-        np.savez(folder / f"{file}.npz", data=noise(len(labels), 3072, seed=seed), labels=order, mean=np.zeros(3072))
-
-
-def test_imagenet32_group_follows_the_label_numbers(tmp_path):
-    write_imagenet32(tmp_path)
-    data = load("imagenet32:lizard", root=tmp_path)
-    assert data.class_names == tuple(LIZARDS[label] for label in sorted(LIZARDS))
-    assert data.shape == (3, 32, 32)
-    assert data.train_labels.bincount().tolist() == [3] * 11
-    assert data.test_labels.bincount().tolist() == [1] * 11
-    with np.load(tmp_path / "val_data.npz") as val:
-        row = int(np.flatnonzero(val["labels"] == 41)[0])
-        expected = val["data"][row].reshape(3, 32, 32)
-    position = data.class_names.index("banded gecko")
-    assert np.array_equal(data.test_images[data.test_labels == position][0].numpy(), expected)
-    with np.load(tmp_path / "train_data_batch_10.npz") as last:  # batches in the order of their numbers
-        rows = np.isin(last["labels"], list(LIZARDS))
-        assert np.array_equal(data.train_images[-11:].flatten(1).numpy(), last["data"][rows])
-    assert data.mean == channel_moments(data.train_images).mean
-
-
-def test_imagenet32_whole(tmp_path):
-    write_imagenet32(tmp_path)
-    data = load("imagenet32", root=tmp_path)
-    assert data.classes == 13
-    assert data.class_names[1] == "maillot"
-    assert len(data.train_images) == 39
-
-
-def test_imagenet32_errors_name_what_is_missing(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"map_clsloc\.txt"):
-        load("imagenet32:lizard", root=tmp_path)
-    write_imagenet32(tmp_path)
-    with pytest.raises(ValueError, match=r"every class of 'fish' must be in map_clsloc\.txt once"):
-        load("imagenet32:fish", root=tmp_path)
-    with pytest.raises(ValueError, match="group must be one of"):
-        load("imagenet32:bird", root=tmp_path)
-    np.savez(tmp_path / "val_data.npz", data=noise(2, 3072), labels=np.array([0, 1]))
-    with pytest.raises(ValueError, match=r"val_data\.npz: labels must be integers \[n\] from 1"):
-        load("imagenet32:lizard", root=tmp_path)
-    (tmp_path / "val_data.npz").unlink()
-    with pytest.raises(FileNotFoundError, match=r"val_data\.npz"):
-        load("imagenet32:lizard", root=tmp_path)
-    (tmp_path / "map_clsloc.txt").write_text("n02119789 kit_fox\n")
-    with pytest.raises(ValueError, match=r"map_clsloc\.txt line 1"):
-        load("imagenet32:lizard", root=tmp_path)
-
-
-def test_groups_have_the_published_sizes():
-    sizes = {group: len(set(names)) for group, names in GROUPS.items()}
-    assert sizes == {"automobile": 9, "terrier": 26, "fish": 16, "lizard": 11, "truck": 9, "insect": 27}
-
-
-# --- official files through torchvision: tiny files in the official formats; where torchvision compares checksums, the
-# checksums it expects are replaced by those of the tiny files
-
-
-def md5(path: Path) -> str:
-    return hashlib.md5(path.read_bytes()).hexdigest()
-
-
-@pytest.mark.parametrize(("name", "folder"), [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST")])
-def test_mnist_files(tmp_path, name, folder):
-    raw = tmp_path / folder / "raw"
-    raw.mkdir(parents=True)
-    images, labels = noise(5, 28, 28), np.array([3, 1, 4, 1, 5], dtype=np.uint8)
-    for part in ("train", "t10k"):
-        header = b"\x00\x00\x08\x03" + b"".join(n.to_bytes(4, "big") for n in images.shape)
-        (raw / f"{part}-images-idx3-ubyte").write_bytes(header + images.tobytes())
-        (raw / f"{part}-labels-idx1-ubyte").write_bytes(b"\x00\x00\x08\x01" + (5).to_bytes(4, "big") + labels.tobytes())
-        for file in ("images-idx3", "labels-idx1"):
-            packed = gzip.compress((raw / f"{part}-{file}-ubyte").read_bytes())
-            (raw / f"{part}-{file}-ubyte.gz").write_bytes(packed)
-    data = load(name, root=tmp_path)
-    assert np.array_equal(data.test_images[:, 0].numpy(), images)
-    assert data.train_labels.tolist() == labels.tolist()
-    assert len(data.class_names) == 10
-    assert data.normalization == name
-
-
-@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
-def test_cifar_files(tmp_path, monkeypatch, name):
-    from torchvision.datasets import CIFAR10, CIFAR100
-
-    kind = CIFAR10 if name == "cifar10" else CIFAR100
-    key = "labels" if name == "cifar10" else "fine_labels"
-    base = tmp_path / kind.base_folder
-    base.mkdir()
-    pixels = noise(4, 3072)
-    for listing in ("train_list", "test_list"):
-        files = [file for file, _ in getattr(kind, listing)]
-        for file in files:
-            (base / file).write_bytes(pickle.dumps({"data": pixels, key: [0, 1, 2, 1], "coarse_labels": [0] * 4}))
-        monkeypatch.setattr(kind, listing, [[file, md5(base / file)] for file in files])
-    meta = base / kind.meta["filename"]
-    meta.write_bytes(pickle.dumps({kind.meta["key"]: ["a", "b", "c"]}))
-    monkeypatch.setattr(kind, "meta", kind.meta | {"md5": md5(meta)})
-    data = load(name, root=tmp_path, normalization="cifar100:dcc")
-    assert np.array_equal(data.test_images.flatten(1).numpy(), pixels)
-    assert data.test_labels.tolist() == [0, 1, 2, 1]
-    assert len(data.train_images) == 4 * len(kind.train_list)
-    assert data.class_names == ("a", "b", "c")
-    assert data.mean == normalization("cifar10").mean
-
-
-def test_svhn_files(tmp_path, monkeypatch):
-    from scipy.io import savemat
-    from torchvision.datasets import SVHN
-
-    images = noise(4, 32, 32, 3)
-    splits = dict(SVHN.split_list)
-    for split in ("train", "test"):
-        path = tmp_path / SVHN.split_list[split][1]
-        savemat(path, {"X": images.transpose(1, 2, 3, 0), "y": np.array([[10], [1], [9], [2]], dtype=np.uint8)})
-        splits[split] = [*SVHN.split_list[split][:2], md5(path)]
-    monkeypatch.setattr(SVHN, "split_list", splits)
-    data = load("svhn", root=tmp_path)
-    assert np.array_equal(data.train_images.permute(0, 2, 3, 1).numpy(), images)
-    assert data.test_labels.tolist() == [0, 1, 9, 2]
-
-
-def test_gtsrb_files(tmp_path):
-    for k in (0, 1):
-        folder = tmp_path / "gtsrb" / "GTSRB" / "Training" / f"{k:05d}"
-        folder.mkdir(parents=True)
-        Image.fromarray(np.full((20 + k, 15, 3), 40 * k, dtype=np.uint8)).save(folder / "0.ppm")
-    test = tmp_path / "gtsrb" / "GTSRB" / "Final_Test" / "Images"
-    test.mkdir(parents=True)
-    Image.fromarray(np.full((9, 9, 3), 77, dtype=np.uint8)).save(test / "00000.ppm")
-    (tmp_path / "gtsrb" / "GT-final_test.csv").write_text("Filename;ClassId\n00000.ppm;42\n")
-    data = load("gtsrb", root=tmp_path)
-    assert data.shape == (3, 32, 32)
-    assert data.train_labels.tolist() == [0, 1]
-    assert data.test_labels.tolist() == [42]
-    assert data.test_images.unique().tolist() == [77]
-    assert load("gtsrb", root=tmp_path, size=12).shape == (3, 12, 12)
-
-
-@pytest.mark.parametrize("name", ["mnist", "cifar10", "svhn", "gtsrb"])
-def test_missing_official_files(tmp_path, name):
-    with pytest.raises(FileNotFoundError, match=rf"{name} was not read from root=.*download=True"):
-        load(name, root=tmp_path)
 
 
 def test_unknown_name():

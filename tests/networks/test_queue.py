@@ -154,3 +154,8 @@ def test_it_goes_on_from_its_state(toy_pool: MakePool) -> None:
 def test_wrong_settings_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must be at least"):
         ModelQueue(NET, **wrong)
+
+
+def test_pretrained_arguments_are_checked() -> None:
+    with pytest.raises(ValueError, match="class_share"):
+        Pretrained(class_share=0.0)

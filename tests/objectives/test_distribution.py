@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ddreplay import ClassPool, ConvNet, methods
 from ddreplay.augment.siamese import Identity
-from ddreplay.backbones import VGG11, Probe, ResNet18
+from ddreplay.backbones import Probe
 from ddreplay.backbones.compiling import plain
-from ddreplay.networks import Banked, ModelQueue, Pretrained
+from ddreplay.networks import Banked
 from ddreplay.objectives import (
     CharacteristicFunction,
     ClassRegulariser,
@@ -30,9 +29,7 @@ from ddreplay.objectives import (
     Term,
 )
 from ddreplay.objectives.intra_class_diversity import neighbour_divergence
-from ddreplay.parameterize.partitioned import Partitioned
 from ddreplay.randomness import Random
-from ddreplay.storage.decoders import expand_partition
 
 CLASSES, REAL, SYN = 3, 7, 4
 TAPS = ("blocks.0.conv", "blocks.1.norm")
@@ -359,59 +356,6 @@ def test_units_of_the_regulariser_differ_by_a_hundred() -> None:
     torch.testing.assert_close(percent, 100 * fraction)
 
 
-@pytest.mark.parametrize(("net", "norms"), [(ConvNet(width=4), 3), (VGG11(), 8), (ResNet18(), 20)])
-def test_groups_of_taps_serve_every_backbone(net: Any, norms: int) -> None:
-    module = net((3, 32, 32), 2)
-    probe = Probe(module, ("norms", "convolutions"))
-    seen = probe(torch.zeros(1, 3, 32, 32))
-    assert len(probe.names("norms")) == norms
-    assert set(probe.names("norms", "convolutions")) == set(seen.maps)
-    assert all(value.dim() == 4 for value in seen.maps.values())
-
-
-def test_a_pattern_taps_what_it_matches() -> None:
-    module = ConvNet(width=4, depth=2)((1, 8, 8), 2)
-    assert Probe(module, ("blocks.*.act",)).names("blocks.*.act") == ["blocks.*.act/0", "blocks.*.act/1"]
-    with pytest.raises(ValueError, match="does not have"):
-        Probe(module, ("blocks.*.nothing",))
-
-
-@pytest.mark.parametrize("factor", [2, 3])
-@pytest.mark.parametrize("shape", [(1, 8, 8), (2, 9, 7)])
-def test_partition_goes_down_columns_of_tiles_and_is_tile_major(factor: int, shape: tuple[int, int, int]) -> None:
-    x = torch.rand(2, *shape)
-    found = expand_partition(x, factor)
-    assert found.shape == (2 * factor**2, *shape)
-    h, w = shape[1:]
-    high, wide = -(-h // factor), -(-w // factor)
-    for column in range(factor):
-        for row in range(factor):
-            top, left = round(row * (h - high) / (factor - 1)), round(column * (w - wide) / (factor - 1))
-            tile = x[:, :, top : top + high, left : left + wide]
-            expected = F.interpolate(tile, size=(h, w), mode="bilinear", align_corners=False)
-            k = column * factor + row  # top left, bottom left, top right, bottom right for 2
-            torch.testing.assert_close(found[2 * k : 2 * k + 2], expected)
-
-
-def test_a_partitioned_set_costs_what_it_stores(toy_pool: Callable[..., ClassPool]) -> None:
-    whole = methods.dm(ConvNet(width=8), steps=1)(toy_pool(20), 2)
-    parts = methods.idm(ConvNet(width=8), networks=ModelQueue(train_steps=1, batch_size=8), steps=1)(toy_pool(20), 2)
-    assert parts.nbytes == whole.nbytes
-    assert len(parts) == 4 * len(whole)
-    assert len(Partitioned(3)(toy_pool(20), 2, Random(0)).decode()) == 9 * len(whole)
-
-
-@pytest.mark.parametrize("dataset", ["cifar10", "cifar100", "tinyimagenet", "imagenet100"])
-@pytest.mark.parametrize("images_per_class", [1, 10, 20, 50, 100])
-def test_released_settings_make_a_distiller(dataset: str, images_per_class: int) -> None:
-    assert methods.idm(**methods.idm_settings(dataset, images_per_class)).name == "idm"
-
-
-def test_settings_of_an_unknown_data_set_are_refused() -> None:
-    with pytest.raises(ValueError, match="must be one of"):
-        methods.idm_settings("svhn", 10)
-
-
 def test_a_bank_of_several_terms_is_the_bank_of_each(toy_pool: Callable[..., ClassPool]) -> None:
     """What a bank keeps for a sum of terms is what every term alone would have been given."""
     terms = [MeanEmbedding(), StyleMoments(), GramMatching(), CharacteristicFunction(4), MaximumMeanDiscrepancy()]
@@ -424,8 +368,3 @@ def test_a_bank_of_several_terms_is_the_bank_of_each(toy_pool: Callable[..., Cla
         single = type(together)(**{**vars(together), "objective": term})
         single(toy_pool(), 1, on_step=lambda _, loss: alone.append(loss))
     torch.testing.assert_close(losses[0], torch.stack(alone).sum())
-
-
-def test_pretrained_arguments_are_checked() -> None:
-    with pytest.raises(ValueError, match="class_share"):
-        Pretrained(class_share=0.0)

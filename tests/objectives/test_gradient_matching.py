@@ -1,4 +1,4 @@
-"""Gradient matching: distances and gradients against loops in float64, DCC's schedule of scopes, batch norm."""
+"""Gradient matching: distances and gradients against loops in float64, and through the compiler."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from ddreplay.augment.mixing import CutMix, MixTransform, MixUp
 from ddreplay.augment.siamese import Identity, Siamese
 from ddreplay.backbones import Probe, compiling
 from ddreplay.data.pool import Batch
-from ddreplay.methods.gradient import DC_LOOPS, DCC_LOOPS, dc, dcc, dsac
-from ddreplay.networks import Context
+from ddreplay.methods.gradient import dc
 from ddreplay.networks import trained_on_synthetic as trained
 from ddreplay.objectives import GradientMatching, Look, Side, WarmUp
 from ddreplay.objectives import gradient_matching as gradients
@@ -231,76 +230,6 @@ def test_a_loop_over_classes_does_not_pretend_to_have_second_derivatives() -> No
         torch.autograd.grad(term.distance(statistic, Side(at, syn, range(C))), syn, create_graph=True)
 
 
-# ---- DCC's schedule
-
-
-class Recorded(GradientMatching):
-    """Notes how many gradients are compared at every step."""
-
-    def __init__(self, schedule: Any, notes: list[int]) -> None:
-        super().__init__(schedule)
-        self._notes = notes
-
-    def __deepcopy__(self, memo: Any) -> Recorded:
-        return self
-
-    def distance(self, statistic: Any, syn: Side) -> Tensor:
-        self._notes.append(len(statistic[0]))
-        return super().distance(statistic, syn)
-
-
-SCHEDULES = {
-    "both levels": (WarmUp(rounds=2, steps=2), "CCS CCS SSS SSS"),
-    "networks alone": (WarmUp(rounds=2, steps=None), "CCC CCC SSS SSS"),
-    "steps alone": (WarmUp(rounds=None, steps=1), "CSS CSS CSS CSS"),
-    "none": (WarmUp(rounds=None, steps=None), "SSS SSS SSS SSS"),
-    "of length zero": (WarmUp(rounds=0, steps=0), "SSS SSS SSS SSS"),
-    "longer than the loop, as with 10 of 10 steps": (WarmUp(rounds=1, steps=10), "CCC SSS SSS SSS"),
-    "the default, a quarter of the rounds": (None, "CCC SSS SSS SSS"),
-}
-
-
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_a_warm_up_is_the_sequence_of_algorithm_1(name: str, toy_pool: Callable[..., Any]) -> None:
-    schedule, expected = SCHEDULES[name]
-    method = dcc(ConvNet(width=4), rounds=4, loops=(3, 0), scope=schedule)
-    notes: list[int] = []
-    assert isinstance(method.objective, GradientMatching)
-    type(method)(**{**vars(method), "objective": Recorded(method.objective.scope, notes)})(toy_pool(), 1)
-    assert notes == [3 if letter == "C" else 1 for letter in expected.replace(" ", "")]
-
-
-def test_warm_up_lengths_are_checked() -> None:
-    with pytest.raises(ValueError, match="at least 0"):
-        WarmUp(rounds=-1)
-
-
-@pytest.mark.parametrize(
-    ("images_per_class", "expected"),
-    [
-        (1, (10, 5)),
-        (2, (10, 50)),
-        (10, (10, 50)),
-        (11, (20, 25)),
-        (30, (30, 20)),
-        (40, (40, 15)),
-        (50, (50, 10)),
-        (99, (50, 10)),
-    ],
-)
-def test_loops_of_dcc(images_per_class: int, expected: tuple[int, int]) -> None:
-    assert DCC_LOOPS(images_per_class) == expected
-    assert (DC_LOOPS(images_per_class) == expected) == (images_per_class > 1)
-
-
-def test_constants_of_the_paper() -> None:
-    method = dsac()
-    assert isinstance(method.objective, GradientMatching)
-    assert repr(method.objective.scope) == "WarmUp(rounds=250, steps=10)"
-    assert method.steps(10) == 1000 * 10  # type: ignore[operator]
-    assert (method.optimizer.lr, method.optimizer.momentum, method.batch_real) == (0.1, 0.5, 256)  # type: ignore[attr-defined]
-
-
 @pytest.mark.parametrize(
     ("how", "match"),
     [
@@ -329,47 +258,6 @@ def test_what_compares_classes_together_cannot_step_by_class(how: dict[str, Any]
     assert torch.isfinite(method(toy_pool(), 1).images().x).all()
     with pytest.raises(ValueError, match="step_per='set'"):
         replace(method, objective=GradientMatching(**how))(toy_pool(), 1)
-
-
-# ---- batch norm
-
-
-def test_batch_norm_is_settled_on_real_images_for_matching_and_trains_in_between(toy_pool: Callable[..., Any]) -> None:
-    pool, random = toy_pool(), Random(0)
-    method = dc(ConvNet(width=4, norm="batch"), loops=(3, 1))
-    syn = pool.draw(2, Random(5))
-    context = Context(pool, method.objective, Identity(), 4, random, lambda: syn, 2)
-    networks = method.networks.start(context)
-    at, _ = networks.show()
-    norms = [m for m in at.net.modules() if isinstance(m, nn.BatchNorm2d)]
-    assert norms
-    assert not any(m.training for m in norms)
-    assert at.net.training
-    before = [m.running_mean.clone() for m in norms if m.running_mean is not None]
-    at.net(syn.x)
-    assert all(torch.equal(a, m.running_mean) for a, m in zip(before, norms, strict=True))  # type: ignore[arg-type]
-    assert int(norms[0].num_batches_tracked or 0) == 1
-    weight = norms[0].weight.clone()
-    networks.moved()
-    assert all(m.training for m in norms)
-    assert int(norms[0].num_batches_tracked or 0) == 2
-    assert not torch.equal(weight, norms[0].weight)
-    networks.show()
-    assert not any(m.training for m in norms)
-
-
-def test_settling_is_one_pass_over_sixteen_real_images_a_class(toy_pool: Callable[..., Any]) -> None:
-    pool = toy_pool(images_per_class=40)
-    method = dc(ConvNet(width=4, norm="batch"), loops=(1, 0))
-    context = Context(pool, method.objective, Identity(), 4, Random(0), lambda: pool.draw(1, Random(5)), 1)
-    at, _ = method.networks.start(context).show()
-
-    random = Random(0)
-    with random.scope():
-        net = ConvNet(width=4, norm="batch")(pool.shape, pool.classes)
-    x = pool.draw(16, random).x
-    first = net.blocks[0].conv(x)  # type: ignore[index, union-attr]
-    torch.testing.assert_close(at.net.blocks[0].norm.running_mean, 0.1 * first.mean((0, 2, 3)))  # type: ignore[index, union-attr]
 
 
 # ---- compiling
