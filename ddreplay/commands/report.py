@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from ddreplay.commands.words import WORTH_SAYING, Reading, ReadingOptions, Trials, TrialsOptions
+from ddreplay.commands.words import EPOCHS, WORTH_SAYING, Reading, ReadingOptions, Trials, TrialsOptions
 from ddreplay.terminal import Bars, check_writable, epochs_bar, say
 from ddreplay.terminal import report as tell
 
@@ -54,22 +54,25 @@ def report(
 
     if not files:
         raise ValueError("files must be one set or more, got none; write ddreplay report set.safetensors --data ...")
-    chosen = trials.chosen()
+    trials.chosen()
     check_available()
     pick_device(reading.device)
     factories = {net: names.network(net) for net in nets}
     sets = {name: CondensedSet.load(file) for name, file in zip(_names(files), files, strict=True)}
     check_writable(out)
     read = read_as_condensed(data, next(iter(sets.values())), reading)
-    chosen = chosen.on(read.augmentation)
+    rivals = BASELINES if baselines else ()
+    fitted = trials.within(_work(sets, len(factories) * trials.seeds * (1 + len(rivals))))
+    chosen = fitted.chosen().on(read.augmentation)
 
     def pools(condensed: CondensedSet) -> tuple[ClassPool, ClassPool]:
         return real_pool(read, condensed, "train", reading.device), real_pool(read, condensed, "test", reading.device)
 
-    rivals = BASELINES if baselines else ()
     if not json:
         say(about_data(read, "test"))
-        _say_time(sets, factories, chosen, trials, lambda one: pools(one)[1], 1 + len(rivals))
+        if fitted is not trials:
+            say(f"{_why(fitted)}; --epochs {EPOCHS} trains them as ddreplay evaluate does")
+        _say_time(sets, factories, chosen, fitted, lambda one: pools(one)[1], 1 + len(rivals))
     findings = look_into(
         sets,
         pools,
@@ -82,12 +85,22 @@ def report(
         data=f"{read.name}, {len(read.train_images):,} images to condense, {len(read.test_images):,} to test on",
         command=shlex.join(["ddreplay", *sys.argv[1:]]),
         baselines=rivals,
+        notes=() if fitted is trials else (f"The {_why(fitted)}; ddreplay evaluate takes {EPOCHS}.",),
     )
     page = write_page(findings, out)
     accuracies = {
         one.name: {net: str(found["condensed"]) for net, found in one.evaluations.items()} for one in findings.sets
     }
     tell({"page": str(page), "bytes_of_the_page": page.stat().st_size, **accuracies}, json)
+
+
+def _work(sets: Mapping[str, CondensedSet], networks: int) -> float:
+    """Pixels of all images that so many networks on each set see in one epoch; a set's rivals count as itself."""
+    return networks * float(sum(len(one) * one.shape[1] * one.shape[2] for one in sets.values()))
+
+
+def _why(fitted: Trials) -> str:
+    return f"networks are trained for {fitted.epochs} epochs, so that so many images of this size take minutes on a processor"
 
 
 def _say_time(

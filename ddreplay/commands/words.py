@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +16,15 @@ WORTH_SAYING = 60
 """Seconds that something must take before its time is said."""
 
 TEN_MINUTES = 600
+
+EPOCHS = 200
+"""Of the protocol where none is named."""
+
+A_PAGE = 1.5e8
+"""Pixels that networks are trained on for one page where nobody says more: a minute and a half of one core with a ConvNet of width 32."""
+
+FEWEST_EPOCHS = 50
+"""Below them networks on a few images have learned too little to be told apart."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,8 @@ class Trials:
 
     Attributes:
         protocol: dc2021 (300 epochs), dm2023 (1000 with DSA), mtt2022 (learned step size), bptt2022, idc2022 (CutMix) or frepo2022.
-            Without one: dm2023 cut down to 200 epochs, which takes minutes and falls a little short of it.
+            Without one: dm2023 cut down to 200 epochs, which takes minutes and falls a little short of it; for a report of many or
+            large images to fewer, not below 50.
         epochs: another number of epochs; the protocol's name then says so.
         seeds: networks to train, of every kind and on every set.
         seed: every network's own seed is derived from this one.
@@ -80,9 +90,20 @@ class Trials:
 
         if self.seeds < 1:
             raise ValueError(f"seeds must be at least 1 network, got {self.seeds}")
-        epochs = 200 if self.protocol is None and self.epochs is None else self.epochs
+        epochs = EPOCHS if self.protocol is None and self.epochs is None else self.epochs
         found = names.protocol(self.protocol or "dm2023")
         return found if epochs is None else found.scaled(epochs)
+
+    def within(self, work: float) -> Trials:
+        """The same with as many epochs as fit into `A_PAGE` where none were asked for: the same on every machine, so that numbers are too.
+
+        Args:
+            work: pixels of all images that all networks see in one epoch.
+        """
+        if self.protocol is not None or self.epochs is not None:
+            return self
+        fitting = int(A_PAGE / max(1.0, work))
+        return self if fitting >= EPOCHS else replace(self, epochs=max(FEWEST_EPOCHS, fitting))
 
     def shorter(self, expected: float, passes: int) -> str:
         """Flags by which networks that take so many seconds would take less."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -77,6 +78,7 @@ def look_into(
     data: str = "",
     command: str = "",
     baselines: Sequence[str] = BASELINES,
+    notes: tuple[str, ...] = (),
 ) -> Findings:
     """Evaluate sets, and real images of as many bytes, under one protocol, and look for near copies.
 
@@ -85,17 +87,20 @@ def look_into(
         seeds: networks for each set, each kind of network and each baseline.
         watch: is told what is trained on, and for how many epochs.
         bars: gives what is told how far the choice of real images is.
+        notes: sentences for the page, about how it was made.
     """
     found = []
+    place, of = count(1), len(sets) * len(nets) * (1 + len(baselines))
     for name, condensed in sets.items():
         train, test = pools(condensed)
         rivals, missing = _rivals(condensed, train, next(iter(nets.values())), seed, baselines, bars)
+        of -= len(missing) * len(nets)
         evaluations: dict[str, dict[str, Evaluation]] = {}
         for net_name, net in nets.items():
             evaluations[net_name] = {}
             for rival_name, rival in {"condensed": condensed, **rivals}.items():
                 chosen = protocol.of(condensed)
-                label = f"{name}, {net_name}, {rival_name}"
+                label = f"{name}, {net_name}, {rival_name} ({next(place)} of {of})"
                 with watch(label, seeds * chosen.passes) as told:
                     evaluations[net_name][rival_name] = evaluate(
                         rival, test, net, protocol=chosen, seeds=seeds, seed=seed, on_epoch=_without_numbers(told)
@@ -106,7 +111,7 @@ def look_into(
                 name, condensed, train, test, evaluations, missing, nearest_real(pixels, train), real_spacing(train)
             )
         )
-    return Findings(tuple(found), protocol, seeds, data, command)
+    return Findings(tuple(found), protocol, seeds, data, command, notes)
 
 
 def _rivals(

@@ -11,6 +11,7 @@ from running_commands import QUICK, refused, run
 
 from ddreplay import CondensedSet
 from ddreplay.cli import main
+from ddreplay.commands.words import A_PAGE, Trials
 
 
 def test_a_report_is_one_page(sets: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,3 +60,35 @@ def test_the_time_of_all_networks_is_said_beforehand(
     said = capsys.readouterr().err
     assert "6 networks of 2 epochs take about 40 minutes here; less: --epochs 1, --no-baselines" in said
     assert "ranking real images: 100%" in said
+
+
+def test_a_page_of_much_work_takes_fewer_epochs_and_says_so(
+    sets: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "page.html"
+    how = ["--data", "digits", "--nets", QUICK[3], "--seeds", "1", "--out", str(out), "--no-baselines"]
+    networks, images = 1, 10 * 8 * 8  # of the one set
+    monkeypatch.setattr("ddreplay.commands.words.A_PAGE", 60.5 * networks * images)
+    main(["report", str(sets[0]), *how])
+    said = capsys.readouterr().err
+    assert "networks are trained for 60 epochs, so that so many images of this size take minutes on a processor" in said
+    assert "--epochs 200 trains them as ddreplay evaluate does" in said
+    assert "networks on dm, convnet(width=8), condensed (1 of 1): 100%" in said
+    page = out.read_text(encoding="utf-8")
+    assert (
+        "The networks are trained for 60 epochs, so that so many images of this size take minutes on a processor"
+        in page
+    )
+    assert "for 60 epochs on" in page
+
+
+@pytest.mark.parametrize(
+    ("asked", "work", "epochs"),
+    [({}, 1.0, 200), ({}, A_PAGE / 120.5, 120), ({}, A_PAGE, 50), ({"epochs": 300}, A_PAGE, 300)],
+)
+def test_epochs_of_a_page_follow_the_work_and_nothing_else(asked: dict[str, Any], work: float, epochs: int) -> None:
+    assert Trials(**asked).within(work).chosen().epochs == epochs
+
+
+def test_a_named_protocol_stays_whole() -> None:
+    assert Trials(protocol="dc2021").within(A_PAGE).chosen().name == "dc2021"
