@@ -6,7 +6,7 @@ import base64
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ _PAIRS = 24  # near pairs that are shown
 _ROWS = 60  # classes that a figure has a row for
 
 _TERMS = 5  # of a loss that are drawn
+_FEW_FOR_MANY = 5  # real images for a stored one, below which there is little to condense
 
 
 def write_page(findings: Findings, path: str | Path) -> Path:
@@ -152,10 +153,13 @@ def _set(one: SetFindings) -> dict[str, Any]:
     said = one.condensed.provenance
     first = next(iter(one.evaluations))
     own = one.evaluations[first]["condensed"]
-    pixels = one.pixels
+    pixels, near = one.pixels, _near(one, one.pixels)
     return {
         "name": one.name,
         "about": _about(one),
+        "much": len(one.train) < _FEW_FOR_MANY * one.condensed.stored_images,
+        "moved_little": 2 * near["closer"] > near["images"],
+        "tested": _between(one.test.counts),
         "settings": json.dumps(said.get("settings", {}), indent=1),
         "missing": one.missing,
         "selection": _is_selection(one),
@@ -168,9 +172,15 @@ def _set(one: SetFindings) -> dict[str, Any]:
         "per_class_left_out": max(0, len(own.per_class) - _ROWS),
         "confusion": _confusion_figure(one, own),
         "mistakes": _mistakes(one, own),
-        "near": _near(one, pixels),
+        "near": near,
         "loss": _loss_figures(said),
     }
+
+
+def _between(counts: Sequence[int]) -> str:
+    """Numbers as one, or as the least and the most."""
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _loss_figures(said: Mapping[str, Any]) -> list[str]:
@@ -205,7 +215,7 @@ def _about(one: SetFindings) -> dict[str, Any]:
         "bytes": f"{condensed.nbytes:,}: {nbytes:,} of images, {condensed.nbytes - nbytes:,} of labels and the rest; "
         f"the file has a header of {condensed.header_nbytes:,} more",
         "codec": ", ".join(sorted({str(p.codec.spec()["name"]) for p in condensed.parts})),
-        "share of the real data": f"1 of {len(one.train) / max(1, condensed.stored_images):.0f} images",
+        "share of the real data": _share(one),
         "made in": in_words(said["seconds"]) if isinstance(said.get("seconds"), (int, float)) else "not noted",
         "on": said.get("device", "not noted"),
         "seed": said.get("seed", "not noted"),
@@ -213,6 +223,12 @@ def _about(one: SetFindings) -> dict[str, Any]:
         "versions": ", ".join(f"{k} {v}" for k, v in versions.items()) or "not noted",
     }
     return {**rows, **({"cut short": "; ".join(map(str, said["cut"]))} if "cut" in said else {})}
+
+
+def _share(one: SetFindings) -> str:
+    """How many images stand for all, in words."""
+    times = len(one.train) / max(1, one.condensed.stored_images)
+    return f"1 of {times:.0f} images" if times >= _FEW_FOR_MANY else f"{100 / times:.0f} % of the images"
 
 
 def _is_selection(one: SetFindings) -> bool:

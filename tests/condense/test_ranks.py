@@ -105,17 +105,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = tmp_path_factory.mktemp("ranks")
     script = found / "script.py"
     script.write_text(SCRIPT)
+    with pytest.MonkeyPatch.context() as patch:  # one process is this one
+        patch.setattr(sys, "argv", [str(script), str(found), "one"])
+        exec(compile(SCRIPT, str(script), "exec"), {"__name__": "__main__"})
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    for command, how in (([sys.executable], "one"), (torchrun, "two")):
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [*command, str(script), str(found), how],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=environment,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+    done = subprocess.run(
+        [*torchrun, str(script), str(found), "two"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
     return found
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 from ddreplay import ClassPool, ConvNet, Protocol, dm
 from ddreplay.methods import selections
 from ddreplay.networks import Banked
+from ddreplay.parameterize.pixels import Pixels
 from ddreplay.report import Findings, look_into, write_page
 
 NAMES = {0: "<cat>", 1: "dog", 2: "fox"}
@@ -56,7 +57,7 @@ def findings() -> Findings:
     train, test = pool(1, 20), pool(2, 5)
     net = ConvNet(width=8)
     made = dm(net, networks=Banked(size=2), steps=3)
-    sets = {"one": made(train, 1), "four": made(train, 4), "real": selections.random()(train, 2)}
+    sets = {"one": made(train, 1), "five": made(train, 5), "real": selections.random()(train, 2)}
     return look_into(
         sets,
         lambda _: (train, test),
@@ -186,3 +187,34 @@ def test_a_file_may_say_anything_of_itself(tmp_path: Path) -> None:
     text = write_page(found, tmp_path / "p.html").read_text(encoding="utf-8")
     assert "Loss of the condensation" not in text
     assert "<b>'" not in text
+
+
+def test_near_copies_are_not_called_optimised_beyond_recognition(page: str, tmp_path: Path) -> None:
+    train, test = pool(1, 20), pool(2, 5)
+    one = page.split("<h2>one</h2>")[1].partition("<h2>five</h2>")[0]
+    assert "3 of 3 images are nearer to a real one than that" in one  # three steps from real images
+    assert "most have moved little" in one
+    assert "These are no photographs" not in one
+    from_noise = dm(ConvNet(width=8), networks=Banked(size=1), steps=1, parameterize=Pixels("noise"))(train, 1)
+    found = look_into(
+        {"noise": from_noise},
+        lambda _: (train, test),
+        {"net": ConvNet(width=8)},
+        Protocol("quick", epochs=1),
+        seeds=1,
+        watch=lambda *_: nullcontext(lambda: None),
+        baselines=(),
+    )
+    text = write_page(found, tmp_path / "p.html").read_text(encoding="utf-8")
+    assert "These are no photographs" in text
+    assert "most have moved little" not in text
+
+
+def test_a_set_that_is_much_of_its_data_says_so(page: str) -> None:
+    one, rest = page.split("<h2>one</h2>")[1].split("<h2>five</h2>")
+    five, real = rest.split("<h2>real</h2>")
+    assert "1 of 20 images" in one
+    assert "leaves little to condense" not in one + real
+    assert "25 % of the images" in five
+    assert "leaves little to condense" in five
+    assert "tested on 5 images of each class" in five
