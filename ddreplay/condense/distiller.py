@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from ddreplay.augment import Augment, Identity
-from ddreplay.condense.checkpoint import Checkpoint, fingerprint
 from ddreplay.condense.condenser import Deadline, OnProgress, OnStep, OnTerms, default_codec
 from ddreplay.condense.image_count import ByCodec, ChooseCount, CountQuestion
 from ddreplay.condense.optimizer import SGD
@@ -30,6 +29,7 @@ from ddreplay.parameterize.pixels import Pixels
 from ddreplay.randomness import Random
 from ddreplay.ranks import Ranks
 from ddreplay.storage.budget import Budget
+from ddreplay.storage.checkpoint import Checkpoint, fingerprint
 from ddreplay.storage.codecs import Codec, codec_from_spec, uint8
 from ddreplay.storage.condensed_set import CondensedSet
 from ddreplay.storage.decoders import Decoder, decoder_from_spec

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from ddreplay.backbones import draws_itself, mixes_images
-from ddreplay.condense.checkpoint import Checkpoint
 from ddreplay.condense.class_sweep import can_sweep, sweep_classes
 from ddreplay.condense.condenser import Deadline, OnProgress, OnStep, OnTerms, Progress
 from ddreplay.data.chunks import forward_chunk, in_memory
@@ -21,6 +20,7 @@ from ddreplay.objectives.term import Look, Shared, Side, Statistic, pick_classes
 from ddreplay.parameterize.form import Form
 from ddreplay.randomness import Random
 from ddreplay.ranks import Ranks
+from ddreplay.storage.checkpoint import Checkpoint
 from ddreplay.storage.codecs import Codec
 from ddreplay.storage.part import Part
 

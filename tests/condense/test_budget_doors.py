@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from ddreplay import Budget, ClassPool, CondensedMemory, CondensedSet, ConvNet, dc, dm, dsa, selections
-from ddreplay.condense.checkpoint import StopRequested
 from ddreplay.networks import Banked
+from ddreplay.storage.checkpoint import StopRequested
 from ddreplay.storage.codecs import avif, jpeg, uint8
 
 NET = ConvNet(width=8)

@@ -80,8 +80,8 @@ class Checkpoint:
 
     @property
     def images_per_class(self) -> int | None:
-        """The number of images per class that the run had chosen; None where nothing is kept yet."""
-        return None if self._saved is None else self._saved["images_per_class"]
+        """The number of images per class that the run had chosen; None where nothing is kept yet, or it chooses none."""
+        return None if self._saved is None else self._saved["images_per_class"] or None
 
     def restore(self, run: Resumable) -> None:
         """Go on where the kept run was."""
@@ -95,9 +95,11 @@ class Checkpoint:
             if self._saved["finished"]:
                 log.info("checkpoint %s is that of a finished run: nothing is left to do", self.path)
 
-    def keep(self, run: Resumable, images_per_class: int, *, finished: bool = False) -> None:
+    def keep(self, run: Resumable, images_per_class: int = 0, *, finished: bool = False) -> None:
         """Write the state where it is due, or a stop was asked for.
 
+        Args:
+            images_per_class: The number that the run has chosen; 0 where it chooses none.
         Raises:
             StopRequested: after writing, when the process was told to stop.
         """
@@ -142,7 +144,7 @@ class Checkpoint:
             raise ValueError(f"checkpoint {path} does not hold {', '.join(kinds)}; delete it to start anew")
         if saved["run"] != repr(self.run):
             raise ValueError(
-                f"checkpoint {path} belongs to another run (method, budget, seed or data); give another file"
+                f"checkpoint {path} belongs to another run (other settings, seed or data); give another file"
             )
         return saved
 
