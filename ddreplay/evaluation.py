@@ -7,7 +7,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -275,8 +275,8 @@ class _Answers:
 def _identity(
     condensed: CondensedSet, test: ClassPool, net: nn.Module, protocol: Protocol, own: Sequence[tuple[int, int]]
 ) -> dict[str, Any]:
-    """What makes an evaluation this one; the first network stands for what makes all of them."""
-    content = hashlib.sha256(condensed.to_bytes()).hexdigest()
+    """What makes an evaluation this one, wherever the set comes from; the first network stands for what makes all of them."""
+    content = hashlib.sha256(replace(condensed, provenance={}).to_bytes()).hexdigest()
     names = {"set": content, "test": fingerprint(test), "net": network_digest(net)}
     return {"evaluation": names, "protocol": repr(protocol), "networks": list(own)}
 
