@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from ddreplay.condense.distiller import Distiller
 
 __all__ = ["Classes", "Run"]
+
+Found = TypeVar("Found")
 
 _SIZES = 2**60  # added to the seed where the objective's own parameters are drawn
 
@@ -219,9 +221,13 @@ class Run:
             loss.backward(inputs=[leaf, *own] if leaf.requires_grad else own)
             return loss.detach(), torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
 
-        if mixes_images(look.net):  # all at once, or not at all
+        return self._fitting(look.net, attempt)
+
+    def _fitting(self, net: nn.Module, attempt: Callable[[int], Found]) -> Found:
+        """What an attempt gives with as many images at once as the memory allows."""
+        if mixes_images(net):  # all at once, or not at all
             return attempt(self.chunk)
-        found, self.chunk = in_memory(attempt, self.chunk, images.device)
+        found, self.chunk = in_memory(attempt, self.chunk, self.pool.device)
         return found
 
     def _parameters(self) -> list[Tensor]:
@@ -243,27 +249,39 @@ class Run:
         if self.form.by_class and self.objective.additive and can_sweep(self.optimizer) and not mixes_images(look.net):
             own = statistic if self.compared == learned else pick_classes(statistic, blocks)
 
-            def distance() -> Tensor:
-                side = Side(look, self.form.decode(), learned, chunk=self.chunk)
-                found = self.objective.distance(own, side)
-                self.shares = side.shares
-                return found
-
-            return sweep_classes(self.optimizer, len(learned), distance)
+            return sweep_classes(
+                self.optimizer, len(learned), lambda: self._descent(look, own, self.form.decode, learned)
+            )
         total = torch.zeros((), device=self.pool.device)
         shares: dict[str, Tensor] = {}
-        parameters = self._parameters()
         for k, (position, block) in enumerate(zip(learned, blocks, strict=True)):
-            self.optimizer.zero_grad(set_to_none=True)
-            images = self.form.decode().unflatten(0, (len(learned), -1))[k]
-            side = Side(look, images, [position], chunk=self.chunk)
-            loss = self.objective.distance(pick_classes(statistic, [block]), side)
-            loss.backward(inputs=parameters)
+            own = pick_classes(statistic, [block])
+            total += self._descent(look, own, lambda k=k: self._decoded(k), [position])  # type: ignore[misc]
             self.optimizer.step()
-            total += loss.detach()
-            shares = {name: value + shares.get(name, 0) for name, value in side.shares.items()}
+            shares = {name: value + shares.get(name, 0) for name, value in self.shares.items()}
         self.shares = shares
         return total
+
+    def _decoded(self, k: int) -> Tensor:
+        """The images of one learned class."""
+        return self.form.decode().unflatten(0, (len(self.classes.learned), -1))[k]
+
+    def _descent(
+        self, look: Look, statistic: Statistic, images: Callable[[], Tensor], positions: Sequence[int]
+    ) -> Tensor:
+        """The loss of some classes, whose gradient every parameter then has. In smaller pieces where memory asks."""
+        parameters, back = self._parameters(), look.mark()
+
+        def attempt(chunk: int) -> Tensor:
+            back()
+            self.optimizer.zero_grad(set_to_none=True)
+            side = Side(look, images(), positions, chunk=chunk)
+            loss = self.objective.distance(statistic, side)
+            loss.backward(inputs=parameters)
+            self.shares = side.shares
+            return loss.detach()
+
+        return self._fitting(look.net, attempt)
 
     def part(self, codec: Codec) -> Part:
         """What is stored of the learned classes; ``codec``: the method's, where the form has none of its own."""
