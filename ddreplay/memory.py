@@ -24,6 +24,9 @@ from ddreplay.storage.fit import fit
 
 __all__ = ["CondensedMemory", "ReplayMemory"]
 
+MOST = 4
+"""How many times as much as new images what is remembered of a class counts at most, so that no pool grows with the stream."""
+
 
 class CondensedMemory:
     """A fixed budget per class, filled by a condenser at the end of every experience.
@@ -40,6 +43,7 @@ class CondensedMemory:
         on_progress: is told how far condensing is, where the condenser tells.
     Attributes:
         condensed: everything stored, as one set.
+        stands_for: class -> real images that it has shown so far.
         seconds: wall time of each update so far.
     """
 
@@ -60,13 +64,15 @@ class CondensedMemory:
         self.condenser: Condenser = Practical() if condenser is None else condenser
         self.seed, self.on_progress = seed, on_progress
         self.condensed = CondensedSet(())
+        self.stands_for: dict[int, int] = {}
         self.seconds: list[float] = []
         self._seeds = Random(seed)
 
     def update(self, pool: ClassPool, *, seconds: float | None = None) -> None:
         """Condense an experience's classes and store them.
 
-        A class seen before is condensed again, from its new images and its decoded memory together.
+        A class seen before is condensed again, from its new images and its decoded memory together, in which every image counts for
+        the real ones that it stands for: once, or so many times that all of them together count `MOST` times the new ones at most.
 
         Args:
             seconds: that condensing may take, where the condenser knows how to stop.
@@ -82,9 +88,10 @@ class CondensedMemory:
             )
         seeds = Random(0)
         seeds.load_state_dict(self._seeds.state_dict())
-        again = [c for c in self.condensed.class_ids if c in set(pool.class_ids.tolist())]
+        shown = dict(zip(pool.class_ids.tolist(), pool.counts, strict=True))
+        again = [c for c in self.condensed.class_ids if c in shown]
         if again:
-            pool = concatenate([pool, self._decoded(self.condensed.select(again), pool)])
+            pool = self._with_remembered(pool, again)
         kept = self.condensed.select([c for c in self.condensed.class_ids if c not in again])
         classes = len(kept.class_ids) + pool.classes
         share = self.budget.of_each(classes)
@@ -105,14 +112,28 @@ class CondensedMemory:
             kept = kept.take(int(share.share(classes)))
         # nothing has changed so far: an update that fails leaves everything as it was
         self.condensed, self._seeds = kept.join(fresh), seeds
+        self.stands_for = {**self.stands_for, **{c: self.stands_for.get(c, 0) + n for c, n in shown.items()}}
         self.seconds.append(time.perf_counter() - started)
 
     def copy(self) -> CondensedMemory:
         """A memory that holds the same and goes on by itself."""
         other = CondensedMemory(self.condenser, self.budget, seed=self.seed, on_progress=self.on_progress)
-        other.condensed, other.seconds = self.condensed, list(self.seconds)
+        other.condensed, other.seconds, other.stands_for = self.condensed, list(self.seconds), dict(self.stands_for)
         other._seeds.load_state_dict(self._seeds.state_dict())
         return other
+
+    def _with_remembered(self, pool: ClassPool, again: list[int]) -> ClassPool:
+        """New images and what is stored of the same classes, as often as it stands for others."""
+        old = self._decoded(self.condensed.select(again), pool)
+        both, start, rows = concatenate([pool, old]), 0, []
+        stored = dict(zip(old.class_ids.tolist(), old.counts, strict=True))
+        for class_id, n in zip(both.class_ids.tolist(), both.counts, strict=True):
+            held = stored.get(class_id, 0)
+            new = torch.arange(start, start + n - held)  # those of a class stand in the order of the pools
+            times = min(round(self.stands_for.get(class_id, 0) / max(1, held)), MOST * len(new) // max(1, held))
+            rows += [new, torch.arange(start + n - held, start + n).repeat(max(1, times))]
+            start += n
+        return both.subset(torch.cat(rows))
 
     def _decoded(self, old: CondensedSet, pool: ClassPool) -> ClassPool:
         x, y = old.images(pool.device)
@@ -168,6 +189,7 @@ class CondensedMemory:
         return {
             "condensed": payload,
             "budget": asdict(self.budget),
+            "stands_for": dict(self.stands_for),
             "seconds": list(self.seconds),
             "random": self._seeds.state_dict(),
         }
@@ -185,7 +207,11 @@ class CondensedMemory:
             condensed = CondensedSet.from_bytes(payload.cpu().numpy().tobytes(), "condensed")
             budget, seconds, seeds = Budget(**state["budget"]), read_seconds(state["seconds"]), Random(self.seed)
             seeds.load_state_dict(state["random"])
+            stands_for = {int(c): int(n) for c, n in state["stands_for"].items()}
+            if set(stands_for) != set(condensed.class_ids) or min(stands_for.values(), default=1) < 1:
+                raise ValueError(f"stands_for must give every stored class at least 1 image, got {stands_for}")
         # everything is read before anything changes
+        self.stands_for = stands_for
         self.condensed, self.budget, self.seconds, self._seeds = condensed, budget, seconds, seeds
 
 

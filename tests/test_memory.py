@@ -47,7 +47,7 @@ def test_a_class_that_comes_back_is_condensed_from_new_images_and_memory(toy_poo
     memory = CondensedMemory(spy, images_per_class=2)
     memory.update(pool.select([0, 1]))
     memory.update(pool.select([1, 2]))
-    assert seen[1].counts == (6 + 2, 6)
+    assert seen[1].counts == (6 + 3 * 2, 6)  # two images stand for six
     assert sorted(memory.condensed.class_ids) == pool.class_ids.tolist()
     assert len(memory) == 6
 

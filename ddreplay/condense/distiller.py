@@ -201,7 +201,7 @@ class Distiller:
         ranks: Ranks | None = None,
     ) -> CondensedSet:
         started = deadline.started
-        small = [k for k, n in enumerate(pool.counts) if n <= images_per_class]
+        small = [k for k, n in enumerate(pool.distinct().counts) if n <= images_per_class]
         parts, done, learned = [], 0, {}
         if len(small) < pool.classes:
             classes = _known(pool, small, beside)
@@ -211,7 +211,7 @@ class Distiller:
             parts.append(run.part(self.codec or uint8()))
             done, learned = run.step, run.objective.learned()
         if small:
-            kept = pool.select(small)
+            kept = pool.select(small).distinct()
             parts.append(Part.of_images(kept, [kept.of_class(k) for k in range(kept.classes)], uint8()))
         extras: dict[str, Any] = {"learned": learned} if learned else {}
         if deadline.cut:
