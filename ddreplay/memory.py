@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -189,7 +189,7 @@ class CondensedMemory:
         return {
             "condensed": payload,
             "budget": asdict(self.budget),
-            "stands_for": dict(self.stands_for),
+            "stands_for": {c: self.stands_for.get(c, 1) for c in self.condensed.class_ids},
             "seconds": list(self.seconds),
             "random": self._seeds.state_dict(),
         }
@@ -207,9 +207,7 @@ class CondensedMemory:
             condensed = CondensedSet.from_bytes(payload.cpu().numpy().tobytes(), "condensed")
             budget, seconds, seeds = Budget(**state["budget"]), read_seconds(state["seconds"]), Random(self.seed)
             seeds.load_state_dict(state["random"])
-            stands_for = {int(c): int(n) for c, n in state["stands_for"].items()}
-            if set(stands_for) != set(condensed.class_ids) or min(stands_for.values(), default=1) < 1:
-                raise ValueError(f"stands_for must give every stored class at least 1 image, got {stands_for}")
+            stands_for = _read_stands_for(state["stands_for"], condensed.class_ids)
         # everything is read before anything changes
         self.stands_for = stands_for
         self.condensed, self.budget, self.seconds, self._seeds = condensed, budget, seconds, seeds
@@ -262,6 +260,14 @@ def damaged(owner: str) -> Iterator[None]:
         yield
     except Exception as error:  # keys are missing, types are others, a checksum differs
         raise ValueError(f"the state is no sound one of a {owner}, which stays as it was: {error!r}") from error
+
+
+def _read_stands_for(said: Any, class_ids: Sequence[int]) -> dict[int, int]:
+    """Images of every class from a state. Raises ValueError where they are none."""
+    found = dict(said)
+    if set(found) != set(class_ids) or not all(type(n) is int and 0 < n < 2**53 for n in found.values()):
+        raise ValueError("stands_for must give every stored class, and no other, at least 1 image")
+    return found
 
 
 def read_seconds(said: Any) -> list[float]:
