@@ -18,7 +18,7 @@ from benchmarks.report.records import resume, write
 from benchmarks.report.tables import text_table
 from benchmarks.stream_kinds import condenser_of
 from benchmarks.workers import each, processes
-from ddreplay import Budget, ClassPool, CondensedMemory, CondensedSet, ConvNet, evaluate
+from ddreplay import Budget, ClassPool, CondensedMemory, ConvNet, evaluate
 from ddreplay.data.pool import concatenate
 from ddreplay.datasets import load
 from ddreplay.evaluation import PROTOCOLS
@@ -28,8 +28,9 @@ from ddreplay.storage.codecs import uint8
 __all__ = ["MEMORIES", "STAGES", "halves", "page_table", "returning", "run_cell"]
 
 MEMORIES = ("ring", "herding", "condensed")
-STAGES = ("before", "after", "new half alone", "both at once")
-"""The first halves alone; once the second ones have come; of those, remembering nothing; of all images, which no stream shows together."""
+STAGES = ("before", "after", "each counted once", "new half alone", "both at once")
+"""The first halves alone; once the second ones have come; the same, where a remembered image counts as one new image; the second halves,
+remembering nothing; all images, which no stream shows together."""
 
 
 def halves(pool: ClassPool, like: ClassPool) -> Bool[Tensor, " n"]:
@@ -85,37 +86,35 @@ def returning(
     }
     path = out / f"returning_{Path(dataset).stem}.json"
     recording = resume(path, "returning", protocol)
-    known = {(one["memory"], one["seed"]) for one in recording.results}
-    cells = [(memory, seed) for seed in range(seeds) for memory in memories if (memory, seed) not in known]
-    for results in each(partial(run_cell, dataset, bytes_per_class, nets, epochs), cells, workers or processes()):
-        for result in results:
-            recording.add(**result)
+    known = {(one["memory"], one["seed"], one["stage"]) for one in recording.results}
+    cells = [(memory, seed, stage) for seed in range(seeds) for memory in memories for stage in STAGES]
+    run = partial(run_cell, dataset, bytes_per_class, nets, epochs)
+    for result in each(run, [cell for cell in cells if cell not in known], workers or processes()):
+        recording.add(**result)
         write(recording.finish(), path)
     print(text_table(["memory", "tested on", *STAGES], _rows(recording.results)))
 
 
-def run_cell(dataset: str, nbytes: int, nets: int, epochs: int, cell: tuple[str, int]) -> list[dict[str, Any]]:
-    """One memory with one seed at every stage: accuracy on each half, in percent."""
-    memory, seed = cell
+def run_cell(dataset: str, nbytes: int, nets: int, epochs: int, cell: tuple[str, int, str]) -> dict[str, Any]:
+    """One memory with one seed at one stage: accuracy on each half, in percent."""
+    memory, seed, stage = cell
     data, started = load(dataset), time.perf_counter()
     whole, tests = (data.pool(split, device="cpu") for split in ("train", "test"))
     old, new = _sides(whole, whole, seed)
-    parts = dict(zip(("old", "new"), _sides(tests, whole, seed), strict=True))
     held = CondensedMemory(_condenser(memory), Budget.bytes(nbytes), seed=seed)
-    held.update(old)
-    sets: dict[str, CondensedSet] = {"before": held.condensed}
-    held.update(new)
-    sets["after"] = held.condensed
-    for stage, pool in (("new half alone", new), ("both at once", concatenate([old, new]))):
-        anew = CondensedMemory(_condenser(memory), Budget.bytes(nbytes), seed=seed)
-        anew.update(pool)
-        sets[stage] = anew.condensed
+    if stage in ("before", "after", "each counted once"):
+        held.update(old)
+    if stage == "each counted once":
+        held.stands_for.clear()
+    if stage != "before":
+        held.update(concatenate([old, new]) if stage == "both at once" else new)
     how: dict[str, Any] = {"protocol": PROTOCOLS["dc2021"].scaled(epochs), "seeds": nets, "seed": seed}
-    results = []
-    for stage, condensed in sets.items():
-        found = {half: evaluate(condensed, test, ConvNet(width=32), **how).mean for half, test in parts.items()}
-        results.append({"memory": memory, "seed": seed, "stage": stage, **found, "nbytes": condensed.nbytes})
-    return [{**one, "seconds": round(time.perf_counter() - started, 1)} for one in results]
+    found = {
+        half: evaluate(held.condensed, test, ConvNet(width=32), **how).mean
+        for half, test in zip(("old", "new"), _sides(tests, whole, seed), strict=True)
+    }
+    spent = round(time.perf_counter() - started, 1)
+    return {"memory": memory, "seed": seed, "stage": stage, **found, "nbytes": held.nbytes, "seconds": spent}
 
 
 def _sides(pool: ClassPool, like: ClassPool, seed: int) -> tuple[ClassPool, ClassPool]:
@@ -142,6 +141,6 @@ def _rows(results: Sequence[dict[str, Any]]) -> list[list[str]]:
             by_stage = [
                 [one[half] for one in results if (one["memory"], one["stage"]) == (memory, stage)] for stage in STAGES
             ]
-            said = [f"{statistics.fmean(v):.1f} ({min(v):.1f}..{max(v):.1f})" for v in by_stage]
+            said = [f"{statistics.fmean(v):.1f} ({min(v):.1f}..{max(v):.1f})" if v else "-" for v in by_stage]
             rows.append([memory, f"{half} half", *said])
     return rows
