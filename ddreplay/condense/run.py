@@ -85,6 +85,7 @@ class Run:
         self.deadline, self.on_progress, self.step = deadline, on_progress, 0
         self.shares: dict[str, Tensor] = {}  # what each term came to in the last step
         pool = self.pool = classes.learned_pool()
+        self.diverged = torch.zeros((), dtype=torch.int64, device=pool.device)
         self.steps = method.steps if isinstance(method.steps, int) else method.steps(images_per_class)
         self.random = Random(seed, pool.device)
         self.form: Form = method.parameterize(pool, images_per_class, self.random).to(pool.device)
@@ -156,7 +157,7 @@ class Run:
         """All steps, or as many as there is time for.
 
         Raises:
-            FloatingPointError: when the images diverge.
+            FloatingPointError: when what is learned diverges; says in which step. The checkpoint keeps what was written before.
             StopRequested: when the process was told to stop and the state is kept.
         """
         checkpoint.restore(self)
@@ -169,6 +170,9 @@ class Run:
                 loss = self._step_by_class(look, statistic) if by_class else self._step(look, statistic)
                 self.networks.moved()
                 self.step += 1
+                self._note_divergence()
+                if self.pool.device.type == "cpu" or checkpoint.due(self):  # elsewhere, asking makes the host wait
+                    self._check_finite()
                 checkpoint.keep(self, self.images_per_class)
                 if on_step is not None:
                     on_step(self.step, loss)
@@ -176,14 +180,27 @@ class Run:
                     on_terms(self.step, self.shares)
                 if self.on_progress is not None:
                     self.on_progress(Progress("steps", self.step, self.steps))
+            self._note_divergence()
+            self._check_finite()
             if self.ranks is not None:
                 self.ranks.check_same(self.random.cpu.get_state().tolist(), "random numbers")
             if self.step < self.steps:
                 self.deadline.cut.append(f"image steps: {self.step} of {self.steps}")
             elif self.steps:
                 checkpoint.keep(self, self.images_per_class, finished=True)
-        if not all(bool(torch.isfinite(p).all()) for p in self.form.parameters()):
-            raise FloatingPointError(f"{self.method.name} diverged: the images are not finite; lower the learning rate")
+
+    def _note_divergence(self) -> None:
+        """Keep the number of the first step after which something learned is not finite."""
+        finite = torch.stack([torch.isfinite(p).all() for p in self._parameters()]).all()
+        now = torch.full_like(self.diverged, max(1, self.step))
+        self.diverged = torch.where(finite | (self.diverged > 0), self.diverged, now)
+
+    def _check_finite(self) -> None:
+        step = int(self.diverged)
+        if step:
+            raise FloatingPointError(
+                f"{self.method.name} diverged in step {step} of {self.steps}: what it learns is not finite; lower the learning rate"
+            )
 
     def _compared_images(self, images: Tensor) -> Tensor:
         return images if self.compared == self.classes.learned else self.classes.with_held(images, self.form.per_class)

@@ -95,6 +95,10 @@ class Checkpoint:
             if self._saved["finished"]:
                 log.info("checkpoint %s is that of a finished run: nothing is left to do", self.path)
 
+    def due(self, run: Resumable) -> bool:
+        """Whether the state is to be written now: after so many steps, or where a stop was asked for."""
+        return self.path is not None and (self._signal is not None or run.step % self.every == 0)
+
     def keep(self, run: Resumable, images_per_class: int = 0, *, finished: bool = False) -> None:
         """Write the state where it is due, or a stop was asked for.
 
@@ -103,7 +107,7 @@ class Checkpoint:
         Raises:
             StopRequested: after writing, when the process was told to stop.
         """
-        if self.path is None or not (finished or self._signal is not None or run.step % self.every == 0):
+        if self.path is None or not (finished or self.due(run)):
             return
         saved = {
             "run": repr(self.run),
