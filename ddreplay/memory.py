@@ -77,10 +77,12 @@ class CondensedMemory:
         Args:
             seconds: that condensing may take, where the condenser knows how to stop.
         Raises:
-            ValueError: when the images are of another shape than those that are stored; nothing has changed then, as after every
-                other failure.
+            TypeError: when it is no pool, or the condenser gives no set.
+            ValueError: when the images are of another shape than those that are stored; when the condenser's set has other classes than
+                it was given, or is beyond the budget. Nothing has changed then, as after every other failure.
         """
         started = time.perf_counter()
+        check_pool(pool)
         if self.condensed.parts and pool.shape != self.condensed.shape:
             raise ValueError(
                 f"images must be of the shape that the memory holds, {self.condensed.shape}, got {pool.shape}; resize them, or "
@@ -106,13 +108,14 @@ class CondensedMemory:
             on_progress=self.on_progress,
         )
         fresh = self.condenser(pool, share, seed=seeds.seed(), **more)
+        _check_made(fresh, pool, share)
         if self.budget.in_bytes:
             kept = fit(kept, share.total(len(kept.class_ids)))
         else:
             kept = kept.take(int(share.share(classes)))
         # nothing has changed so far: an update that fails leaves everything as it was
-        self.condensed, self._seeds = kept.join(fresh), seeds
-        self.stands_for = {**self.stands_for, **{c: self.stands_for.get(c, 0) + n for c, n in shown.items()}}
+        stands_for = {**self.stands_for, **{c: self.stands_for.get(c, 0) + n for c, n in shown.items()}}
+        self.condensed, self._seeds, self.stands_for = kept.join(fresh), seeds, stands_for
         self.seconds.append(time.perf_counter() - started)
 
     def copy(self) -> CondensedMemory:
@@ -246,6 +249,28 @@ class ReplayMemory(CondensedMemory):
             max_bytes=max_bytes,
             seed=seed,
             on_progress=on_progress,
+        )
+
+
+def check_pool(pool: Any) -> None:
+    """Raise TypeError unless it is a pool."""
+    if not isinstance(pool, ClassPool):
+        raise TypeError(
+            f"pool must be a ClassPool, got {type(pool).__name__}; make one of images and labels: ClassPool(x, y)"
+        )
+
+
+def _check_made(made: Any, pool: ClassPool, share: Budget) -> None:
+    """Raise unless a condenser, which may be anybody's, has made a set of these classes within the budget."""
+    if not isinstance(made, CondensedSet):
+        raise TypeError(f"the condenser must give a CondensedSet, got {type(made).__name__}")
+    if sorted(made.class_ids) != pool.class_ids.tolist():
+        raise ValueError(
+            f"the condenser must keep the classes that it is given, {pool.class_ids.tolist()}, got {sorted(made.class_ids)}"
+        )
+    if not share.fits(made):
+        raise ValueError(
+            f"the condenser must stay within {share}, got {made.stored_images} images in {made.nbytes} bytes"
         )
 
 

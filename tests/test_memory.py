@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 
-from ddreplay import Budget, ClassPool, CondensedMemory, CondensedSet, ConvNet, dm
+from ddreplay import Budget, ClassPool, CondensedMemory, CondensedSet, ConvNet, OnlineMemory, dm
 from ddreplay.condense.image_count import hold_out
 from ddreplay.methods import BestOf, selections
 from ddreplay.randomness import Random
@@ -117,6 +118,33 @@ def test_what_is_held_out_is_not_learned_as_a_copy(toy_pool: MakePool) -> None:
     both = {x.numpy().tobytes() for x in learned.all().x}, {x.numpy().tobytes() for x in held.all().x}
     assert not both[0] & both[1]
     assert len(both[0] | both[1]) == 9
+
+
+@pytest.mark.parametrize("wrong", [None, "digits", torch.zeros(3, 1, 8, 8)])
+def test_what_is_no_pool_is_refused(wrong: Any) -> None:
+    for memory in (CondensedMemory(selections.random(), 2), OnlineMemory(selections.random(), max_bytes=2000)):
+        with pytest.raises(TypeError, match="pool must be a ClassPool, got"):
+            memory.update(wrong)
+
+
+def test_a_condenser_of_ones_own_is_held_to_its_word(toy_pool: MakePool) -> None:
+    pool, real = toy_pool(), selections.random()
+    wrong: dict[str, tuple[Any, Budget]] = {
+        "must give a CondensedSet, got list": (lambda pool, budget, seed=0: [], Budget.images(2)),
+        "must keep the classes that it is given": (
+            lambda pool, budget, seed=0: real(pool.select([0]), 2),
+            Budget.images(2),
+        ),
+        "must stay within 2 images a class": (lambda pool, budget, seed=0: real(pool, 3), Budget.images(2)),
+        "must stay within 100 B a class": (lambda pool, budget, seed=0: real(pool, 3), Budget.bytes(100)),
+    }
+    for said, (condenser, budget) in wrong.items():
+        memory = CondensedMemory(real, budget)
+        memory.update(pool.select([0]))
+        before, memory.condenser = memory.condensed, condenser
+        with pytest.raises((TypeError, ValueError), match=said):
+            memory.update(pool.select([1, 2]))
+        assert memory.condensed is before
 
 
 def test_resizing_keeps_the_first_images(toy_pool: MakePool) -> None:

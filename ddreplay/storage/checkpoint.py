@@ -56,8 +56,8 @@ class Checkpoint:
     _saved: dict[str, Any] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        if self.every < 1:
-            raise ValueError(f"checkpoint_every must be at least 1 step, got {self.every}")
+        if not isinstance(self.every, int) or self.every < 1:
+            raise ValueError(f"checkpoint_every must be at least 1 step, a whole number, got {self.every!r}")
 
     @contextmanager
     def opened(self) -> Iterator[Checkpoint]:
