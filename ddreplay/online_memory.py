@@ -63,7 +63,7 @@ class OnlineMemory:
         on_progress: OnProgress | None = None,
     ) -> None:
         if not isinstance(enough, int) or enough < 1:
-            raise ValueError(f"enough must be at least 1 image of a class, a whole number, got {enough!r}")
+            raise ValueError(f"enough must be at least 1 image of a class, got {enough!r}")
         if not 0 < reservoir < 1:
             raise ValueError(f"reservoir must be a share between 0 and 1, both excluded, got {reservoir}")
         self.max_bytes, self.enough, self.reservoir, self.seconds = max_bytes, enough, reservoir, seconds

@@ -57,7 +57,7 @@ class Checkpoint:
 
     def __post_init__(self) -> None:
         if not isinstance(self.every, int) or self.every < 1:
-            raise ValueError(f"checkpoint_every must be at least 1 step, a whole number, got {self.every!r}")
+            raise ValueError(f"checkpoint_every must be at least 1 step, got {self.every!r}")
 
     @contextmanager
     def opened(self) -> Iterator[Checkpoint]:

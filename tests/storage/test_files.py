@@ -77,7 +77,7 @@ def test_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "pipe")
     for write in (lambda path: write_atomically(path, b"new"), check_writable):
         for name in ("pipe", "link"):
-            with pytest.raises(OSError, match="it is a pipe, a socket or a device.*; give a file"):
+            with pytest.raises(OSError, match=r"it is a pipe, a socket or a device.*; give a file"):
                 write(tmp_path / name)
     assert (tmp_path / "pipe").is_fifo()
     assert len(list(tmp_path.iterdir())) == 2
