@@ -281,7 +281,8 @@ class Run:
 
     def _decoded(self, k: int) -> Tensor:
         """The images of one learned class."""
-        return self.form.decode().unflatten(0, (len(self.classes.learned), -1))[k]
+        images: Tensor = self.form.decode().unflatten(0, (len(self.classes.learned), -1))[k]
+        return images
 
     def _descent(
         self, look: Look, statistic: Statistic, images: Callable[[], Tensor], positions: Sequence[int]

@@ -258,7 +258,8 @@ def error_norms(model: nn.Module, given: Candidates, *, times_features: bool) ->
     def norms(part: Tensor) -> Tensor:
         seen = probe(pool.rows(part))
         error = seen.logits.softmax(1) - torch.nn.functional.one_hot(truth[part], seen.logits.shape[1])
-        return error.norm(dim=1) * (seen.embedding.norm(dim=1) if times_features else 1)
+        found: Tensor = error.norm(dim=1) * (seen.embedding.norm(dim=1) if times_features else 1)
+        return found
 
     return by_chunks(norms, torch.arange(len(pool), device=pool.device), _chunk(pool))
 

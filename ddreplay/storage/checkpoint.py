@@ -31,7 +31,9 @@ _MAGIC = b"ddreplay checkpoint 2\n"
 class Resumable(Protocol):
     """A run whose whole state can be saved and put back."""
 
-    step: int
+    @property
+    def step(self) -> int:
+        """How many steps it has taken."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
