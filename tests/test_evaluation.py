@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -209,7 +210,8 @@ def test_bptts_protocol_never_drops_and_takes_its_own_operations_alone() -> None
 
 def test_an_evaluation_goes_on_with_the_next_network(toy_pool: MakePool, tmp_path: Path) -> None:
     pool, path = toy_pool(), tmp_path / "ck"
-    condensed, how = selections.random()(pool, 2), {"protocol": QUICK.scaled(2), "seeds": 3, "seed": 4}
+    condensed = selections.random()(pool, 2)
+    how: dict[str, Any] = {"protocol": QUICK.scaled(2), "seeds": 3, "seed": 4}
     whole = evaluate(condensed, pool, ConvNet(width=8), **how)
     seen: list[int] = []
 
@@ -224,7 +226,7 @@ def test_an_evaluation_goes_on_with_the_next_network(toy_pool: MakePool, tmp_pat
     resumed = evaluate(again, pool, ConvNet(width=8), **how, checkpoint=path, on_epoch=lambda k, _: seen.append(k))
     assert seen == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert (resumed.accuracies, resumed.confusion) == (whole.accuracies, whole.confusion)
-    others = {"net": ConvNet(width=4), "protocol": QUICK, "seed": 5, "seeds": 4}
+    others: dict[str, Any] = {"net": ConvNet(width=4), "protocol": QUICK, "seed": 5, "seeds": 4}
     for name, value in others.items():
         with pytest.raises(ValueError, match="another run"):
             evaluate(condensed, pool, **{"net": ConvNet(width=8), **how, name: value}, checkpoint=path)

@@ -64,7 +64,8 @@ def test_what_is_remembered_counts_for_what_it_stands_for(toy_pool: MakePool) ->
     pixels = torch.rand(80, 1, 8, 8, generator=draw) * 0.2 + torch.tensor([0.0, 0.8]).repeat_interleave(40).view(
         -1, 1, 1, 1
     )
-    labels, how = torch.arange(80) % 2, {"mean": [0.5], "std": [0.25], "device": "cpu"}
+    labels = torch.arange(80) % 2
+    how: dict[str, Any] = {"mean": [0.5], "std": [0.25], "device": "cpu"}
     dark, light = (ClassPool((pixels[k] - 0.5) / 0.25, labels[k], **how) for k in (slice(0, 40), slice(40, 80)))
     for condenser, seeds in ((selections.random(), 12), (selections.herding(NET, epochs=0), 1), (dm(NET, steps=20), 1)):
         brightness = []

@@ -148,7 +148,7 @@ def test_a_step_that_has_moved_the_weights_is_not_taken_again() -> None:
 
 def test_real_images_are_embedded_with_fewer_at_once(toy_pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
     pool = toy_pool(images_per_class=40)
-    choices = [selections.herding(NET, epochs=0), selections.forgetting(NET, epochs=2)]
+    choices: list[Condenser] = [selections.herding(NET, epochs=0), selections.forgetting(NET, epochs=2)]
     choices.append(replace(dm(NET, steps=1), draw=Representative()))
     whole = [choose(pool, 3).images().x for choose in choices]
     with memory_for(20, monkeypatch):
