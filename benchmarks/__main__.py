@@ -61,6 +61,9 @@ COMMANDS: dict[str, Command] = {
         "benchmarks.stream_kinds:stream_kinds",
         "class-, task-, domain-incremental, repeated and online streams at equal bytes",
     ),
+    "returning": Command(
+        "benchmarks.returning:returning", "what is left of a class's first images when it comes back with others"
+    ),
     "scaling": Command("benchmarks.scaling:scaling", "what condensing would take at other sizes, from measured rates"),
     "bytes": Command(
         "benchmarks.bytes_curve:bytes_curve", "accuracy against bytes per class, real and condensed images"

@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 from ddreplay.backbones import Net
-from ddreplay.condense.checkpoint import fingerprint
 from ddreplay.condense.provenance import describe, versions
 from ddreplay.networks import Banked, Context, Networks, Snapshots
 from ddreplay.randomness import Random
+from ddreplay.storage.checkpoint import fingerprint
 from ddreplay.storage.files import write_atomically
 
 __all__ = ["Kept", "Seconds", "digest"]

@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 
 from benchmarks.kept_networks import Kept, Seconds, digest
 from ddreplay import Budget, ClassPool, CondensedSet, Condenser, Distiller
-from ddreplay.condense.checkpoint import fingerprint
 from ddreplay.condense.condenser import TakesMore, taken
 from ddreplay.condense.provenance import describe, versions
 from ddreplay.methods import BestOf, Practical, Whitened
 from ddreplay.methods.best_of import name_of
 from ddreplay.networks import Banked
+from ddreplay.storage.checkpoint import fingerprint
 from ddreplay.storage.files import write_atomically
 
 __all__ = ["KeptSets"]

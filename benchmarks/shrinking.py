@@ -60,6 +60,7 @@ def shrinking(
     nets: int = 2,
     epochs: int = 100,
     augment: bool = False,
+    classes: int | None = None,
     out: Path = Path("results"),
 ) -> None:
     """Condense a set, shrink it as a memory does, and train new networks on what is left.
@@ -78,15 +79,18 @@ def shrinking(
         nets: trained on each set, of width 32.
         epochs: of training.
         augment: train with DSA's operations (protocol dm2023), else without (dc2021).
+        classes: the first so many alone; None: all.
         out: folder of the record; cells that it has are not run again.
     """
     at_least(1, whole=whole, sets=sets, steps=steps, nets=nets, epochs=epochs)
+    at_least(2, classes=2 if classes is None else classes)
     for amount in left:
         at_least(1, left=amount)
         if amount > whole:
             raise ValueError(f"left must be at most the whole, {whole}, got {amount}")
     data = load(dataset)
-    task = Task(data.pool("train", device="cpu"), _method(data, steps, codec), unit)
+    train, test = (_first(data, split, classes) for split in ("train", "test"))
+    task = Task(train, _method(data, steps, codec), unit)
     protocol = PROTOCOLS["dm2023" if augment else "dc2021"].scaled(epochs).on(data.augmentation)
     about = {
         "dataset": dataset,
@@ -96,11 +100,12 @@ def shrinking(
         "method": repr(task.method),
         "nets": nets,
         "protocol": protocol.name,
+        **({} if classes is None else {"classes": classes}),
     }
     path = out / f"shrinking_{Path(dataset).stem}.json"
     recording = resume(path, "shrinking", about)
     done = {(one["seed"], one["left"], one["way"]) for one in recording.results}
-    test, net = data.pool("test", device="cpu"), ConvNet(width=32)
+    net = ConvNet(width=32)
     for seed in range(sets):
         for way, amount, kept, seconds in _cells(task, whole, left, seed, done):
             accuracy = evaluate(kept, test, net, protocol=protocol, seeds=nets, seed=seed).mean
@@ -108,6 +113,11 @@ def shrinking(
             recording.add(seed=seed, left=amount, way=way, accuracy=accuracy, **size, seconds=round(seconds, 2))
             write(recording.finish(), path)
     print(_table(recording.results, (whole, *left), unit))
+
+
+def _first(data: ImageData, split: Literal["train", "test"], classes: int | None) -> ClassPool:
+    pool = data.pool(split, device="cpu")
+    return pool if classes is None else pool.select(range(classes))
 
 
 def _cells(task: Task, whole: int, left: Sequence[int], seed: int, done: set[tuple[int, int, str]]) -> Any:
@@ -167,12 +177,12 @@ def _table(results: Sequence[dict[str, Any]], amounts: Sequence[int], unit: str)
     return text_table(["kept", *(f"{n} {unit} a class" for n in amounts)], _rows(results, amounts))
 
 
-def page_table(results: Sequence[dict[str, Any]]) -> str:
+def page_table(results: Sequence[dict[str, Any]], classes: int = 10) -> str:
     """As docs/results.md has it: bytes, and images, a class."""
     amounts = sorted({one["left"] for one in results}, reverse=True)
     heads = []
     for n in amounts:
-        images = sorted({one["images"] // 10 for one in results if one["left"] == n})
+        images = sorted({one["images"] // classes for one in results if one["left"] == n})
         heads.append(f"{n} B ({'..'.join(str(k) for k in dict.fromkeys((images[0], images[-1])))})")
     lines = [["kept", *heads], ["---"] * (1 + len(heads)), *_rows(results, amounts)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

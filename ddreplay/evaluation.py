@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -17,12 +19,14 @@ from torch import Tensor, nn
 from ddreplay.augment.mixing import CutMix
 from ddreplay.backbones import ConvNet, Net, as_factory
 from ddreplay.backbones.compiling import compiled, plain
+from ddreplay.backbones.digest import network_digest
 from ddreplay.data.chunks import in_memory
 from ddreplay.data.pool import Batch, ClassPool
 from ddreplay.data.space import Shape
 from ddreplay.protocol import PROTOCOLS, Protocol
 from ddreplay.randomness import Random
 from ddreplay.ranks import Ranks
+from ddreplay.storage.checkpoint import Checkpoint, fingerprint
 from ddreplay.storage.condensed_set import CondensedSet
 from ddreplay.training import LabelledImages, Shuffled, by_optimizer, squared_error, train_network
 
@@ -162,6 +166,7 @@ def evaluate(
     compile: bool = False,
     on_epoch: Callable[[int, int], None] | None = None,
     ranks: Ranks | None = None,
+    checkpoint: str | Path | None = None,
 ) -> Evaluation:
     """Train ``seeds`` fresh networks on a set and test each on a pool of real images.
 
@@ -177,14 +182,23 @@ def evaluate(
         on_epoch: called with (number of the network, epoch).
         ranks: the processes that share the networks (`ddreplay.ranks.Ranks`). Each is given the same arguments and ends with the same
             evaluation, that of one process.
+        checkpoint: a file that keeps what every network answered as soon as it is tested; where it exists, the evaluation goes on with
+            the next network. For one process.
     Raises:
         ValueError: when the pool has classes that the set lacks, another image shape or another normalisation; when the protocol
-            wants a learned step size and the set has none; when there is no network to train.
+            wants a learned step size and the set has none; when there is no network to train; when a checkpoint is damaged or belongs
+            to another evaluation, or several processes are given one.
+        AlreadyInUse: when another run is writing the checkpoint.
+        StopRequested: when the process was told to stop, after the network at hand was tested and kept.
     """
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1 network, got {seeds}")
+    if ranks is not None and checkpoint is not None:
+        raise ValueError(
+            f"checkpoint keeps the networks of one process, got {str(checkpoint)!r} and ranks; leave one out"
+        )
     protocol = (PROTOCOLS[protocol] if isinstance(protocol, str) else protocol).of(condensed)
-    started = time.perf_counter()
+    answers = _Answers()
     matched = matching_classes(condensed, test)
     _check_fit(condensed, test)
     ids, space = condensed.class_ids, condensed.space
@@ -194,17 +208,27 @@ def evaluate(
     y = torch.searchsorted(torch.tensor(sorted(ids)), batch.y.cpu()) if y is None else protocol.targets(y)
     columns = [sorted(ids).index(c) for c in matched]
     factory, seeds_of = as_factory(net or ConvNet()), Random(seed)
-    truth, labels, found = _truth(test, columns).cpu(), test.all_labels().cpu(), []
-    own = [(k, seeds_of.seed()) for k in range(seeds)]
-    for k, own_seed in own if ranks is None else ranks.share(own):
-        random = Random(own_seed, test.device)
+    truth, labels = _truth(test, columns).cpu(), test.all_labels().cpu()
+
+    def network(random: Random) -> nn.Module:
         with random.scope():
-            model = factory(test.shape, len(ids)).to(test.device)
-        hook = None if on_epoch is None else _numbered(on_epoch, k)
-        train(model, batch.x.to(test.device), y.to(test.device), protocol, random, compile=compile, on_epoch=hook)
-        found.append(predict(model, test, compile=compile).cpu())
-    if ranks is not None:
-        found = [one for of_rank in ranks.gather(found) for one in of_rank]
+            return factory(test.shape, len(ids)).to(test.device)
+
+    own = [(k, seeds_of.seed()) for k in range(seeds)]
+    run = _identity(condensed, test, network(Random(own[0][1], test.device)), protocol, own) if checkpoint else {}
+    with Checkpoint(checkpoint, 1, run).opened() as file:
+        file.restore(answers)
+        with file.guard():
+            for k, own_seed in (own if ranks is None else ranks.share(own))[answers.step :]:
+                random = Random(own_seed, test.device)
+                model = network(random)
+                hook = None if on_epoch is None else _numbered(on_epoch, k)
+                train(
+                    model, batch.x.to(test.device), y.to(test.device), protocol, random, compile=compile, on_epoch=hook
+                )
+                answers.add(predict(model, test, compile=compile).cpu())
+                file.keep(answers)
+    found = answers.found if ranks is None else [one for of_rank in ranks.gather(answers.found) for one in of_rank]
     hits = [(one == truth).float() for one in found]
     confusion = torch.zeros(len(test.counts), len(ids), dtype=torch.int64)
     for one in found:
@@ -214,11 +238,47 @@ def evaluate(
         accuracies=tuple(float(h.double().mean()) * 100 for h in hits),
         protocol=protocol,
         per_class={c: float(h.mean()) * 100 for c, h in zip(test.class_ids.tolist(), per_class, strict=True)},
-        seconds=time.perf_counter() - started,
+        seconds=answers.seconds,
         nbytes=condensed.nbytes,
         images=len(batch.x),
         confusion=tuple(map(tuple, confusion.tolist())),
     )
+
+
+@dataclass
+class _Answers:
+    """What the networks so far have answered for every test image, and the seconds that it took, earlier processes' too."""
+
+    found: list[Tensor] = field(default_factory=list)
+    before: float = 0.0
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def step(self) -> int:
+        """How many networks are tested."""
+        return len(self.found)
+
+    @property
+    def seconds(self) -> float:
+        return self.before + time.perf_counter() - self.started
+
+    def add(self, found: Int64[Tensor, " n"]) -> None:
+        self.found.append(found)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"answers": self.found, "seconds": self.seconds}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.found, self.before = list(state["answers"]), float(state["seconds"])
+
+
+def _identity(
+    condensed: CondensedSet, test: ClassPool, net: nn.Module, protocol: Protocol, own: Sequence[tuple[int, int]]
+) -> dict[str, Any]:
+    """What makes an evaluation this one, wherever the set comes from; the first network stands for what makes all of them."""
+    content = hashlib.sha256(replace(condensed, provenance={}).to_bytes()).hexdigest()
+    names = {"set": content, "test": fingerprint(test), "net": network_digest(net)}
+    return {"evaluation": names, "protocol": repr(protocol), "networks": list(own)}
 
 
 def _counted(rows: Tensor, columns: Tensor, shape: torch.Size) -> Tensor:

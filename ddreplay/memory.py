@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +24,9 @@ from ddreplay.storage.fit import fit
 
 __all__ = ["CondensedMemory", "ReplayMemory"]
 
+MOST = 4
+"""How many times as much as new images what is remembered of a class counts at most, so that no pool grows with the stream."""
+
 
 class CondensedMemory:
     """A fixed budget per class, filled by a condenser at the end of every experience.
@@ -40,6 +43,7 @@ class CondensedMemory:
         on_progress: is told how far condensing is, where the condenser tells.
     Attributes:
         condensed: everything stored, as one set.
+        stands_for: class -> real images that it has shown so far.
         seconds: wall time of each update so far.
     """
 
@@ -60,21 +64,25 @@ class CondensedMemory:
         self.condenser: Condenser = Practical() if condenser is None else condenser
         self.seed, self.on_progress = seed, on_progress
         self.condensed = CondensedSet(())
+        self.stands_for: dict[int, int] = {}
         self.seconds: list[float] = []
         self._seeds = Random(seed)
 
     def update(self, pool: ClassPool, *, seconds: float | None = None) -> None:
         """Condense an experience's classes and store them.
 
-        A class seen before is condensed again, from its new images and its decoded memory together.
+        A class seen before is condensed again, from its new images and its decoded memory together, in which every image counts for
+        the real ones that it stands for: once, or so many times that all of them together count `MOST` times the new ones at most.
 
         Args:
             seconds: that condensing may take, where the condenser knows how to stop.
         Raises:
-            ValueError: when the images are of another shape than those that are stored; nothing has changed then, as after every
-                other failure.
+            TypeError: when it is no pool, or the condenser gives no set.
+            ValueError: when the images are of another shape than those that are stored; when the condenser's set has other classes than
+                it was given, or is beyond the budget. Nothing has changed then, as after every other failure.
         """
         started = time.perf_counter()
+        check_pool(pool)
         if self.condensed.parts and pool.shape != self.condensed.shape:
             raise ValueError(
                 f"images must be of the shape that the memory holds, {self.condensed.shape}, got {pool.shape}; resize them, or "
@@ -82,9 +90,10 @@ class CondensedMemory:
             )
         seeds = Random(0)
         seeds.load_state_dict(self._seeds.state_dict())
-        again = [c for c in self.condensed.class_ids if c in set(pool.class_ids.tolist())]
+        shown = dict(zip(pool.class_ids.tolist(), pool.counts, strict=True))
+        again = [c for c in self.condensed.class_ids if c in shown]
         if again:
-            pool = concatenate([pool, self._decoded(self.condensed.select(again), pool)])
+            pool = self._with_remembered(pool, again)
         kept = self.condensed.select([c for c in self.condensed.class_ids if c not in again])
         classes = len(kept.class_ids) + pool.classes
         share = self.budget.of_each(classes)
@@ -99,20 +108,35 @@ class CondensedMemory:
             on_progress=self.on_progress,
         )
         fresh = self.condenser(pool, share, seed=seeds.seed(), **more)
+        _check_made(fresh, pool, share)
         if self.budget.in_bytes:
             kept = fit(kept, share.total(len(kept.class_ids)))
         else:
             kept = kept.take(int(share.share(classes)))
         # nothing has changed so far: an update that fails leaves everything as it was
-        self.condensed, self._seeds = kept.join(fresh), seeds
+        stands_for = {**self.stands_for, **{c: self.stands_for.get(c, 0) + n for c, n in shown.items()}}
+        self.condensed, self._seeds, self.stands_for = kept.join(fresh), seeds, stands_for
         self.seconds.append(time.perf_counter() - started)
 
     def copy(self) -> CondensedMemory:
         """A memory that holds the same and goes on by itself."""
         other = CondensedMemory(self.condenser, self.budget, seed=self.seed, on_progress=self.on_progress)
-        other.condensed, other.seconds = self.condensed, list(self.seconds)
+        other.condensed, other.seconds, other.stands_for = self.condensed, list(self.seconds), dict(self.stands_for)
         other._seeds.load_state_dict(self._seeds.state_dict())
         return other
+
+    def _with_remembered(self, pool: ClassPool, again: list[int]) -> ClassPool:
+        """New images and what is stored of the same classes, as often as it stands for others."""
+        old = self._decoded(self.condensed.select(again), pool)
+        both, start, rows = concatenate([pool, old]), 0, []
+        stored = dict(zip(old.class_ids.tolist(), old.counts, strict=True))
+        for class_id, n in zip(both.class_ids.tolist(), both.counts, strict=True):
+            held = stored.get(class_id, 0)
+            new = torch.arange(start, start + n - held)  # those of a class stand in the order of the pools
+            times = min(round(self.stands_for.get(class_id, 0) / max(1, held)), MOST * len(new) // max(1, held))
+            rows += [new, torch.arange(start + n - held, start + n).repeat(max(1, times))]
+            start += n
+        return both.subset(torch.cat(rows))
 
     def _decoded(self, old: CondensedSet, pool: ClassPool) -> ClassPool:
         x, y = old.images(pool.device)
@@ -168,6 +192,7 @@ class CondensedMemory:
         return {
             "condensed": payload,
             "budget": asdict(self.budget),
+            "stands_for": {c: self.stands_for.get(c, 1) for c in self.condensed.class_ids},
             "seconds": list(self.seconds),
             "random": self._seeds.state_dict(),
         }
@@ -185,7 +210,9 @@ class CondensedMemory:
             condensed = CondensedSet.from_bytes(payload.cpu().numpy().tobytes(), "condensed")
             budget, seconds, seeds = Budget(**state["budget"]), read_seconds(state["seconds"]), Random(self.seed)
             seeds.load_state_dict(state["random"])
+            stands_for = _read_stands_for(state["stands_for"], condensed.class_ids)
         # everything is read before anything changes
+        self.stands_for = stands_for
         self.condensed, self.budget, self.seconds, self._seeds = condensed, budget, seconds, seeds
 
 
@@ -225,6 +252,28 @@ class ReplayMemory(CondensedMemory):
         )
 
 
+def check_pool(pool: Any) -> None:
+    """Raise TypeError unless it is a pool."""
+    if not isinstance(pool, ClassPool):
+        raise TypeError(
+            f"pool must be a ClassPool, got {type(pool).__name__}; make one of images and labels: ClassPool(x, y)"
+        )
+
+
+def _check_made(made: Any, pool: ClassPool, share: Budget) -> None:
+    """Raise unless a condenser, which may be anybody's, has made a set of these classes within the budget."""
+    if not isinstance(made, CondensedSet):
+        raise TypeError(f"the condenser must give a CondensedSet, got {type(made).__name__}")
+    if sorted(made.class_ids) != pool.class_ids.tolist():
+        raise ValueError(
+            f"the condenser must keep the classes that it is given, {pool.class_ids.tolist()}, got {sorted(made.class_ids)}"
+        )
+    if not share.fits(made):
+        raise ValueError(
+            f"the condenser must stay within {share}, got {made.stored_images} images in {made.nbytes} bytes"
+        )
+
+
 @contextmanager
 def damaged(owner: str) -> Iterator[None]:
     """Whatever a wrong value in a state leads to is an error that says so.
@@ -236,6 +285,14 @@ def damaged(owner: str) -> Iterator[None]:
         yield
     except Exception as error:  # keys are missing, types are others, a checksum differs
         raise ValueError(f"the state is no sound one of a {owner}, which stays as it was: {error!r}") from error
+
+
+def _read_stands_for(said: Any, class_ids: Sequence[int]) -> dict[int, int]:
+    """Images of every class from a state. Raises ValueError where they are none."""
+    found = dict(said)
+    if set(found) != set(class_ids) or not all(type(n) is int and 0 < n < 2**53 for n in found.values()):
+        raise ValueError("stands_for must give every stored class, and no other, at least 1 image")
+    return found
 
 
 def read_seconds(said: Any) -> list[float]:

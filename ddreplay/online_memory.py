@@ -13,7 +13,7 @@ from torch import Tensor
 from ddreplay.condense.condenser import Condenser, OnProgress
 from ddreplay.data.pool import Batch, ClassPool
 from ddreplay.data.space import to_network, to_pixels
-from ddreplay.memory import CondensedMemory, damaged, read_seconds
+from ddreplay.memory import CondensedMemory, check_pool, damaged, read_seconds
 from ddreplay.randomness import Random
 from ddreplay.storage.budget import Budget
 
@@ -62,8 +62,8 @@ class OnlineMemory:
         seed: int = 0,
         on_progress: OnProgress | None = None,
     ) -> None:
-        if enough < 1:
-            raise ValueError(f"enough must be at least 1 image of a class, got {enough}")
+        if not isinstance(enough, int) or enough < 1:
+            raise ValueError(f"enough must be at least 1 image of a class, got {enough!r}")
         if not 0 < reservoir < 1:
             raise ValueError(f"reservoir must be a share between 0 and 1, both excluded, got {reservoir}")
         self.max_bytes, self.enough, self.reservoir, self.seconds = max_bytes, enough, reservoir, seconds
@@ -82,10 +82,12 @@ class OnlineMemory:
         """Take in images as they come; condense the classes that have enough. An update that fails changes nothing.
 
         Raises:
+            TypeError: when it is no pool.
             ValueError: when the images are of another shape than those held.
             BudgetTooSmall: when not one image of every class fits.
         """
         started = time.perf_counter()
+        check_pool(pool)
         self._check(pool)
         random = Random(0)
         random.load_state_dict(self._random.state_dict())

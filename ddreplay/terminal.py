@@ -80,6 +80,8 @@ def check_writable(path: Path) -> None:
     """
     if path.is_dir():
         raise IsADirectoryError(f"{path} cannot be written: it is a folder; give the name of a file in it")
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} cannot be written: it is a pipe, a socket or a device; give a file")
     trial = path.with_name(f".{path.name}.{os.getpid()}.trial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

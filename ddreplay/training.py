@@ -17,6 +17,7 @@ from ddreplay.augment.mixing import Mix
 from ddreplay.augment.siamese import Augment, Identity
 from ddreplay.backbones import draws_itself, mixes_images
 from ddreplay.backbones.compiling import Forward, compiled, plain
+from ddreplay.data.chunks import in_memory
 from ddreplay.data.pool import Batch, ClassPool
 from ddreplay.eager_gradient import with_gradient
 from ddreplay.randomness import Random
@@ -206,17 +207,17 @@ def train_network(
     """
     forward, steps = compiled() if compile else plain, 0
     net.train()
-    whole = pieces is None or mixes_images(net) or draws_itself(net)
+    whole = mixes_images(net) or draws_itself(net)
     with torch.enable_grad():
         for epoch in range(epochs):
             for rows in order(len(images), random):
                 if stop is not None and stop():
                     return steps
                 batch = _seen(images, rows, augment, mix, random)
-                if whole or pieces is None or len(rows) <= pieces:
+                if whole:
                     logits = _step(net, batch, descend, forward, loss)
                 else:
-                    logits = _step_by_pieces(net, batch, descend, forward, loss, pieces)
+                    logits, pieces = _step_in_memory(net, batch, descend, forward, loss, pieces)
                 steps += 1
                 if on_step is not None:
                     on_step(logits, batch.y)
@@ -237,6 +238,24 @@ def _step(net: nn.Module, batch: Batch, descend: Descend, forward: Forward, loss
     logits = forward(net, batch.x)
     descend(loss(logits, batch.y))
     return logits.detach()
+
+
+def _step_in_memory(
+    net: nn.Module, batch: Batch, descend: Descend, forward: Forward, loss: Loss, pieces: int | None
+) -> tuple[Tensor, int | None]:
+    """A step with so many images at once, or half as many as often as memory asks; and with how many at once."""
+    size = min(pieces or len(batch.x), len(batch.x))
+    weights = [weight._version for weight in net.parameters()]
+
+    def attempt(chunk: int) -> Tensor:
+        if [weight._version for weight in net.parameters()] != weights:
+            raise torch.OutOfMemoryError("while the weights moved, which smaller pieces would not help")
+        if chunk < len(batch.x):
+            return _step_by_pieces(net, batch, descend, forward, loss, chunk)
+        return _step(net, batch, descend, forward, loss)
+
+    logits, fitting = in_memory(attempt, size, batch.x.device)
+    return logits, pieces if fitting == size else fitting
 
 
 def _step_by_pieces(net: nn.Module, batch: Batch, descend: Descend, forward: Forward, loss: Loss, size: int) -> Tensor:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +19,7 @@ from ddreplay.augment.siamese import DIGITS, NATURAL
 from ddreplay.evaluation import PROTOCOLS, interval, matching_classes, train
 from ddreplay.methods import selections
 from ddreplay.randomness import Random
+from ddreplay.stopping import StopRequested
 from ddreplay.training import squared_error
 
 MakePool = Callable[..., ClassPool]
@@ -201,3 +206,30 @@ def test_bptts_protocol_never_drops_and_takes_its_own_operations_alone() -> None
         protocol.anneal(optimizer, epoch)
     assert optimizer.param_groups[0]["lr"] == 0.01
     assert protocol.passes == 300
+
+
+def test_an_evaluation_goes_on_with_the_next_network(toy_pool: MakePool, tmp_path: Path) -> None:
+    pool, path = toy_pool(), tmp_path / "ck"
+    condensed = selections.random()(pool, 2)
+    how: dict[str, Any] = {"protocol": QUICK.scaled(2), "seeds": 3, "seed": 4}
+    whole = evaluate(condensed, pool, ConvNet(width=8), **how)
+    seen: list[int] = []
+
+    def stop(k: int, epoch: int) -> None:
+        seen.append(k)
+        if seen.count(1) == k == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(StopRequested, match="the state is in"):
+        evaluate(condensed, pool, ConvNet(width=8), **how, checkpoint=path, on_epoch=stop)
+    again = selections.random()(pool, 2)  # the same set, made in other seconds
+    resumed = evaluate(again, pool, ConvNet(width=8), **how, checkpoint=path, on_epoch=lambda k, _: seen.append(k))
+    assert seen == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert (resumed.accuracies, resumed.confusion) == (whole.accuracies, whole.confusion)
+    others: dict[str, Any] = {"net": ConvNet(width=4), "protocol": QUICK, "seed": 5, "seeds": 4}
+    for name, value in others.items():
+        with pytest.raises(ValueError, match="another run"):
+            evaluate(condensed, pool, **{"net": ConvNet(width=8), **how, name: value}, checkpoint=path)
+    for one, test in ((selections.random()(pool, 1), pool), (condensed, pool.subset(torch.arange(len(pool))[::2]))):
+        with pytest.raises(ValueError, match="another run"):
+            evaluate(one, test, ConvNet(width=8), **how, checkpoint=path)

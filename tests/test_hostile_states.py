@@ -32,6 +32,7 @@ def everything(memory: CondensedMemory) -> tuple[Any, ...]:
         state["condensed"].tolist(),
         state["budget"],
         state["seconds"],
+        state["stands_for"],
         [tensor.tolist() for tensor in state["random"].values()],
     )
 
@@ -60,6 +61,11 @@ def _memory(toy_pool: MakePool) -> CondensedMemory:
         {"seconds": ["x"]},
         {"random": {"cpu": torch.zeros(3, dtype=torch.uint8), "device": torch.zeros(3, dtype=torch.uint8)}},
         {"random": {}},
+        {"stands_for": {}},
+        {"stands_for": {2: 6, 5: 6, 9: 0}},
+        {"stands_for": {2: 6, 5: 6, 9: 10**400}},
+        {"stands_for": {2: 6, 5: 6, 9: 6.5}},
+        {"stands_for": {2: 6, 5: 6, 9: 6, 10: 6}},
     ],
 )
 def test_a_wrong_state_leaves_the_memory_as_it_was(memory: CondensedMemory, wrong: dict[str, Any]) -> None:

@@ -18,13 +18,13 @@ from benchmarks.papers.settings import NotRun, Scale, Setting, setting
 from benchmarks.report.records import Recording, begin, read, write
 from benchmarks.sets import Data, reduced
 from ddreplay import Distiller, names
-from ddreplay.condense.checkpoint import fingerprint
 from ddreplay.datasets import load
 from ddreplay.evaluation import evaluate
 from ddreplay.forecast import condensing_seconds, evaluating_seconds, in_words
 from ddreplay.methods import Whitened, selections
 from ddreplay.parameterize import Partitioned
 from ddreplay.storage.budget import Budget
+from ddreplay.storage.checkpoint import fingerprint
 
 __all__ = ["Cell", "Files", "Run", "cells_of", "resumed"]
 

@@ -11,7 +11,6 @@ import sys
 import time
 import traceback
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -75,7 +74,7 @@ class Counts:
     changed: int = 0
     seconds: float = 0.0
     memory: int = 0
-    by_kind: Counter[str] = field(default_factory=Counter)
+    by_kind: dict[str, int] = field(default_factory=dict)
     examples: list[str] = field(default_factory=list)
 
     @property
@@ -87,7 +86,7 @@ class Counts:
         """One file."""
         self.files += 1
         setattr(self, outcome, getattr(self, outcome) + 1)
-        self.by_kind[f"{kind} {outcome}"] += 1
+        self.by_kind[f"{kind} {outcome}"] = self.by_kind.get(f"{kind} {outcome}", 0) + 1
         self.seconds, self.memory = max(self.seconds, seconds), max(self.memory, memory)
         if outcome not in ("refused", "read") and len(self.examples) < 50:
             self.examples.append(f"{kind} {outcome}: {message}"[:400])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from ddreplay.commands.words import WORTH_SAYING, Reading, ReadingOptions, Trials, TrialsOptions
-from ddreplay.terminal import Bars, epochs_bar, report, say
+from ddreplay.terminal import Bars, check_writable, epochs_bar, report, say
 
 if TYPE_CHECKING:
     from ddreplay.evaluation import Evaluation, Protocol
@@ -23,6 +23,7 @@ def evaluate(
     trials: TrialsOptions = Trials(),
     baselines: bool = False,
     per_class: bool = False,
+    checkpoint: Path | None = None,
     reading: ReadingOptions = Reading(),
     json: bool = False,
 ) -> None:
@@ -35,6 +36,7 @@ def evaluate(
         trials: how networks are trained.
         baselines: beside it, real images of the train split at no more bytes, chosen at random and by herding, under the same protocol.
         per_class: a row for every class besides.
+        checkpoint: a file that keeps what every network answered, to go on from after an interruption; baselines have one each beside it.
         reading: how data are read.
         json: print one JSON object instead of text.
     """
@@ -45,6 +47,8 @@ def evaluate(
     from ddreplay.data import pick_device
     from ddreplay.forecast import evaluating_seconds
 
+    if checkpoint is not None:
+        check_writable(checkpoint)
     chosen = trials.chosen()
     pick_device(reading.device)
     factory, condensed = names.network(net), CondensedSet.load(file)
@@ -63,6 +67,10 @@ def evaluate(
                 tested = baseline(condensed, train, name, net=factory, seed=trials.seed, on_progress=bars)
         with epochs_bar(name, trials.seeds * chosen.passes, quiet=json) as update:
             how: dict[str, Any] = {"protocol": chosen, "seeds": trials.seeds, "seed": trials.seed}
+            if checkpoint is not None:
+                how["checkpoint"] = (
+                    checkpoint if name == "condensed" else checkpoint.with_name(f"{checkpoint.name}.{name}")
+                )
             results[name] = run_evaluation(tested, pool, factory, **how, on_epoch=lambda *_: update())
     classes = dict(enumerate(data.class_names))
     found: dict[str, Any] = {"file": str(file), "net": net, **results["condensed"].as_dict()}

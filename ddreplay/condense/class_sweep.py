@@ -20,10 +20,11 @@ def can_sweep(optimizer: torch.optim.Optimizer) -> bool:
     return not any(group[name] for name in ("dampening", "weight_decay", "nesterov", "maximize"))
 
 
-def sweep_classes(optimizer: torch.optim.Optimizer, classes: int, loss: Callable[[], Tensor]) -> Tensor:
+def sweep_classes(optimizer: torch.optim.Optimizer, classes: int, descent: Callable[[], Tensor]) -> Tensor:
     """``classes`` steps of SGD with momentum, step k on the loss of class k alone, for the price of one.
 
-    The parameters' first axis goes class by class, and ``loss()`` is the sum of losses of single classes. A class moves by
+    The parameters' first axis goes class by class; ``descent()`` gives the sum of losses of single classes, whose gradient the
+    parameters then have. A class moves by
     momentum v alone until its turn, by -lr v sum_{j=1..k} m^j, and from then on by its gradient g and momentum, so with g taken
     where the class stands at its turn, all C classes at once,
 
@@ -41,8 +42,7 @@ def sweep_classes(optimizer: torch.optim.Optimizer, classes: int, loss: Callable
     with torch.no_grad():
         for p, (_, v) in zip(parameters, started, strict=True):
             p.sub_(lr * _columns([_geometric(momentum, k + 1) - 1 for k in turns], p) * v)
-    value = loss()
-    value.backward(inputs=parameters)
+    value = descent()
     with torch.no_grad():
         for p, (start, v) in zip(parameters, started, strict=True):
             gradient = torch.zeros_like(p) if p.grad is None else p.grad

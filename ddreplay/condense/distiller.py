@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from ddreplay.augment import Augment, Identity
-from ddreplay.condense.checkpoint import Checkpoint, fingerprint
 from ddreplay.condense.condenser import Deadline, OnProgress, OnStep, OnTerms, default_codec
 from ddreplay.condense.image_count import ByCodec, ChooseCount, CountQuestion
 from ddreplay.condense.optimizer import SGD
@@ -30,6 +29,7 @@ from ddreplay.parameterize.pixels import Pixels
 from ddreplay.randomness import Random
 from ddreplay.ranks import Ranks
 from ddreplay.storage.budget import Budget
+from ddreplay.storage.checkpoint import Checkpoint, fingerprint
 from ddreplay.storage.codecs import Codec, codec_from_spec, uint8
 from ddreplay.storage.condensed_set import CondensedSet
 from ddreplay.storage.decoders import Decoder, decoder_from_spec
@@ -201,7 +201,7 @@ class Distiller:
         ranks: Ranks | None = None,
     ) -> CondensedSet:
         started = deadline.started
-        small = [k for k, n in enumerate(pool.counts) if n <= images_per_class]
+        small = [k for k, n in enumerate(pool.distinct().counts) if n <= images_per_class]
         parts, done, learned = [], 0, {}
         if len(small) < pool.classes:
             classes = _known(pool, small, beside)
@@ -211,7 +211,7 @@ class Distiller:
             parts.append(run.part(self.codec or uint8()))
             done, learned = run.step, run.objective.learned()
         if small:
-            kept = pool.select(small)
+            kept = pool.select(small).distinct()
             parts.append(Part.of_images(kept, [kept.of_class(k) for k in range(kept.classes)], uint8()))
         extras: dict[str, Any] = {"learned": learned} if learned else {}
         if deadline.cut:

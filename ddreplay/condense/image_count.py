@@ -298,13 +298,20 @@ def hold_out(
 
     None is held out where that is no test: a class has one image, or is alone.
     """
-    kept, held, start = [], [], 0
+    distinct, kept, held, start = pool.distinct_rows().cpu(), [], [], 0
     for n in pool.counts:
-        order = torch.randperm(n, generator=random.cpu) + start
-        cut = min(max(1, round(fraction * n)), n - 1, n if most is None else most)
+        own = distinct[(distinct >= start) & (distinct < start + n)]
+        order = own[torch.randperm(len(own), generator=random.cpu)]
+        cut = min(max(1, round(fraction * len(own))), len(own) - 1, n if most is None else most)
         held.append(order[:cut])
-        kept.append(order[cut:])
+        kept.append(_without(pool, torch.arange(start, start + n), order[:cut]))
         start += n
     if pool.classes == 1 or any(len(rows) == 0 for rows in held):
         return pool, None
     return pool.subset(torch.cat(kept)), pool.subset(torch.cat(held))
+
+
+def _without(pool: ClassPool, rows: Tensor, held: Tensor) -> Tensor:
+    """Those of the rows whose images are not held out."""
+    of = torch.arange(len(pool)) if pool.origin is None else pool.origin.cpu()
+    return rows[~torch.isin(of[rows], of[held])]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ddreplay.backbones.digest import network_digest
 from ddreplay.data.pool import ClassPool
 from ddreplay.objectives.term import Term
 
@@ -48,17 +48,8 @@ def describe(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, nn.Module):
-        return {"is": type(value).__qualname__, "sha256": _digest(value)}
+        return {"is": type(value).__qualname__, "sha256": network_digest(value)}
     return getattr(value, "__qualname__", None) or repr(value)
-
-
-def _digest(module: nn.Module) -> str:
-    """Of a module's structure, parameters and buffers."""
-    digest = hashlib.sha256(repr(module).encode())
-    for name, tensor in module.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def versions() -> dict[str, str]:

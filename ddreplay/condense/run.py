@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ddreplay.backbones import draws_itself, mixes_images
-from ddreplay.condense.checkpoint import Checkpoint
 from ddreplay.condense.class_sweep import can_sweep, sweep_classes
 from ddreplay.condense.condenser import Deadline, OnProgress, OnStep, OnTerms, Progress
 from ddreplay.data.chunks import forward_chunk, in_memory
@@ -21,6 +20,7 @@ from ddreplay.objectives.term import Look, Shared, Side, Statistic, pick_classes
 from ddreplay.parameterize.form import Form
 from ddreplay.randomness import Random
 from ddreplay.ranks import Ranks
+from ddreplay.storage.checkpoint import Checkpoint
 from ddreplay.storage.codecs import Codec
 from ddreplay.storage.part import Part
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from ddreplay.condense.distiller import Distiller
 
 __all__ = ["Classes", "Run"]
+
+Found = TypeVar("Found")
 
 _SIZES = 2**60  # added to the seed where the objective's own parameters are drawn
 
@@ -83,6 +85,7 @@ class Run:
         self.deadline, self.on_progress, self.step = deadline, on_progress, 0
         self.shares: dict[str, Tensor] = {}  # what each term came to in the last step
         pool = self.pool = classes.learned_pool()
+        self.diverged = torch.zeros((), dtype=torch.int64, device=pool.device)
         self.steps = method.steps if isinstance(method.steps, int) else method.steps(images_per_class)
         self.random = Random(seed, pool.device)
         self.form: Form = method.parameterize(pool, images_per_class, self.random).to(pool.device)
@@ -154,7 +157,7 @@ class Run:
         """All steps, or as many as there is time for.
 
         Raises:
-            FloatingPointError: when the images diverge.
+            FloatingPointError: when what is learned diverges; says in which step. The checkpoint keeps what was written before.
             StopRequested: when the process was told to stop and the state is kept.
         """
         checkpoint.restore(self)
@@ -167,6 +170,9 @@ class Run:
                 loss = self._step_by_class(look, statistic) if by_class else self._step(look, statistic)
                 self.networks.moved()
                 self.step += 1
+                self._note_divergence()
+                if self.pool.device.type == "cpu" or checkpoint.due(self):  # elsewhere, asking makes the host wait
+                    self._check_finite()
                 checkpoint.keep(self, self.images_per_class)
                 if on_step is not None:
                     on_step(self.step, loss)
@@ -174,14 +180,27 @@ class Run:
                     on_terms(self.step, self.shares)
                 if self.on_progress is not None:
                     self.on_progress(Progress("steps", self.step, self.steps))
+            self._note_divergence()
+            self._check_finite()
             if self.ranks is not None:
                 self.ranks.check_same(self.random.cpu.get_state().tolist(), "random numbers")
             if self.step < self.steps:
                 self.deadline.cut.append(f"image steps: {self.step} of {self.steps}")
             elif self.steps:
                 checkpoint.keep(self, self.images_per_class, finished=True)
-        if not all(bool(torch.isfinite(p).all()) for p in self.form.parameters()):
-            raise FloatingPointError(f"{self.method.name} diverged: the images are not finite; lower the learning rate")
+
+    def _note_divergence(self) -> None:
+        """Keep the number of the first step after which something learned is not finite."""
+        finite = torch.stack([torch.isfinite(p).all() for p in self._parameters()]).all()
+        now = torch.full_like(self.diverged, max(1, self.step))
+        self.diverged = torch.where(finite | (self.diverged > 0), self.diverged, now)
+
+    def _check_finite(self) -> None:
+        step = int(self.diverged)
+        if step:
+            raise FloatingPointError(
+                f"{self.method.name} diverged in step {step} of {self.steps}: what it learns is not finite; lower the learning rate"
+            )
 
     def _compared_images(self, images: Tensor) -> Tensor:
         return images if self.compared == self.classes.learned else self.classes.with_held(images, self.form.per_class)
@@ -219,9 +238,13 @@ class Run:
             loss.backward(inputs=[leaf, *own] if leaf.requires_grad else own)
             return loss.detach(), torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
 
-        if mixes_images(look.net):  # all at once, or not at all
+        return self._fitting(look.net, attempt)
+
+    def _fitting(self, net: nn.Module, attempt: Callable[[int], Found]) -> Found:
+        """What an attempt gives with as many images at once as the memory allows."""
+        if mixes_images(net):  # all at once, or not at all
             return attempt(self.chunk)
-        found, self.chunk = in_memory(attempt, self.chunk, images.device)
+        found, self.chunk = in_memory(attempt, self.chunk, self.pool.device)
         return found
 
     def _parameters(self) -> list[Tensor]:
@@ -243,27 +266,40 @@ class Run:
         if self.form.by_class and self.objective.additive and can_sweep(self.optimizer) and not mixes_images(look.net):
             own = statistic if self.compared == learned else pick_classes(statistic, blocks)
 
-            def distance() -> Tensor:
-                side = Side(look, self.form.decode(), learned, chunk=self.chunk)
-                found = self.objective.distance(own, side)
-                self.shares = side.shares
-                return found
-
-            return sweep_classes(self.optimizer, len(learned), distance)
+            return sweep_classes(
+                self.optimizer, len(learned), lambda: self._descent(look, own, self.form.decode, learned)
+            )
         total = torch.zeros((), device=self.pool.device)
         shares: dict[str, Tensor] = {}
-        parameters = self._parameters()
         for k, (position, block) in enumerate(zip(learned, blocks, strict=True)):
-            self.optimizer.zero_grad(set_to_none=True)
-            images = self.form.decode().unflatten(0, (len(learned), -1))[k]
-            side = Side(look, images, [position], chunk=self.chunk)
-            loss = self.objective.distance(pick_classes(statistic, [block]), side)
-            loss.backward(inputs=parameters)
+            own = pick_classes(statistic, [block])
+            total += self._descent(look, own, lambda k=k: self._decoded(k), [position])  # type: ignore[misc]
             self.optimizer.step()
-            total += loss.detach()
-            shares = {name: value + shares.get(name, 0) for name, value in side.shares.items()}
+            shares = {name: value + shares.get(name, 0) for name, value in self.shares.items()}
         self.shares = shares
         return total
+
+    def _decoded(self, k: int) -> Tensor:
+        """The images of one learned class."""
+        images: Tensor = self.form.decode().unflatten(0, (len(self.classes.learned), -1))[k]
+        return images
+
+    def _descent(
+        self, look: Look, statistic: Statistic, images: Callable[[], Tensor], positions: Sequence[int]
+    ) -> Tensor:
+        """The loss of some classes, whose gradient every parameter then has. In smaller pieces where memory asks."""
+        parameters, back = self._parameters(), look.mark()
+
+        def attempt(chunk: int) -> Tensor:
+            back()
+            self.optimizer.zero_grad(set_to_none=True)
+            side = Side(look, images(), positions, chunk=chunk)
+            loss = self.objective.distance(statistic, side)
+            loss.backward(inputs=parameters)
+            self.shares = side.shares
+            return loss.detach()
+
+        return self._fitting(look.net, attempt)
 
     def part(self, codec: Codec) -> Part:
         """What is stored of the learned classes; ``codec``: the method's, where the form has none of its own."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from ddreplay.data.pool import ClassPool
 from ddreplay.data.space import Shape
 
-__all__ = ["DrawnImages", "Images", "forward_chunk", "free_bytes", "in_memory"]
+__all__ = ["DrawnImages", "Images", "by_chunks", "forward_chunk", "free_bytes", "in_memory"]
 
 log = logging.getLogger(__name__)
 
@@ -113,3 +113,14 @@ def in_memory(attempt: Callable[[int], Found], chunk: int, device: torch.device)
         chunk //= 2
         if device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def by_chunks(see: Callable[[Tensor], Tensor], rows: Int64[Tensor, " n"], chunk: int) -> Float[Tensor, "n ..."]:
+    """What is made of every row, in order, ``chunk`` rows at a time, or fewer where an accelerator is out of memory.
+
+    Args:
+        see: from rows, int64 [m], to a value of each, float [m, ...]; without gradients.
+    Raises:
+        torch.OutOfMemoryError: when not even one row at once fits.
+    """
+    return in_memory(lambda size: torch.cat([see(part) for part in rows.split(size)]), chunk, rows.device)[0]

@@ -61,7 +61,11 @@ class ClassPool:
         mean, std: normalisation, one number per channel.
         normalization: ``"given"``, or ``"from data"`` where the caller gave none.
         augmentation: the DSA operations that keep what these images are, as their data set says; ``None``: it does not.
+        origin: where some images stand in it several times, because they stand for others that are gone: a number for every row, equal
+            for copies of one image, int64 [n]; ``None``: every row is an image of its own.
     """
+
+    origin: Tensor | None = None
 
     def __init__(
         self,
@@ -213,6 +217,7 @@ class ClassPool:
         pool = object.__new__(ClassPool)
         pool.__dict__.update(self.__dict__)
         pool._images = self._images[rows]
+        pool.origin = _copies(self.origin, rows)
         pool.class_ids = self.class_ids[keep]
         pool.counts = tuple(self.counts[k] for k in keep)
         pool.class_names = tuple(self.class_names[k] for k in keep)
@@ -220,7 +225,7 @@ class ClassPool:
         return pool
 
     def subset(self, rows: Int64[Tensor, " n"]) -> ClassPool:
-        """The pool of these rows alone, which must hold every class; normalised alike."""
+        """The pool of these rows alone, which must hold every class; normalised alike. A row may be named several times (`origin`)."""
         rows = rows.to(self.device).sort().values
         counts = torch.bincount(torch.searchsorted(self._starts, rows, right=True) - 1, minlength=self.classes)
         if int(counts.min()) == 0:
@@ -228,14 +233,34 @@ class ClassPool:
         pool = object.__new__(ClassPool)
         pool.__dict__.update(self.__dict__)
         pool._images = self._images[rows]
+        pool.origin = _copies(self.origin, rows)
         pool.counts = tuple(counts.tolist())
         pool._index()
         return pool
+
+    def distinct_rows(self) -> Int64[Tensor, " n"]:
+        """Every image once: the first row of each, ascending."""
+        rows = torch.arange(len(self), device=self.device)
+        if self.origin is None:
+            return rows
+        order = self.origin.argsort(stable=True)
+        changes = self.origin[order].diff(prepend=self.origin.new_full((1,), -1)) != 0
+        return rows[order[changes]].sort().values
+
+    def distinct(self) -> ClassPool:
+        """The pool without copies; itself where there are none."""
+        return self if self.origin is None else self.subset(self.distinct_rows())
 
     def relabel(self, y: Tensor) -> Int64[Tensor, " n"]:
         """Positions -> original class ids (on the CPU)."""
         ids: Tensor = self.class_ids[y.cpu()]
         return ids
+
+
+def _copies(origin: Tensor | None, rows: Tensor) -> Tensor | None:
+    """The origin of every row of a part of a pool; None where no two are one."""
+    found = rows if origin is None else origin[rows]
+    return found if len(found.unique()) < len(found) else None
 
 
 def concatenate(pools: Iterable[ClassPool]) -> ClassPool:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ddreplay.backbones import Net, Probe, as_factory
 from ddreplay.condense.condenser import OnProgress, Progress
+from ddreplay.data.chunks import by_chunks
 from ddreplay.data.clustering import representatives
 from ddreplay.data.pool import ClassPool, concatenate
 from ddreplay.evaluation import PROTOCOLS, predict, train
@@ -252,13 +253,15 @@ def forgetting_counts(right: Bool[Tensor, "epochs n"], *, transitions: bool) -> 
 @torch.no_grad()
 def error_norms(model: nn.Module, given: Candidates, *, times_features: bool) -> Float[Tensor, " n"]:
     """|| softmax(logits) - one-hot ||, times the norm of the embedding for the gradient of the last layer."""
-    probe, truth, found, pool = Probe(model), given.labels(), [], given.pool
-    rows = torch.arange(len(pool), device=pool.device)
-    for part in rows.split(_chunk(pool)):
+    probe, truth, pool = Probe(model), given.labels(), given.pool
+
+    def norms(part: Tensor) -> Tensor:
         seen = probe(pool.rows(part))
         error = seen.logits.softmax(1) - torch.nn.functional.one_hot(truth[part], seen.logits.shape[1])
-        found.append(error.norm(dim=1) * (seen.embedding.norm(dim=1) if times_features else 1))
-    return torch.cat(found)
+        found: Tensor = error.norm(dim=1) * (seen.embedding.norm(dim=1) if times_features else 1)
+        return found
+
+    return by_chunks(norms, torch.arange(len(pool), device=pool.device), _chunk(pool))
 
 
 def trained(
@@ -297,8 +300,8 @@ def embed(given: Candidates, net: Net, epochs: int, random: Random) -> Float[Ten
     rows = torch.arange(len(pool), device=pool.device)
     probe = Probe(trained(given, net, epochs, random))
     with torch.no_grad():
-        found = [probe(pool.rows(part)).embedding for part in rows.split(_chunk(pool))]
-    return torch.nn.functional.normalize(torch.cat(found))
+        found = by_chunks(lambda part: probe(pool.rows(part)).embedding, rows, _chunk(pool))
+    return torch.nn.functional.normalize(found)
 
 
 def check_epochs(epochs: int) -> None:

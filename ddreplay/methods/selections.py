@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from ddreplay.backbones import ConvNet, Net
@@ -88,7 +89,7 @@ class Selection:
         else:
             count = int(budget.share(pool.classes))
             given = Candidates.of(pool, beside, deadline.over, on_progress)
-            chosen = self.rule(given, count, Random(seed, pool.device))
+            chosen = _ranked(self.rule, given, count, seed)
             part = _part(pool, chosen, codec)
         if deadline.over():
             deadline.cut.append("training of the networks that rank images")
@@ -104,6 +105,28 @@ class Selection:
 def _part(pool: ClassPool, chosen: list[Tensor], codec: Codec) -> Part:
     images = [pool.of_class(k)[rows.to(pool.device)] for k, rows in enumerate(chosen)]
     return Part.of_images(pool, images, codec)
+
+
+def _ranked(rule: Rule, given: Candidates, n: int, seed: int) -> list[Tensor]:
+    """At most ``n`` images of every class, best first, each of them once where the pool holds copies."""
+    pool, asked = given.pool, n
+    while True:
+        rows = rule(given, asked, Random(seed, pool.device))
+        if pool.origin is None:
+            return rows
+        starts = torch.tensor([0, *pool.counts[:-1]]).cumsum(0).tolist()
+        found = [
+            _first_of_each(r, pool.origin[start + r.to(pool.device)]) for r, start in zip(rows, starts, strict=True)
+        ]
+        if asked >= max(pool.counts) or min(map(len, found)) >= n:
+            return [r[:n] for r in found]
+        asked *= 2
+
+
+def _first_of_each(rows: Tensor, origin: Tensor) -> Tensor:
+    """The rows without those whose origin came before."""
+    firsts = {of: k for k, of in reversed(list(enumerate(origin.tolist())))}
+    return rows[sorted(firsts.values())]
 
 
 class _InBytes:
@@ -126,9 +149,8 @@ class _InBytes:
     def take(self, pool: ClassPool, n: int) -> Part:
         """At most ``n`` images of every class, at the highest quality that fits; fewer where ``n`` do not."""
         if pool not in self.ranked or self.ranked[pool][0] < n:
-            rule, random = self.selection.rule, Random(self.seed, pool.device)
             given = Candidates.of(pool, self.beside, self.stop, self.on_progress)
-            self.ranked[pool] = 2 * n, rule(given, 2 * n, random)
+            self.ranked[pool] = 2 * n, _ranked(self.selection.rule, given, 2 * n, self.seed)
         part = _part(pool, [rows[:n] for rows in self.ranked[pool][1]], float32())
         pixels = [to_pixels(x, pool.mean, pool.std) for x in part.images]
         room = self.budget.room(pool, part.counts)

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ddreplay.backbones import ConvNet, Net, Probe, as_factory
-from ddreplay.data.chunks import forward_chunk
+from ddreplay.data.chunks import by_chunks, forward_chunk
 from ddreplay.data.clustering import representatives
 from ddreplay.data.pool import ClassPool
 from ddreplay.objectives.term import Look
@@ -173,5 +173,4 @@ def _rows_by_class(pool: ClassPool, candidates: int | None, random: Random) -> l
 
 @torch.no_grad()
 def _embed(probe: Probe, pool: ClassPool, rows: Int64[Tensor, " n"]) -> Float[Tensor, "n d"]:
-    pieces = rows.split(forward_chunk(pool.shape, pool.device))
-    return torch.cat([probe(pool.rows(part)).embedding for part in pieces])
+    return by_chunks(lambda part: probe(pool.rows(part)).embedding, rows, forward_chunk(pool.shape, pool.device))

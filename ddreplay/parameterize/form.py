@@ -70,6 +70,7 @@ class Parameterize(Protocol):
 
 def initial_images(pool: ClassPool, n: int, init: Init, random: Random) -> Float[Tensor, "n c h w"]:
     """``n`` images of every class to start from, class-major, in network space."""
+    pool = pool.distinct()  # what starts alike stays alike
     if not isinstance(init, str):
         return init(pool, n, random)
     if init == "noise":

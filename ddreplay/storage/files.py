@@ -40,11 +40,12 @@ def write_atomically(path: str | Path, payload: bytes) -> Path:
     that killed processes of this machine left beside it are removed.
 
     Raises:
-        OSError: when the folder cannot be written, or the disk is full.
+        OSError: when the folder cannot be written, the disk is full, or a pipe or a device stands there, which stays.
     """
     path = Path(path)
     if path.is_symlink():
         path = path.resolve()  # what it points to is written, and it stays
+    _refuse_special(path)
     temporary = path.with_name(f".{path.name}.{_machine()}.{os.getpid()}.{threading.get_native_id()}.part")
     try:
         with open(temporary, "wb") as file:
@@ -62,6 +63,12 @@ def write_atomically(path: str | Path, payload: bytes) -> Path:
     _sync(path.parent)
     _remove_leftovers(path)
     return path
+
+
+def _refuse_special(path: Path) -> None:
+    """Raise OSError where a pipe, a socket or a device stands, which a file would take the place of."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, and stays one; give a file", str(path))
 
 
 @contextmanager

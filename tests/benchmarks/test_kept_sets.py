@@ -11,10 +11,10 @@ import torch
 from benchmarks.kept_networks import Kept, Seconds
 from benchmarks.kept_sets import KeptSets
 from ddreplay import ClassPool, CondensedSet, ConvNet, dm
-from ddreplay.condense.checkpoint import Checkpoint
 from ddreplay.datasets import load
 from ddreplay.methods import BestOf, selections
 from ddreplay.networks import Banked
+from ddreplay.storage.checkpoint import Checkpoint
 
 BANK = Banked(size=4, trained=4, runs=2, batch_size=8)
 

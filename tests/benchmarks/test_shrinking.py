@@ -71,5 +71,6 @@ def test_every_order_holds_the_same_images_but_the_learned_one() -> None:
 )
 def test_the_page_has_the_table_of_the_record(record: Path) -> None:
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    assert command.page_table(read(record).results) in page
+    kept = read(record)
+    assert command.page_table(kept.results, kept.protocol.get("classes", 10)) in page
     assert f"records/{record.name}" in page

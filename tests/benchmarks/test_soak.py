@@ -17,12 +17,16 @@ import sys, torch
 from pathlib import Path
 torch.set_num_threads(1)
 from benchmarks.soak import kills
+from benchmarks.soak.runs import RUNS
 
-runs = {name: kills.RUNS[name] for name in ("dm, 2 images",)}
-(Path(sys.argv[1]) / "warm").mkdir()
-runs["dm, 2 images"](Path(sys.argv[1]) / "warm")  # what is imported for it is imported before children begin
-counts = kills.kill_runs(Path(sys.argv[1]), 50, runs=runs)
-assert counts.kills == 50 and counts.runs == counts.same >= 1 and counts.failures == 0, counts
+names = ("dm, 2 images", "mtt, 2 images", "an evaluation of 6 networks", "a stream without boundaries, 9000 bytes")
+runs, folder, seen = {name: RUNS[name] for name in names}, Path(sys.argv[1]), []
+counts = kills.kill_runs(folder, 30, runs=runs, on_run=lambda c: seen.append(c.kills))
+assert counts.kills == 30 and counts.runs == counts.same == len(seen) and counts.failures == counts.fresh == 0, counts
+kills.kill_runs(folder, 49, runs=runs, counts=counts)  # goes on
+assert counts.kills == 49 == sum(counts.by_run.values()) and counts.runs == counts.same and counts.failures == 0, counts
+fresh = kills.kill_runs(folder, 1, runs=runs, fresh_every=1)
+assert fresh.kills == fresh.fresh == fresh.runs == fresh.same == 1 and fresh.failures == 0, fresh
 """
 
 
@@ -41,6 +45,7 @@ def test_kills_files_and_updates_leave_nothing_wrong(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads((tmp_path / "soak.json").read_text())["results"]
     assert [one["part"] for one in results] == ["kills", "files", *["updates"] * 3]
+    assert sum(results[1]["by_kind"].values()) == results[1]["files"]
     kills, files = results[:2]
     assert kills["kills"] == 3
     assert kills["runs"] == kills["same"] >= 1

@@ -37,10 +37,16 @@ def test_another_class_is_refused_by_its_name(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_an_evaluation_stands_beside_real_images_of_as_many_bytes(
-    sets: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+    sets: tuple[Path, Path], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     how = ["--test", "digits", *QUICK[2:4], "--epochs", "1", "--seeds", "2", "--baselines"]
-    found = run(capsys, "evaluate", str(sets[0]), *how, "--json")
+    kept = ["--checkpoint", str(tmp_path / "ck"), "--json"]
+    found = run(capsys, "evaluate", str(sets[0]), *how, *kept)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ck", "ck.herding", "ck.random"]
+    with monkeypatch.context() as patch:
+        patch.setattr("ddreplay.evaluation.train", lambda *_, **__: pytest.fail("a network is trained again"))
+        again = run(capsys, "evaluate", str(sets[0]), *how[:-1], *kept)
+    assert again["accuracies"] == found["accuracies"]
     assert set(found["baselines"]) == {"random", "herding"}
     for beside in found["baselines"].values():
         assert 0.95 * found["nbytes"] <= beside["nbytes"] <= found["nbytes"]

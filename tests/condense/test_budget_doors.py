@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import math
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,9 @@ import pytest
 import torch
 
 from ddreplay import Budget, ClassPool, CondensedMemory, CondensedSet, ConvNet, dc, dm, dsa, selections
-from ddreplay.condense.checkpoint import StopRequested
 from ddreplay.networks import Banked
+from ddreplay.objectives import MeanEmbedding
+from ddreplay.storage.checkpoint import StopRequested
 from ddreplay.storage.codecs import avif, jpeg, uint8
 
 NET = ConvNet(width=8)
@@ -121,6 +125,40 @@ def test_a_process_that_is_told_to_stop_keeps_its_run(number: int, toy_pool: Any
     assert torch.equal(whole.images().x, resumed.images().x)
 
 
+class Bursting(MeanEmbedding):
+    """Means that are infinitely far from each other from the third comparison on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = 0
+
+    def distance(self, statistic: Any, syn: Any) -> torch.Tensor:
+        self.seen += 1
+        return super().distance(statistic, syn) * (float("inf") if self.seen > 2 else 1.0)
+
+
+def test_what_diverges_says_in_which_step_and_keeps_the_last_good_state(toy_pool: Any, tmp_path: Path) -> None:
+    pool, path, losses = toy_pool(), tmp_path / "state", list[float]()
+    method = replace(dm(NET, steps=5), objective=Bursting())
+    how: dict[str, Any] = {"on_step": lambda _, loss: losses.append(float(loss))}
+    with pytest.raises(FloatingPointError, match="in step 3 of 5"):
+        method(pool, 1, checkpoint=path, checkpoint_every=1, **how)
+    assert len(losses) == 2
+    assert all(math.isfinite(loss) for loss in losses)
+    state = torch.load(io.BytesIO(path.read_bytes()[54:]), weights_only=True)
+    assert (state["finished"], state["state"]["step"]) == (False, 2)
+    assert all(torch.isfinite(x).all() for x in state["state"]["form"].values())
+    memory = CondensedMemory(QUICK, 1)
+    memory.update(pool.select([0, 1]))
+    before = memory.state_dict()
+    memory.condenser = method
+    with pytest.raises(FloatingPointError, match="in step 3 of 5"):
+        memory.update(pool.select([1, 2]))
+    after = memory.state_dict()
+    assert torch.equal(before["condensed"], after["condensed"])
+    assert torch.equal(before["random"]["cpu"], after["random"]["cpu"])
+
+
 def test_a_finished_checkpoint_says_so(toy_pool: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     first = QUICK(toy_pool(), 2, checkpoint=tmp_path / "state")
     with caplog.at_level(logging.INFO, "ddreplay"):
@@ -161,8 +199,6 @@ def test_the_number_of_images_is_chosen_once(toy_pool: Any, tmp_path: Path) -> N
     def choose(question: Any) -> int:
         asked.append(1)
         return 3
-
-    from dataclasses import replace
 
     method, pool = replace(QUICK, choose=choose), photos(20)
 

@@ -38,7 +38,9 @@ def test_a_sweep_is_the_loop_in_float64(momentum: float) -> None:
             total += loss.detach()
 
         def whole(step: int = step) -> torch.Tensor:
-            return torch.stack([of_class(swept, k, step) for k in range(classes)]).sum()
+            value = torch.stack([of_class(swept, k, step) for k in range(classes)]).sum()
+            value.backward(inputs=[swept])
+            return value.detach()
 
         found = sweep_classes(sweep, classes, whole)
         torch.testing.assert_close(found, total, rtol=1e-12, atol=1e-12)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,14 +13,21 @@ from torch import nn
 
 from ddreplay import ClassPool, Condenser, ConvNet, dm, evaluate, methods
 from ddreplay.backbones import as_factory
+from ddreplay.condense import SGD
+from ddreplay.data import Batch
 from ddreplay.data.chunks import in_memory
-from ddreplay.evaluation import PROTOCOLS, predict
-from ddreplay.networks import Banked
+from ddreplay.evaluation import PROTOCOLS, Protocol, predict, train
+from ddreplay.methods import selections
+from ddreplay.networks import Banked, ModelQueue
+from ddreplay.networks.real_batches import Representative
 from ddreplay.objectives import MutualInformation
+from ddreplay.randomness import Random
 from ddreplay.storage.codecs import float32
+from ddreplay.training import LabelledImages, train_network
 
 MakePool = Callable[..., ClassPool]
 NET = ConvNet(width=8)
+QUEUE = ModelQueue(train_steps=1, batch_size=40, push_interval=2, size=2, meter_interval=2)
 
 
 @contextmanager
@@ -47,8 +55,14 @@ def memory_for(images: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[in
         methods.ddm(NET, steps=2),
         methods.ncfm(NET, steps=1),  # whose roots make much of rounding
         dm(NET, steps=2).plus(MutualInformation(), 0.1),
+        dm(NET, steps=2, networks=Banked(size=1, trained=2, batch_size=40)),
+        replace(dm(NET, steps=2), step_per="class"),
+        replace(dm(NET, steps=2), step_per="class", optimizer=SGD(1.0, max_norm=1e9)),
+        methods.idm(NET, steps=2, networks=QUEUE, weight=0.01),
+        methods.dc(NET, rounds=2, loops=(1, 1)),
+        methods.dcc(NET, rounds=2, loops=(1, 1)),
     ],
-    ids=["dm", "banked", "ddm", "ncfm", "mim"],
+    ids=["dm", "banked", "ddm", "ncfm", "mim", "trained", "swept", "by class", "idm", "dc", "dcc"],
 )
 def test_a_condensation_goes_on_with_fewer_images_at_once(
     method: Condenser, toy_pool: MakePool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -93,6 +107,53 @@ def test_networks_are_tested_with_fewer_images_at_once(toy_pool: MakePool, monke
             methods.selections.random()(pool, 2), pool, NET, protocol=PROTOCOLS["dc2021"].scaled(1), seeds=1
         )
     assert len(found.accuracies) == 1
+
+
+def test_training_goes_on_with_fewer_images_at_once(
+    toy_pool: MakePool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool, protocol = toy_pool(images_per_class=20), Protocol("quick", epochs=4, batch_size=48)
+
+    def trained() -> list[torch.Tensor]:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            net = NET(pool.shape, 3)
+        train(net, pool.all().x, pool.all_labels(), protocol, Random(1))
+        return list(net.parameters())
+
+    whole = trained()
+    with memory_for(20, monkeypatch) as passed, caplog.at_level(logging.WARNING):
+        found = trained()
+    assert max(passed) == 12  # a quarter of 48
+    assert len(caplog.records) == 2  # in the first step, and kept
+    for a, b in zip(found, whole, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+
+
+def test_a_step_that_has_moved_the_weights_is_not_taken_again() -> None:
+    linear, moved = nn.Linear(3, 2), []
+    net = nn.Sequential(nn.Flatten(), linear)
+
+    def descend(loss: torch.Tensor) -> None:
+        moved.append(loss)
+        with torch.no_grad():
+            linear.weight.add_(1)
+        raise torch.OutOfMemoryError("pretended")
+
+    images = LabelledImages.of_batch(Batch(torch.ones(4, 1, 1, 3), torch.tensor([0, 1, 0, 1])))
+    with pytest.raises(torch.OutOfMemoryError, match="while the weights moved"):
+        train_network(net, images, lambda n, _: [torch.arange(n)], descend, Random(0))
+    assert len(moved) == 1
+
+
+def test_real_images_are_embedded_with_fewer_at_once(toy_pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = toy_pool(images_per_class=40)
+    choices: list[Condenser] = [selections.herding(NET, epochs=0), selections.forgetting(NET, epochs=2)]
+    choices.append(replace(dm(NET, steps=1), draw=Representative()))
+    whole = [choose(pool, 3).images().x for choose in choices]
+    with memory_for(20, monkeypatch):
+        for choose, before in zip(choices, whole, strict=True):
+            torch.testing.assert_close(choose(pool, 3).images().x, before, atol=1 / 255, rtol=0)
 
 
 def test_what_does_not_fit_at_all_says_so(toy_pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:

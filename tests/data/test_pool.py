@@ -140,3 +140,19 @@ def test_what_is_no_pool_is_refused(images: torch.Tensor, labels: torch.Tensor, 
 def test_constants_that_cannot_be_are_refused(how: dict[str, tuple[float, ...]]) -> None:
     with pytest.raises(ValueError, match=r"mean|std"):
         ClassPool(torch.rand(3, 1, 8, 8), torch.zeros(3, dtype=torch.int64), **how)
+
+
+def test_copies_know_what_they_are_copies_of(toy_pool: MakePool) -> None:
+    pool = toy_pool(images_per_class=3)
+    assert pool.origin is None
+    assert pool.distinct() is pool
+    rows = torch.tensor([0, 1, 2, 3, 3, 3, 4, 7, 7])
+    copied = pool.subset(rows)
+    assert copied.counts == (3, 4, 2)
+    assert copied.distinct_rows().tolist() == [0, 1, 2, 3, 6, 7]
+    assert copied.distinct().origin is None
+    assert torch.equal(copied.distinct().all().x, pool.rows(torch.tensor([0, 1, 2, 3, 4, 7])))
+    assert copied.select([0]).origin is None
+    assert copied.select([1]).distinct().counts == (2,)
+    twice = copied.subset(torch.tensor([0, 3, 4, 6, 7]))  # of copies, two are left
+    assert twice.distinct().counts == (1, 2, 1)

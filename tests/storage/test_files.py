@@ -21,6 +21,7 @@ import pytest
 
 from ddreplay import ClassPool, ConvNet, dm
 from ddreplay.storage.files import AlreadyInUse, one_writer, write_atomically
+from ddreplay.terminal import check_writable
 
 MakePool = Callable[..., ClassPool]
 DEAD = 2**22 + 1  # above the largest number that Linux gives a process
@@ -69,6 +70,17 @@ def test_what_cannot_be_made_durable_is_not_written(tmp_path: Path, monkeypatch:
     with pytest.raises(OSError, match=r"No space left on device; nothing was written.*a'"):
         write_atomically(tmp_path / "a", b"new")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"old")]
+
+
+def test_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    for write in (lambda path: write_atomically(path, b"new"), check_writable):
+        for name in ("pipe", "link"):
+            with pytest.raises(OSError, match=r"it is a pipe, a socket or a device.*; give a file"):
+                write(tmp_path / name)
+    assert (tmp_path / "pipe").is_fifo()
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 READ_ONLY = """

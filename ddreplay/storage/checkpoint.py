@@ -31,7 +31,9 @@ _MAGIC = b"ddreplay checkpoint 2\n"
 class Resumable(Protocol):
     """A run whose whole state can be saved and put back."""
 
-    step: int
+    @property
+    def step(self) -> int:
+        """How many steps it has taken."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -56,8 +58,8 @@ class Checkpoint:
     _saved: dict[str, Any] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        if self.every < 1:
-            raise ValueError(f"checkpoint_every must be at least 1 step, got {self.every}")
+        if not isinstance(self.every, int) or self.every < 1:
+            raise ValueError(f"checkpoint_every must be at least 1 step, got {self.every!r}")
 
     @contextmanager
     def opened(self) -> Iterator[Checkpoint]:
@@ -80,8 +82,8 @@ class Checkpoint:
 
     @property
     def images_per_class(self) -> int | None:
-        """The number of images per class that the run had chosen; None where nothing is kept yet."""
-        return None if self._saved is None else self._saved["images_per_class"]
+        """The number of images per class that the run had chosen; None where nothing is kept yet, or it chooses none."""
+        return None if self._saved is None else self._saved["images_per_class"] or None
 
     def restore(self, run: Resumable) -> None:
         """Go on where the kept run was."""
@@ -95,13 +97,19 @@ class Checkpoint:
             if self._saved["finished"]:
                 log.info("checkpoint %s is that of a finished run: nothing is left to do", self.path)
 
-    def keep(self, run: Resumable, images_per_class: int, *, finished: bool = False) -> None:
+    def due(self, run: Resumable) -> bool:
+        """Whether the state is to be written now: after so many steps, or where a stop was asked for."""
+        return self.path is not None and (self._signal is not None or run.step % self.every == 0)
+
+    def keep(self, run: Resumable, images_per_class: int = 0, *, finished: bool = False) -> None:
         """Write the state where it is due, or a stop was asked for.
 
+        Args:
+            images_per_class: The number that the run has chosen; 0 where it chooses none.
         Raises:
             StopRequested: after writing, when the process was told to stop.
         """
-        if self.path is None or not (finished or self._signal is not None or run.step % self.every == 0):
+        if self.path is None or not (finished or self.due(run)):
             return
         saved = {
             "run": repr(self.run),
@@ -142,7 +150,7 @@ class Checkpoint:
             raise ValueError(f"checkpoint {path} does not hold {', '.join(kinds)}; delete it to start anew")
         if saved["run"] != repr(self.run):
             raise ValueError(
-                f"checkpoint {path} belongs to another run (method, budget, seed or data); give another file"
+                f"checkpoint {path} belongs to another run (other settings, seed or data); give another file"
             )
         return saved
 
