@@ -234,9 +234,9 @@ def test_budgets_of_both_kinds_must_differ(tmp_path: Path) -> None:
 def settings(**changed: Any) -> Settings:
     given: dict[str, Any] = {
         "dataset": "digits", "root": None, "download": False, "experiences": 5, "order": "drawn", "net": "convnet(width=4)",
-        "condense_net": "convnet(width=4)", "epochs": 1, "batch_size": 8, "lr": 0.05, "gdumb_steps": 20, "gdumb_batch_size": 8, "gdumb_lr_to": 0.01,
-        "finish_steps": 0, "crisp": 0.0, "balanced": False, "augment": True, "only_last": False, "per_class": 10, "validation": False,
-        "codec": None, "device": "cpu", "compile": False,
+        "condense_net": "convnet(width=4)", "epochs": 1, "batch_size": 8, "lr": 0.05, "gdumb_steps": 20, "gdumb_batch_size": 8,
+        "gdumb_lr_to": 0.01, "finish_steps": 0, "crisp": 0.0, "balanced": False, "augment": True, "only_last": False, "per_class": 10,
+        "validation": False, "codec": None, "device": "cpu", "compile": False,
     }  # fmt: skip
     return Settings(**{**given, **changed})
 
