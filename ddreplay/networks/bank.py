@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ddreplay.backbones import Net
 from ddreplay.networks.source import Context, Networks, NetworkSource
-from ddreplay.objectives.term import Look, Statistic
+from ddreplay.objectives.side import Look
+from ddreplay.objectives.term import Statistic
 from ddreplay.randomness import Random
 from ddreplay.training import Descend, LabelledImages, WithReplacement, by_optimizer, learnable, train_network
 

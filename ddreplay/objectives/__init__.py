@@ -11,8 +11,9 @@ from ddreplay.objectives.maximum_mean_discrepancy import MaximumMeanDiscrepancy
 from ddreplay.objectives.mean_embedding import MeanEmbedding
 from ddreplay.objectives.mutual_information import MutualInformation
 from ddreplay.objectives.random_prefix import RandomPrefix
+from ddreplay.objectives.side import Look, Side
 from ddreplay.objectives.style_moments import StyleMoments
-from ddreplay.objectives.term import Look, MeanTerm, Side, Sum, Term
+from ddreplay.objectives.term import MeanTerm, Sum, Term
 from ddreplay.objectives.trajectory_matching import TrajectoryMatching
 from ddreplay.objectives.unrolled_loss import UnrolledLoss
 

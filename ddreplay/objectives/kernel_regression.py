@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ddreplay.objectives.term import PerImage, Shared, Side, Statistic, Term, of_embedding
+from ddreplay.objectives.side import PerImage, Side, of_embedding
+from ddreplay.objectives.term import Shared, Statistic, Term
 
 __all__ = ["KernelRegression", "TangentKernel", "label_margin", "ridge_regression"]
 

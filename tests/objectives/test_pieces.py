@@ -35,7 +35,7 @@ from ddreplay.objectives import (
     intra_class_diversity,
     maximum_mean_discrepancy,
     mutual_information,
-    term,
+    side,
 )
 from ddreplay.objectives.intra_class_diversity import neighbour_divergence
 from ddreplay.objectives.pieces import Pass, by_pieces
@@ -326,4 +326,4 @@ def test_the_largest_graph_that_is_held_is_eight_chunks() -> None:
     at = look(MeanEmbedding())
     assert not Side(at, images(8, 1), range(CLASSES), chunk=3).splits
     assert Side(at, images(9, 1), range(CLASSES), chunk=3).splits
-    assert term.WHOLE == 8
+    assert side.WHOLE == 8
