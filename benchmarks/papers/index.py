@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -65,9 +66,28 @@ def _ddm_parts(record: Record) -> bool:
     )
 
 
+def _one_age(record: Record) -> bool:
+    """A record of compare with DM under banks whose networks are all of one age: as many runs as entries."""
+    banks = [re.search(r"size=(\d+).*runs=(\d+)", str(m)) for m in record.protocol.get("methods", ())]
+    return record.benchmark == "compare" and any(bank and bank[1] == bank[2] for bank in banks)
+
+
+def _losses(record: Record) -> bool:
+    return record.benchmark == "mim4dd" and any("losses" in result for result in record.results)
+
+
 _PAPER = "python -m benchmarks paper {}"
 _ANALYSES = "python -m benchmarks analyses"
 _IDM_SWEEP = "python -m benchmarks compare --scale full --dataset cifar100 --images-per-class 10 --methods {}"
+# ten epochs of CIFAR-100 in batches of 256; a bank of as many runs as entries is of one age, the last one of a run
+_ONE_AGE = _IDM_SWEEP.format(
+    "dm "
+    + " ".join(
+        f'"dm(networks=banked(size=100, runs=100, trained={epochs * 196}, batch_size=256))"'
+        for epochs in (10, 20, 30, 40, 50, 60)
+    )
+    + " idm"
+)
 _PICTURES = "ddreplay condense, then ddreplay export"
 _NO_TEXT = "the text of this paper is not to be had: what the table holds is not known"
 
@@ -109,7 +129,7 @@ INDEX: tuple[Entry, ...] = (
     _table("idm:table3", "tiles of an image"),
     _table("idm:table4", "condensed with one architecture, trained with another"),
     _table("idm:table5", "the same with more of DM"),
-    Entry("idm:figure3", "DM under networks of one age", "nothing: no source shows networks of one age"),
+    Entry("idm:figure3", "DM under networks of one age", _ONE_AGE, _one_age),
     Entry("idm:figure4", "share of images whose neighbours are of their class", _ANALYSES, _of("analyses")),
     Entry("idm:figure5", "weight of the regularisation", _IDM_SWEEP.format('"idm(weight=0.1)" "idm(weight=0.5)"')),
     Entry(
@@ -131,7 +151,12 @@ INDEX: tuple[Entry, ...] = (
     _table("mim4dd:table1", "MNIST, CIFAR-10, CIFAR-100: methods with and without mutual information"),
     _table("mim4dd:table2", "its beta and its critic's depth"),
     Entry("mim4dd:figure3", "its weight", "python -m benchmarks mim4dd --sweep weight", _sweep("weight")),
-    Entry("mim4dd:figure4", "the method's loss with and without it, over steps", "nothing: losses are not recorded"),
+    Entry(
+        "mim4dd:figure4",
+        "the method's loss with and without it, over steps",
+        "python -m benchmarks mim4dd --dataset cifar10 --methods mtt --images-per-class 10",
+        _losses,
+    ),
     Entry("mim4dd:figure5", "alignment of layers between networks (CKA)", _ANALYSES, _of("analyses")),
     Entry("mim4dd:figure6", "images of sets", _PICTURES),
     Entry("ddm:abstract", "gains on DM at most, without their settings", "nothing: the settings are not to be had"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,21 @@ def test_states_come_from_the_records(tiny: dict[str, Any], capsys: pytest.Captu
     paper(list_=True)
     said = capsys.readouterr().out
     assert all(one.name in said for one in INDEX)
+
+
+def test_figures_know_their_records_by_what_was_run() -> None:
+    of = {name: entry(name).evidence for name in ("idm:figure3", "mim4dd:figure4")}
+    assert all(of.values())
+    compare, mim = (read(RECORDS / name) for name in ("compare_cifar10.json", "mim4dd_digits_bptt.json"))
+    one_age, ages = "dm(networks=banked(size=4, runs=4, trained=9))", "dm(networks=banked(size=4, runs=2, trained=9))"
+    for methods, found in (((ages,), False), ((ages, one_age), True)):
+        record = replace(compare, protocol={**compare.protocol, "methods": methods})
+        assert of["idm:figure3"](record) == found  # type: ignore[misc]
+    curves = [{**r, "losses": {"loss": [[1, 2.0]]}} for r in mim.results]
+    assert not of["mim4dd:figure4"](mim)  # type: ignore[misc]
+    assert of["mim4dd:figure4"](replace(mim, results=curves))  # type: ignore[misc]
+    for text in re.findall(r'"([^"]+)"', entry("idm:figure3").command):
+        assert names.condenser(text, net="convnet(width=4)").networks.ages in {(1960 * k,) for k in range(1, 7)}  # type: ignore[attr-defined]
 
 
 def test_what_stands_in_place_of_the_papers_settings_is_said(tiny: dict[str, Any]) -> None:
