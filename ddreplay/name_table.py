@@ -213,7 +213,8 @@ KINDS: dict[str, Names] = {
     ),
     "kernel": Names(
         {
-            "tangent_kernel": "objectives.kernel_regression:TangentKernel",
+            "tangent_kernel": "objectives.tangent_kernels:TangentKernel",
+            "conv_tangent_kernel": "objectives.tangent_kernels:ConvTangentKernel",
         }
     ),
 }
