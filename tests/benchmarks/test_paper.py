@@ -94,6 +94,21 @@ def test_cafe_augments_where_the_row_says_so_and_frepo_is_whitened_and_trained_o
     assert "flip_rotate" in setting(row(table, "cifar10", 10, "bptt"), "full").condenser
 
 
+def test_numbers_of_real_images_that_are_of_all_classes_together_are_shared_by_them() -> None:
+    real = {
+        (table, m, d): names.condenser(setting(row(table, d, 1, m), "full").condenser)
+        for table, m in (("mim4dd:table1", "frepo"), ("dcc:table2", "kip"))
+        for d in ("cifar10", "cifar100")
+    }
+    found = {key[1:]: getattr(made, "condenser", made).batch_real for key, made in real.items()}
+    assert found == {
+        ("frepo", "cifar10"): 102,
+        ("frepo", "cifar100"): 10,
+        ("kip", "cifar10"): 500,
+        ("kip", "cifar100"): 50,
+    }
+
+
 def test_variants_change_what_they_say() -> None:
     cold = next(r for r in rows_of("dcc:table4") if r.variant == "no warm-up")
     assert "scope=set" in setting(cold, "full").condenser.replace("'", "")
