@@ -61,8 +61,7 @@ class KernelRegression(Term):
 
     Args:
         ridge: relative to the mean of the kernel's diagonal.
-        learn_labels: Y is learned, from (one-hot - 1/C) / sqrt(C / 10) on (FRePo), with a ``kernel`` from one-hot - 1/C on (KIP); else it
-            is one-hot - 1/C.
+        learn_labels: Y is learned; it begins, or stays, at (one-hot - 1/C) / sqrt(C / 10) (FRePo), with a ``kernel`` at one-hot - 1/C (KIP).
         lr_labels: step size of the labels; ``None``: that of the images.
         margin: weight of the second part.
         kernel: of images, as the augmentation leaves them (`TangentKernel`, `ConvTangentKernel`); then no network looks. ``None``: that of
@@ -101,7 +100,7 @@ class KernelRegression(Term):
     def prepare(self, syn: Side) -> None:
         classes = syn.classes
         start = F.one_hot(syn.labels, classes).float() - 1 / classes
-        start = start / (classes / 10) ** 0.5 if self.learn_labels and self.kernel is None else start
+        start = start / (classes / 10) ** 0.5 if self.kernel is None else start
         self.labels = nn.Parameter(start, requires_grad=self.learn_labels)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
