@@ -185,5 +185,6 @@ PROTOCOLS = {
 """``dc2021``: 300 epochs, no augmentation (DC, DCC). ``dm2023``: 1000 epochs with DSA (DSA, DSAC, DM, IDM, DDM). ``mtt2022``: the same
 with the learned step size (MTT, TESLA). ``bptt2022``: 300 epochs at one step size, without weight decay (BPTT). ``idc2022``: small batches,
 CutMix (IDC, DREAM). ``frepo2022``: Adam with warm-up and cosine, squared error to learned targets, steps by the number of images (FRePo,
-which also translates images, trains a network without norms, and takes 20,000 steps for 200 images, of Tiny ImageNet). The papers of MTT, TESLA, BPTT, IDC and DREAM report the best accuracy
-met during training or condensing, which is selection on the test images; here it is the last."""
+which also translates images, trains a network without norms, and takes 20,000 steps for 200 images, of Tiny ImageNet). The papers of MTT,
+TESLA, BPTT, IDC and DREAM report the best accuracy met during training or condensing, which is selection on the test images; here it is
+the last."""

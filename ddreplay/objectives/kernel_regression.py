@@ -61,7 +61,8 @@ class KernelRegression(Term):
 
     Args:
         ridge: relative to the mean of the kernel's diagonal.
-        learn_labels: Y is learned; it begins, or stays, at (one-hot - 1/C) / sqrt(C / 10) (FRePo), with a ``kernel`` at one-hot - 1/C (KIP).
+        learn_labels: Y is learned; it begins, or stays, at (one-hot - 1/C) / sqrt(C / 10) (FRePo), with a ``kernel`` at one-hot - 1/C
+            (KIP).
         lr_labels: step size of the labels; ``None``: that of the images.
         margin: weight of the second part.
         kernel: of images, as the augmentation leaves them (`TangentKernel`, `ConvTangentKernel`); then no network looks. ``None``: that of

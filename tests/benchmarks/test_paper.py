@@ -225,6 +225,18 @@ def test_figures_know_their_records_by_what_was_run() -> None:
     curves = [{**r, "losses": {"loss": [[1, 2.0]]}} for r in mim.results]
     assert not of["mim4dd:figure4"](mim)  # type: ignore[misc]
     assert of["mim4dd:figure4"](replace(mim, results=curves))  # type: ignore[misc]
+    for name, methods, found in (
+        ("idm:table2", ("dm", "idm(weight=0.0, parameterize=pixels)", "idm"), True),
+        ("idm:table2", ("dm", "idm(weight=0.5)"), False),
+        ("idm:figure5", ("idm(weight=0.1)", "idm(weight=0.5)"), True),
+        ("idm:figure5", ("idm(weight=0.1)", "dm(weight=0.5)"), False),
+        ("idm:figure6", ("idm(networks=model_queue(train_steps=1))", "idm(networks=model_queue(train_steps=5))"), True),
+        ("idm:figure7", ("idm(networks=model_queue(batch_size=1))", "idm(networks=model_queue(batch_size=5))"), False),
+        ("idm:figure7", ("idm(networks=model_queue(size=1))", "idm(networks=model_queue(size=5))"), True),
+    ):
+        evidence = entry(name).evidence
+        assert evidence is not None
+        assert evidence(replace(compare, protocol={**compare.protocol, "methods": methods})) == found, (name, methods)
     for text in re.findall(r'"([^"]+)"', entry("idm:figure3").command):
         assert names.condenser(text, net="convnet(width=4)").networks.ages in {(1960 * k,) for k in range(1, 7)}  # type: ignore[attr-defined]
 
