@@ -272,13 +272,13 @@ def own_loss(result: Mapping[str, Any]) -> list[tuple[int, float]]:
     return [(of[0][0], sum(value for _, value in of)) for of in zip(*parts or [losses["loss"]], strict=True)]
 
 
-def mean_losses(results: Sequence[dict[str, Any]]) -> dict[tuple[int, str, str], dict[int, Summary]]:
+def mean_losses(results: Sequence[dict[str, Any]]) -> dict[tuple[int, str, str], dict[float, Summary]]:
     """The method's own loss by budget, method and variant: step -> over seeds."""
-    found: dict[tuple[int, str, str], dict[int, Summary]] = {}
+    found: dict[tuple[int, str, str], dict[float, Summary]] = {}
     told = [r for r in results if "losses" in r]
     for key in dict.fromkeys((r["images_per_class"], r["method"], r["variant"]) for r in told):
         curves = [dict(own_loss(r)) for r in told if (r["images_per_class"], r["method"], r["variant"]) == key]
-        found[key] = {step: summary([curve[step] for curve in curves]) for step in curves[0]}
+        found[key] = {float(step): summary([curve[step] for curve in curves]) for step in curves[0]}
     return found
 
 

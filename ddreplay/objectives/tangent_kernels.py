@@ -188,7 +188,8 @@ def _moved_together(values: Float[Tensor, "*pairs h w h w"]) -> Float[Tensor, "*
 
 def _same_pixel(values: Float[Tensor, "*pairs h w h w"]) -> Float[Tensor, "*pairs h w"]:
     square = values.flatten(-4, -3).flatten(-2, -1)
-    return square.diagonal(dim1=-2, dim2=-1).unflatten(-1, values.shape[-2:])
+    pixels: Tensor = square.diagonal(dim1=-2, dim2=-1).unflatten(-1, values.shape[-2:])
+    return pixels
 
 
 def _size(left: Float[Tensor, "*left h w"], right: Float[Tensor, "*right h w"]) -> Float[Tensor, "*both h w h w"]:
