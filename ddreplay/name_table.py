@@ -176,6 +176,7 @@ KINDS: dict[str, Names] = {
     "init": Names(
         {
             "representative_images": "networks.real_batches:RepresentativeImages",
+            "xavier_noise": "parameterize.form:XavierNoise",
         }
     ),
     "choose": Names(

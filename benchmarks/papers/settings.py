@@ -231,7 +231,10 @@ def _options(row: Row, method: str) -> tuple[dict[str, Any], str]:
     elif method in ("idc", "dream") and row.dataset == "mnist":
         options = {"metric": "'l1'"}
     elif method == "bptt":  # its own operations, not all that suit the data
-        options = {"strategy": "'rotate'" if row.dataset == "mnist" else "'flip_rotate'"}
+        options = {
+            "strategy": "'rotate'" if row.dataset == "mnist" else "'flip_rotate'",
+            "parameterize": "pixels(xavier_noise)",
+        }
     elif method == "cafe":
         halved = "halved(sgd(lr=0.1, momentum=0.5), after=(12000, 16000, 18000))"
         options = {"steps": 20000, "optimizer": halved}
