@@ -190,6 +190,7 @@ INDEX: tuple[Entry, ...] = (
     Entry("mim4dd:figure5", "alignment of layers between networks (CKA)", _ANALYSES, _of("analyses")),
     Entry("mim4dd:figure6", "images of sets", _PICTURES),
     Entry("ddm:abstract", "gains on DM at most, without their settings", "nothing: the settings are not to be had"),
+    _table("ddm:code", "what its authors' later code reaches: DM, the paper's objective, style alone"),
     *(Entry(f"ddm:table{k}", "not known", f"nothing: {_NO_TEXT}") for k in range(1, 6)),
     Entry("ddm:figure1", "style of condensed and real images, and its drift", _ANALYSES, _of("analyses")),
     Entry(

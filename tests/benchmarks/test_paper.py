@@ -94,6 +94,18 @@ def test_cafe_augments_where_the_row_says_so_and_frepo_is_whitened_and_trained_o
     assert "flip_rotate" in setting(row(table, "cifar10", 10, "bptt"), "full").condenser
 
 
+def test_the_rows_of_ddms_code_name_its_terms() -> None:
+    found = {
+        (r.dataset, r.images_per_class, r.variant): setting(r, "full") for r in rows_of("ddm:code", methods=["ddm"])
+    }
+    assert len(found) == 5
+    both, style = found["cifar100", 10, "moments, diversity"], found["cifar100", 10, "moments"]
+    assert "moments=10000.0, gram=0.0, diversity=10.0" in both.condenser
+    assert "moments=10000.0, gram=0.0, diversity=0.0" in style.condenser
+    assert (style.normalization, style.protocol.name) == ("cifar100", "dm2023")
+    assert found["tinyimagenet", 10, "moments"].net == "convnet(depth=4)"
+
+
 def test_numbers_of_real_images_that_are_of_all_classes_together_are_shared_by_them() -> None:
     real = {
         (table, m, d): names.condenser(setting(row(table, d, 1, m), "full").condenser)
