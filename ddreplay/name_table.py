@@ -144,6 +144,7 @@ KINDS: dict[str, Names] = {
             "siamese": "augment.siamese:Siamese",
             "composed": "augment.siamese:Composed",
             "identity": "augment.siamese:Identity",
+            "by_class": "augment.by_class:ByClass",
         }
     ),
     "mix": Names(

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from ddreplay.augment.by_class import ClassTransforms
 from ddreplay.augment.siamese import Augment, Transform
 from ddreplay.backbones import Activations, Probe, draws_itself, mixes_images
 from ddreplay.data.chunks import DrawnImages, Images
@@ -123,12 +124,24 @@ class Side:
     @cached_property
     def x(self) -> Float[Tensor, "n c h w"]:
         """All images at once, as the network sees them."""
-        return self.look.transform(self.images)
+        return self.augmented(self.images, slice(None))
 
     @cached_property
     def seen(self) -> Images:
         """The images as the network sees them, piece by piece: ``seen[start:stop]``."""
-        return self.x if isinstance(self.source, Tensor) else _Transformed(self.source, self.look.transform)
+        return self.x if isinstance(self.source, Tensor) else _Transformed(self)
+
+    def augmented(self, images: Float[Tensor, "m c h w"], rows: slice | Tensor) -> Float[Tensor, "m c h w"]:
+        """Images under the look's draw.
+
+        Args:
+            rows: which of all images of the side they are.
+        """
+        transform = self.look.transform
+        if not isinstance(transform, ClassTransforms):
+            return transform(images)
+        index = range(len(self.source))[rows] if isinstance(rows, slice) else rows.tolist()
+        return transform.of_classes(images, [self.positions[k // self.per_class] for k in index])
 
     @cached_property
     def labels(self) -> Int64[Tensor, " n"]:
@@ -199,8 +212,8 @@ class Side:
         probe, learned = self.look.probe, torch.is_grad_enabled()
         averaged, functions = tuple(mean for mean, _ in missing), [f for _, f in missing]
 
-        def see(images: Tensor) -> list[Tensor]:
-            seen = probe(self.look.transform(images))
+        def see(images: Tensor, rows: slice) -> list[Tensor]:
+            seen = probe(self.augmented(images, rows))
             return [f(seen) for f in functions]
 
         how = Pass(see, averaged, self.classes, self.chunk, even=probe.compile and learned)
@@ -215,18 +228,17 @@ class Side:
         return self.chunk is None or len(self.source) <= self.chunk
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Transformed:
-    """Images that undergo an augmentation when they are taken; it must treat each by itself."""
+    """A side's images, which undergo the augmentation when they are taken; it must treat each by itself."""
 
-    images: Images
-    transform: Transform
+    side: Side
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.side.source)
 
     def __getitem__(self, index: slice | Tensor, /) -> Float[Tensor, "m c h w"]:
-        return self.transform(self.images[index])
+        return self.side.augmented(self.side.source[index], index)
 
 
 def _last(seen: Activations, n: int) -> Activations:

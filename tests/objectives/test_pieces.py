@@ -186,7 +186,8 @@ def test_what_a_stranger_reads_from_the_activations_is_whole() -> None:
 def test_a_pass_gives_means_and_values_with_their_gradients(even: bool, size: int) -> None:
     x = images(SYN, 3).requires_grad_()
 
-    def see(piece: Tensor) -> list[Tensor]:
+    def see(piece: Tensor, rows: slice = slice(None)) -> list[Tensor]:
+        assert torch.equal(piece, x[rows])
         return [piece.sin().flatten(1), piece.square().mean((2, 3)), piece.exp()]
 
     found = by_pieces(Pass(see, (True, False, False), CLASSES, size, even), x)
