@@ -118,6 +118,29 @@ def test_the_table_of_digits_in_the_docs_is_that_of_the_record() -> None:
         assert cells[4] == "+" + format_summary(paired(values["dm"], values["ring"]), scale=1)
 
 
+SMALL_TABLES = {
+    "one_age_digits": {
+        "freshly initialised": "dm(networks=banked(size=10))",
+        "all trained for 20 steps (one epoch)": "dm(networks=banked(size=10, runs=10, trained=20))",
+        "all trained for 100 steps": "dm(networks=banked(size=10, runs=10, trained=100))",
+        "all trained for 300 steps": "dm(networks=banked(size=10, runs=10, trained=300))",
+        "of different ages up to 300 steps": "dm(networks=banked(size=10, trained=300))",
+    },
+}
+"""Tables with a row for every method of a comparison: what stands first in a row of the docs, and the method."""
+
+
+@pytest.mark.parametrize("name", SMALL_TABLES)
+def test_tables_with_a_row_for_every_method_are_those_of_their_records(name: str) -> None:
+    results = read(RECORDS / f"{name}.json").results
+    counts = sorted({r["images_per_class"] for r in results})
+    written = {row[0]: row[1:] for row in rows_of(RESULTS)}
+    for title, method in SMALL_TABLES[name].items():
+        own = [[r["accuracy"] for r in results if (r["method"], r["images_per_class"]) == (method, n)] for n in counts]
+        wanted = [format_summary(summary(values), scale=1) for values in own]
+        assert [cell.replace("*", "") for cell in written[title][: len(counts)]] == wanted
+
+
 def test_every_record_is_cited_and_every_link_leads_somewhere() -> None:
     folders = (ROOT / "ddreplay", ROOT / "benchmarks", ROOT / "strategies")
     said = "".join(
