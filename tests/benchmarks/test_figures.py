@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from benchmarks import figures as module
 from benchmarks.bytes_factor import class_incremental_results, needs
 from benchmarks.figures import PICTURES, RECORDS, STREAM, bytes_of_cifar10, bytes_table, figures, stream_table
+from benchmarks.mim import own_loss
 from benchmarks.report import byte_curves, streams
 from benchmarks.report.figures import COLORS, MOST_CURVES, Curve, draw_curves, save_figure, spread_apart
 from benchmarks.report.records import read
@@ -139,6 +141,23 @@ def test_tables_with_a_row_for_every_method_are_those_of_their_records(name: str
         own = [[r["accuracy"] for r in results if (r["method"], r["images_per_class"]) == (method, n)] for n in counts]
         wanted = [format_summary(summary(values), scale=1) for values in own]
         assert [cell.replace("*", "") for cell in written[title][: len(counts)]] == wanted
+
+
+def test_the_table_of_mtt_with_mutual_information_is_that_of_its_records() -> None:
+    found: dict[str, dict[int, tuple[float, float]]] = {}
+    for size in ("small", "large"):
+        record = read(RECORDS / f"mim4dd_digits_mtt_{size}_ratios_validation.json")
+        for r in record.results:
+            values = [value for _, value in own_loss(r)]
+            end = statistics.fmean(values[-(len(values) // 8) :])
+            title = str(r["variant"]).removeprefix("ratio=")
+            known = found.setdefault(title, {}).setdefault(r["seed"], (r["accuracy"], end))
+            assert known == pytest.approx((r["accuracy"], end))  # the method alone is in both
+    table = RESULTS.partition("| MTT, ratio of gradients")[2].partition("\n\n")[0]
+    written = {row[0]: row[1:] for row in rows_of(table)}
+    for title, sets in found.items():
+        second = f"{sets[1][0]:.1f}" if 1 in sets else "-"
+        assert written[title][1:] == [f"{sets[0][0]:.1f}", second, f"{sets[0][1]:.3f}"], title
 
 
 def test_every_record_is_cited_and_every_link_leads_somewhere() -> None:
