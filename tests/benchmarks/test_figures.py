@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from benchmarks import figures as module
+from benchmarks.analyses import MEASURES
+from benchmarks.analyses import table as analyses_table
 from benchmarks.bytes_factor import class_incremental_results, needs
 from benchmarks.figures import PICTURES, RECORDS, STREAM, bytes_of_cifar10, bytes_table, figures, stream_table
 from benchmarks.mim import own_loss
@@ -128,6 +130,10 @@ SMALL_TABLES = {
         "all trained for 300 steps": "dm(networks=banked(size=10, runs=10, trained=300))",
         "of different ages up to 300 steps": "dm(networks=banked(size=10, trained=300))",
     },
+    "training_precision_digits": {
+        "float32": "dsa(convnet(width=32), rounds=4, loops=(10, 10), lr=2.0, lr_net=0.05)",
+        "bfloat16 with matching in float32": "dsa(bfloat16(convnet(width=32)), rounds=4, loops=(10, 10), lr=2.0, lr_net=0.05)",
+    },
 }
 """Tables with a row for every method of a comparison: what stands first in a row of the docs, and the method."""
 
@@ -136,11 +142,26 @@ SMALL_TABLES = {
 def test_tables_with_a_row_for_every_method_are_those_of_their_records(name: str) -> None:
     results = read(RECORDS / f"{name}.json").results
     counts = sorted({r["images_per_class"] for r in results})
-    written = {row[0]: row[1:] for row in rows_of(RESULTS)}
+    cited = RESULTS.index(f"{name}.json")
+    written = {row[0]: row[1:] for row in rows_of(RESULTS[cited : RESULTS.index("|\n\n", cited)] + "|")}
     for title, method in SMALL_TABLES[name].items():
         own = [[r["accuracy"] for r in results if (r["method"], r["images_per_class"]) == (method, n)] for n in counts]
         wanted = [format_summary(summary(values), scale=1) for values in own]
         assert [cell.replace("*", "") for cell in written[title][: len(counts)]] == wanted
+
+
+def test_the_table_of_the_analyses_is_that_of_the_record() -> None:
+    results = read(RECORDS / "analyses_digits.json").results
+    lines = [re.split(r"\s{2,}", line.strip()) for line in analyses_table(results).splitlines()]
+    table = RESULTS.partition("| set | alignment |")[2].partition("\n\n")[0]
+    written = {row[0]: row[1:] for row in rows_of(table)}
+    assert len(written) >= 5
+    shown = [1 + MEASURES.index(name) for name in ("alignment", "uniformity", "diversity", "consistency", "CKA")]
+    for cells in lines[2:-1]:
+        assert written[cells[0].partition("(")[0]] == [cells[k] for k in shown]
+    turned = {r["method"].partition("(")[0]: r["image_kernel_velocities"] for r in results if "seed" not in r}
+    medians = [f"{statistics.median(turned[name]):.2f}" for name in ("dc", "dcc")]
+    assert f"{medians[0]} for DC and {medians[1]} for DCC" in RESULTS
 
 
 def test_the_table_of_mtt_with_mutual_information_is_that_of_its_records() -> None:
