@@ -162,6 +162,10 @@ def test_the_table_of_the_analyses_is_that_of_the_record() -> None:
     turned = {r["method"].partition("(")[0]: r["image_kernel_velocities"] for r in results if "seed" not in r}
     medians = [f"{statistics.median(turned[name]):.2f}" for name in ("dc", "dcc")]
     assert f"{medians[0]} for DC and {medians[1]} for DCC" in RESULTS
+    style = read(RECORDS / "analyses_digits_style.json").results
+    found = {m: [f"{r['style distance']:.3f}" for r in style if r["method"] == m] for m in ("random", "dm", "ddm")}
+    said = f"random {' and '.join(found['random'])} in two sets, DM {' and '.join(found['dm'])}, DDM with Gram matrices"
+    assert f"{said} {' and '.join(found['ddm'])}" in RESULTS.replace("\n", " ")
 
 
 def test_the_table_of_mtt_with_mutual_information_is_that_of_its_records() -> None:
