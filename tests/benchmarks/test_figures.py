@@ -130,6 +130,11 @@ SMALL_TABLES = {
         "all trained for 300 steps": "dm(networks=banked(size=10, runs=10, trained=300))",
         "of different ages up to 300 steps": "dm(networks=banked(size=10, trained=300))",
     },
+    "draws_by_class_digits": {
+        "one a step for all classes": "dm(networks=banked(size=20), steps=200)",
+        "one a step for each class": "dm(networks=banked(size=20), steps=200, "
+        "augment=by_class(siamese('color_crop_cutout_scale_rotate')))",
+    },
     "training_precision_digits": {
         "float32": "dsa(convnet(width=32), rounds=4, loops=(10, 10), lr=2.0, lr_net=0.05)",
         "bfloat16 with matching in float32": "dsa(bfloat16(convnet(width=32)), rounds=4, loops=(10, 10), lr=2.0, lr_net=0.05)",
