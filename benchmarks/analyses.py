@@ -60,7 +60,7 @@ def analyses(
     """Alignment, uniformity, diversity, style, consistency, CKA, kernel velocity and transfer of condensed sets.
 
     Features are those of networks trained on the real data. Alignment and uniformity: of a set's images (DCC, Fig. 6; lower is closer,
-    lower is more even). Diversity: mean distance within a class. Style distance: of the first norm's maps to those of real images
+    lower is more even). Diversity: mean distance within a class. Style distance: of the first convolution's maps to those of real images
     (DDM, Fig. 1 and 4). Consistency: share of same-class images among the 10 nearest real ones (IDM, Fig. 4). CKA: mean over layers
     between a network trained on real data and one trained on the set, both shown the test images (MIM4DD, Fig. 5). Kernel velocity,
     in a picture: how fast the Gram matrix of the matching loss's Jacobian by synthetic image turns between image steps (DCC, Fig. 4),
@@ -177,10 +177,10 @@ def measure(
 ) -> tuple[dict[str, float], Tensor]:
     """Every measure of one set but accuracy, under networks trained on real data and on the set; and the CKA of their layers."""
     batch = condensed.images()
-    probe = Probe(reference, ("norms",))
+    probe = Probe(reference, ("convolutions",))  # what an instance norm gives has the same moments for every image
     with torch.no_grad():
         syn, real = probe(batch.x), probe(pool.all().x)
-    first = probe.names("norms")[0]
+    first = probe.names("convolutions")[0]
     nearest = analysis.consistency_ratio(syn.embedding, batch.y, real.embedding, pool.all_labels(), neighbours=(10,))
     matrix = analysis.cka_matrix(*(analysis.layer_outputs(n, test.all().x, layers_of(n)) for n in (reference, model)))
     values: tuple[Tensor | float, ...] = (

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from benchmarks.checks import among, at_least
 from benchmarks.memories import in_time, memory_condenser, spelled
 from benchmarks.report.progress import Progress
-from benchmarks.report.records import Recording, begin, read, write
+from benchmarks.report.records import Recording, refused, resume, write
 from benchmarks.report.streams import budget_of, differences, draw, table
 from benchmarks.stream_cells import FROM_SCRATCH, Cell, Settings, method_of, run_cell
 from benchmarks.streams import class_incremental_stream
@@ -140,7 +140,8 @@ def class_incremental(
     images = images_per_class or (() if bytes_per_class else IMAGES)
     spelled_out = _check(settings, memories, strategies, images, bytes_per_class, seeds)
     path = out / f"{name or f'class_incremental_{Path(dataset).stem}'}.json"
-    recording = _resumed(path, settings, spelled_out)
+    protocol = {**settings.deciding(settings.data()), "condensers": spelled_out}
+    recording = resume(path, "class-incremental", protocol, device=device, growing=("condensers",))
     done = {Cell.of(result) for result in recording.results}
     cells = list(_cells(memories, strategies, images, bytes_per_class, range(seeds), bounds))
     _check_methods(path, settings, recording, cells)
@@ -212,33 +213,6 @@ def _check(
     return {name: spelled(name) for name in memories}
 
 
-def _resumed(path: Path, settings: Settings, condensers: dict[str, str]) -> Recording:
-    """A recording that holds what the record at ``path`` holds.
-
-    Raises:
-        ValueError: where that is a record of other settings.
-    """
-    deciding = settings.deciding(settings.data())
-    protocol = {**deciding, "condensers": condensers}
-    recording = begin("class-incremental", protocol, device=settings.device)
-    if not path.is_file():
-        return recording
-    earlier = read(path)
-    known = {**dict.fromkeys(deciding, "(not said)"), **earlier.protocol}
-    wanted = recording.finish().protocol
-    changed = [f"{n} {known[n]!r}, now {wanted[n]!r}" for n in deciding if known[n] != wanted[n]]
-    both = set(condensers) & set(known["condensers"])
-    changed += [
-        f"{n} {known['condensers'][n]}, now {condensers[n]}" for n in both if known["condensers"][n] != condensers[n]
-    ]
-    if changed:
-        raise _refused(path, changed)
-    recording.protocol["condensers"] = {**known["condensers"], **condensers}
-    recording.results += earlier.results
-    recording.started -= earlier.seconds
-    return recording
-
-
 def _check_methods(path: Path, settings: Settings, recording: Recording, cells: Sequence[Cell]) -> None:
     """Refuse to go on from cells whose memories were condensed with other settings or versions than now."""
     known = {_memory_of(Cell.of(r)): r["method"] for r in recording.results}
@@ -249,14 +223,8 @@ def _check_methods(path: Path, settings: Settings, recording: Recording, cells: 
         if key in known and known[key] != method_of(settings, cell)
     ]
     if changed:
-        raise _refused(path, list(dict.fromkeys(changed)))
+        raise refused(path, list(dict.fromkeys(changed)))
 
 
 def _memory_of(cell: Cell) -> tuple[Any, ...]:
     return cell.memory, cell.images_per_class, cell.bytes_per_class
-
-
-def _refused(path: Path, changed: Sequence[str]) -> ValueError:
-    return ValueError(
-        f"{path.name} is the record of another run: {'; '.join(changed)}; give its settings, or write another record with --name or --out"
-    )

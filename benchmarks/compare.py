@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from benchmarks.checks import at_least
 from benchmarks.memories import condenser, memory_condenser, spelled
-from benchmarks.report.records import begin
+from benchmarks.report.records import resume
 from benchmarks.report.tables import format_bytes, format_summary, settings_note, summary, text_table
 from benchmarks.sets import read, run_sets, training
 
@@ -37,6 +37,8 @@ def compare(
     out: Path = Path("results"),
 ) -> None:
     """Condense with every method, train networks on each set, and put accuracies beside bytes and seconds.
+
+    A call with the same settings goes on from the record; more seeds are added to it.
 
     Args:
         dataset: as in ddreplay condense.
@@ -89,7 +91,7 @@ def compare(
     }
     for line in settings_note(spelled_out):
         print(line)
-    recording = begin("compare", settings, device=data.pool.device)
+    recording = resume(out / f"{name}.json", "compare", settings, device=data.pool.device)
     cells = [
         (condensers[text], {"method": text, "images_per_class": count, "seed": seed})
         for seed, count, text in itertools.product(range(seeds), images_per_class, methods)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,8 +13,9 @@ import torch
 
 from benchmarks.checks import at_least
 from benchmarks.memories import condenser, spelled
-from benchmarks.report.records import begin
-from benchmarks.report.tables import format_number, format_summary, paired, settings_note, summary, text_table
+from benchmarks.report.figures import COLORS, MOST_CURVES, Curve, can_draw, draw_curves, save_figure
+from benchmarks.report.records import resume
+from benchmarks.report.tables import Summary, format_number, format_summary, paired, settings_note, summary, text_table
 from benchmarks.sets import Data, read, run_sets, training
 from ddreplay import Distiller, names
 from ddreplay.condense.condenser import Deadline
@@ -33,6 +35,9 @@ SWEEPS: dict[str, tuple[float, ...]] = {
 }
 """Values that the paper varies (the weight lambda in Fig. 3, beta and the critic's depth in Tab. 2), the temperature, which it leaves open,
 and a ratio of gradients that stands for a weight."""
+
+POINTS = 64
+"""Of a curve of losses."""
 
 LOOKS = 5
 """Networks over which the gradients of a ratio are averaged."""
@@ -78,7 +83,9 @@ def mim4dd(
 ) -> None:
     """Every method with and without MIM4DD on the same seeds: accuracies, and their differences pair by pair.
 
-    A seed means the same start, networks, augmentations and real batches on both sides; only the images' gradients differ.
+    A seed means the same start, networks, augmentations and real batches on both sides; only the images' gradients differ. How the
+    loss of the method itself went, with the term and without it, is recorded and drawn (Fig. 4). A call with the same settings goes on
+    from the record; more seeds are added to it.
 
     Args:
         dataset: as in ddreplay condense.
@@ -141,17 +148,21 @@ def mim4dd(
         if extra is not None:
             unit = gradient_ratio(bases[text], names.parse(extra[1], "term"), data, count) if by_ratio else 1.0
             weights[f"{text} | {count} | {label}"] = extra[0] / unit
-    recording = begin("mim4dd", {**settings, "weights": weights}, device=data.pool.device)
+    path = out / f"{name}.json"
+    recording = resume(path, "mim4dd", {**settings, "weights": weights}, device=data.pool.device)
     cells = []
     for seed, count, text, (label, extra) in itertools.product(range(seeds), images_per_class, methods, added.items()):
         method = bases[text]
         if extra is not None:
             method = method.plus(names.parse(extra[1], "term"), weights[f"{text} | {count} | {label}"])
         cells.append((method, {"method": text, "variant": label, "images_per_class": count, "seed": seed}))
-    how: dict[str, Any] = {"net": net, "protocol": chosen, "networks": networks, "compile": compile}
-    run_sets(recording, out / f"{name}.json", cells, data, **how)
+    how: dict[str, Any] = {"net": net, "protocol": chosen, "networks": networks, "compile": compile, "losses": POINTS}
+    run_sets(recording, path, cells, data, **how)
     print(table(recording.results, data.images.name, spelled_out, chosen.name))
-    print(f"record: {out / name}.json")
+    print(f"the method's own loss, first and last eighth of the steps:\n{loss_table(recording.results)}")
+    if can_draw():
+        draw_losses(recording.results, path.with_suffix(".png"))
+    print(f"record: {path}" + ("; picture beside it" if can_draw() else ""))
 
 
 def gradient_ratio(base: Distiller, term: Term, data: Data, images_per_class: int, looks: int = LOOKS) -> float:
@@ -248,6 +259,55 @@ def table(
     rows.sort(key=lambda row: row[0])
     note = f"mean and 95 % interval over {len({r['seed'] for r in results})} seeds"
     return "\n".join([text_table(header, rows), note, *settings_note(condensers or {})])
+
+
+def own_loss(result: Mapping[str, Any]) -> list[tuple[int, float]]:
+    """The method's loss without the term, as (step, mean up to it) over the steps of condensing.
+
+    >>> own_loss({"losses": {"loss": [(1, 3.0)], "mean embedding": [(1, 2.0)], "mutual information": [(1, 1.0)]}})
+    [(1, 2.0)]
+    """
+    losses = result["losses"]
+    parts = [curve for name, curve in losses.items() if name not in ("loss", "mutual information")]
+    return [(of[0][0], sum(value for _, value in of)) for of in zip(*parts or [losses["loss"]], strict=True)]
+
+
+def mean_losses(results: Sequence[dict[str, Any]]) -> dict[tuple[int, str, str], dict[float, Summary]]:
+    """The method's own loss by budget, method and variant: step -> over seeds."""
+    found: dict[tuple[int, str, str], dict[float, Summary]] = {}
+    told = [r for r in results if "losses" in r]
+    for key in dict.fromkeys((r["images_per_class"], r["method"], r["variant"]) for r in told):
+        curves = [dict(own_loss(r)) for r in told if (r["images_per_class"], r["method"], r["variant"]) == key]
+        found[key] = {float(step): summary([curve[step] for curve in curves]) for step in curves[0]}
+    return found
+
+
+def loss_table(results: Sequence[dict[str, Any]]) -> str:
+    """Means of the method's own loss over the first and the last eighth of its steps, for every variant."""
+    rows = []
+    for (count, method, label), curve in mean_losses(results).items():
+        values = [found.mean for found in curve.values()]
+        eighth = max(1, len(values) // 8)
+        ends = [f"{statistics.fmean(part):.4g}" for part in (values[:eighth], values[-eighth:])]
+        rows.append([count, method.partition("(")[0], label, *ends])
+    return text_table(["per class", "method", "variant", "first", "last"], rows)
+
+
+def draw_losses(results: Sequence[dict[str, Any]], path: Path) -> None:
+    """The method's own loss over steps, a panel for every method and budget: without the term and with it, means and intervals."""
+    panels: dict[tuple[int, str], list[Curve]] = {}
+    for (count, method, label), points in mean_losses(results).items():
+        curves = panels.setdefault((count, method.partition("(")[0]), [])
+        if len(curves) < MOST_CURVES:
+            curves.append(Curve(label, points, COLORS[len(curves)], marker=""))
+    if not panels:
+        return
+    with save_figure(path, columns=len(panels), width=4.5) as axes:
+        for axis, ((count, method), curves) in zip(axes, panels.items(), strict=True):
+            axis.set_title(f"{method.upper()}, {count} per class", fontsize=9)
+            axis.set_xlabel("image steps")
+            axis.set_ylabel("the method's own loss")
+            draw_curves(axis, curves, most=math.inf)
 
 
 def _with_experts(text: str, folder: Path) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor
 from benchmarks.report.progress import Progress
 from benchmarks.report.records import Recording, write
 from ddreplay import ClassPool, CondensedSet, Condenser, names
+from ddreplay.condense import LossCurve, TermCurves
 from ddreplay.datasets import ImageData, load
 from ddreplay.evaluation import Protocol, evaluate
 
@@ -71,12 +72,16 @@ def training(protocol: str, images: ImageData, epochs: int | None) -> Protocol:
 
 @dataclass(frozen=True)
 class Tested:
-    """A set, the accuracies in percent of networks trained on it, and what both took in seconds."""
+    """A set, the accuracies in percent of networks trained on it, and what both took in seconds.
+
+    losses: how the loss of condensing went, and each term of a sum by its name, as (step, mean up to it), where that was asked for.
+    """
 
     condensed: CondensedSet
     accuracies: tuple[float, ...]
     condense_seconds: float
     train_seconds: float
+    losses: dict[str, list[tuple[int, float]]] | None = None
 
     @property
     def accuracy(self) -> float:
@@ -93,6 +98,7 @@ class Tested:
             "images": len(self.condensed),
             "condense_seconds": round(self.condense_seconds, 2),
             "train_seconds": round(self.train_seconds, 2),
+            **({} if self.losses is None else {"losses": self.losses}),
         }
 
 
@@ -107,14 +113,22 @@ def condense_and_test(
     networks: int,
     first_network: int,
     compile: bool = False,
+    losses: int = 0,
 ) -> Tested:
-    """Condense a set with one seed, and train and test networks on it, the first with the seed ``first_network``."""
+    """Condense a set with one seed, and train and test networks on it, the first with the seed ``first_network``.
+
+    Args:
+        losses: points of every curve of losses that is kept, an even number; 0: none is.
+    """
     started = time.perf_counter()
-    condensed = condenser(data.pool, images_per_class, seed=seed)
+    whole, terms = (LossCurve(losses), TermCurves(losses)) if losses else (None, None)
+    told = {} if whole is None else {"on_step": whole, "on_terms": terms}
+    condensed = condenser(data.pool, images_per_class, seed=seed, **told)
     seconds = time.perf_counter() - started
     how: dict[str, Any] = {"protocol": protocol, "seeds": networks, "seed": first_network, "compile": compile}
     found = evaluate(condensed, data.test, names.network(net), **how)
-    return Tested(condensed, found.accuracies, seconds, found.seconds)
+    kept = None if whole is None or terms is None else {"loss": whole.points(), **terms.points()}
+    return Tested(condensed, found.accuracies, seconds, found.seconds, kept)
 
 
 def run_sets(
@@ -127,15 +141,19 @@ def run_sets(
     protocol: Protocol,
     networks: int,
     compile: bool,
+    losses: int = 0,
 ) -> None:
     """Condense and test a set for every cell, into the record at ``path``, which holds what is done at every moment.
 
     Args:
-        cells: a condenser, and what the record says of the set besides its results, ``images_per_class`` and ``seed`` among it.
+        cells: a condenser, and what the record says of the set besides its results, ``images_per_class`` and ``seed`` among it. Those
+            that the recording holds already are passed over.
+        losses: as `condense_and_test` takes it.
     """
-    how: dict[str, Any] = {"net": net, "protocol": protocol, "networks": networks, "compile": compile}
-    with Progress(len(cells), path.stem, unit="sets") as progress:
-        for condenser, labels in cells:
+    how: dict[str, Any] = {"net": net, "protocol": protocol, "networks": networks, "compile": compile, "losses": losses}
+    missing = [cell for cell in cells if not any(cell[1].items() <= result.items() for result in recording.results)]
+    with Progress(max(1, len(missing)), path.stem, unit="sets") as progress:
+        for condenser, labels in missing:
             seed = labels["seed"]
             count = labels["images_per_class"]
             tested = condense_and_test(condenser, data, count, seed=seed, first_network=1000 + seed, **how)

@@ -30,7 +30,17 @@ from ddreplay.storage.checkpoint import Checkpoint, fingerprint
 from ddreplay.storage.condensed_set import CondensedSet
 from ddreplay.training import LabelledImages, Shuffled, by_optimizer, squared_error, train_network
 
-__all__ = ["PROTOCOLS", "Evaluation", "Protocol", "accuracy", "evaluate", "interval", "matching_classes", "train"]
+__all__ = [
+    "PROTOCOLS",
+    "Evaluation",
+    "Protocol",
+    "accuracy",
+    "choose_protocol",
+    "evaluate",
+    "interval",
+    "matching_classes",
+    "train",
+]
 
 
 @dataclass(frozen=True)
@@ -279,6 +289,34 @@ def _identity(
     content = hashlib.sha256(replace(condensed, provenance={}).to_bytes()).hexdigest()
     names = {"set": content, "test": fingerprint(test), "net": network_digest(net)}
     return {"evaluation": names, "protocol": repr(protocol), "networks": list(own)}
+
+
+def choose_protocol(
+    condensed: CondensedSet,
+    held_out: ClassPool,
+    net: Net | None = None,
+    *,
+    among: Sequence[str | Protocol],
+    seeds: int = 3,
+    seed: int = 0,
+) -> Protocol:
+    """Of several protocols, that under which networks trained on a set do best on images held out of the training data.
+
+    So step sizes, epochs and augmentation are chosen without the test images, which are read once, when the set is evaluated under
+    what this gives. The held-out images must be none that the set was condensed from (`ddreplay.datasets.ImageData.for_tuning`).
+
+    Args:
+        among: names of `PROTOCOLS`, or your own.
+        seeds: networks for each.
+        seed: that of the first network, the same for each.
+    Raises:
+        ValueError: when there is none to choose from.
+    """
+    protocols = [PROTOCOLS[one] if isinstance(one, str) else one for one in among]
+    if not protocols:
+        raise ValueError("among must name at least one protocol, got none")
+    found = [evaluate(condensed, held_out, net, protocol=one, seeds=seeds, seed=seed).mean for one in protocols]
+    return protocols[found.index(max(found))]
 
 
 def _counted(rows: Tensor, columns: Tensor, shape: torch.Size) -> Tensor:

@@ -144,6 +144,7 @@ KINDS: dict[str, Names] = {
             "siamese": "augment.siamese:Siamese",
             "composed": "augment.siamese:Composed",
             "identity": "augment.siamese:Identity",
+            "by_class": "augment.by_class:ByClass",
         }
     ),
     "mix": Names(
@@ -176,6 +177,7 @@ KINDS: dict[str, Names] = {
     "init": Names(
         {
             "representative_images": "networks.real_batches:RepresentativeImages",
+            "xavier_noise": "parameterize.form:XavierNoise",
         }
     ),
     "choose": Names(
@@ -213,7 +215,8 @@ KINDS: dict[str, Names] = {
     ),
     "kernel": Names(
         {
-            "tangent_kernel": "objectives.kernel_regression:TangentKernel",
+            "tangent_kernel": "objectives.tangent_kernels:TangentKernel",
+            "conv_tangent_kernel": "objectives.tangent_kernels:ConvTangentKernel",
         }
     ),
 }

@@ -9,8 +9,8 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = (
     "stopping", "randomness", "ranks", "eager_gradient", "data", "augment", "backbones", "storage", "examples", "training",
     "objectives", "parameterize", "networks", "protocol", "evaluation", "condense", "methods", "datasets", "memory", "online_memory",
-    "baselines", "expressions", "name_table", "names", "forecast", "report", "terminal", "commands", "avalanche", "frameworks", "cli",
-    "__main__",
+    "baselines", "robust_scores", "expressions", "name_table", "names", "forecast", "report", "terminal", "commands", "avalanche",
+    "frameworks", "cli", "__main__",
 )  # fmt: skip
 """Every folder and file knows those before it at most."""
 

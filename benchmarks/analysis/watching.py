@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from benchmarks.analysis.ntk import image_kernel
 from ddreplay.backbones import Net
 from ddreplay.networks import Context, Networks, NetworkSource
-from ddreplay.objectives.term import Look, Side, Statistic, Term
+from ddreplay.objectives.side import Look, Side
+from ddreplay.objectives.term import Statistic, Term
 
 __all__ = ["Watched", "WatchedTerm"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -65,15 +66,52 @@ def _ddm_parts(record: Record) -> bool:
     )
 
 
+def _idm_parts(record: Record) -> bool:
+    methods = [str(m).replace(" ", "") for m in record.protocol.get("methods", ())]
+    idm = [m for m in methods if m.startswith("idm")]
+    without = [m for m in idm if "weight=0.0" in m]
+    return record.benchmark == "compare" and bool(without) and len(idm) > len(without)
+
+
+def _varied(option: str) -> Evidence:
+    """A record of compare with IDM at several values of an option."""
+
+    def found(record: Record) -> bool:
+        idm = [str(m) for m in record.protocol.get("methods", ()) if str(m).startswith("idm")]
+        values = {value for text in idm for value in re.findall(rf"\b{option}=([\w.]+)", text)}
+        return record.benchmark == "compare" and len(values) > 1
+
+    return found
+
+
+def _one_age(record: Record) -> bool:
+    """A record of compare with DM under banks whose networks are all of one age: as many runs as entries."""
+    banks = [re.search(r"size=(\d+).*runs=(\d+)", str(m)) for m in record.protocol.get("methods", ())]
+    return record.benchmark == "compare" and any(bank and bank[1] == bank[2] for bank in banks)
+
+
+def _losses(record: Record) -> bool:
+    return record.benchmark == "mim4dd" and any("losses" in result for result in record.results)
+
+
 _PAPER = "python -m benchmarks paper {}"
 _ANALYSES = "python -m benchmarks analyses"
 _IDM_SWEEP = "python -m benchmarks compare --scale full --dataset cifar100 --images-per-class 10 --methods {}"
+# ten epochs of CIFAR-100 in batches of 256; a bank of as many runs as entries is of one age, the last one of a run
+_ONE_AGE = _IDM_SWEEP.format(
+    "dm "
+    + " ".join(
+        f'"dm(networks=banked(size=100, runs=100, trained={epochs * 196}, batch_size=256))"'
+        for epochs in (10, 20, 30, 40, 50, 60)
+    )
+    + " idm"
+)
 _PICTURES = "ddreplay condense, then ddreplay export"
 _NO_TEXT = "the text of this paper is not to be had: what the table holds is not known"
 
 
-def _table(name: str, title: str) -> Entry:
-    return Entry(name, title, _PAPER.format(name))
+def _table(name: str, title: str, evidence: Evidence | None = None) -> Entry:
+    return Entry(name, title, _PAPER.format(name), evidence)
 
 
 INDEX: tuple[Entry, ...] = (
@@ -89,7 +127,12 @@ INDEX: tuple[Entry, ...] = (
         "python -m benchmarks contrastive-example",
         _of("contrastive-example"),
     ),
-    Entry("dcc:figure3", "images of the same example on digits", "python -m benchmarks contrastive-example --digits"),
+    Entry(
+        "dcc:figure3",
+        "images of the same example on digits",
+        "python -m benchmarks contrastive-example --digits",
+        _of("contrastive-example", digits=True),
+    ),
     Entry("dcc:figure4", "velocity of the tangent kernel", _ANALYSES, _of("analyses")),
     Entry("dcc:figure5", "images of automobiles", _PICTURES),
     Entry("dcc:figure6", "alignment and uniformity", _ANALYSES, _of("analyses")),
@@ -105,22 +148,29 @@ INDEX: tuple[Entry, ...] = (
         "python -m benchmarks task-incremental --dataset cifar10+svhn+gtsrb",
     ),
     _table("idm:table1", "CIFAR-10, CIFAR-100, Tiny ImageNet and 100 classes of ImageNet"),
-    _table("idm:table2", "IDM's parts one after the other"),
+    _table("idm:table2", "IDM's parts one after the other", _idm_parts),
     _table("idm:table3", "tiles of an image"),
     _table("idm:table4", "condensed with one architecture, trained with another"),
     _table("idm:table5", "the same with more of DM"),
-    Entry("idm:figure3", "DM under networks of one age", "nothing: no source shows networks of one age"),
+    Entry("idm:figure3", "DM under networks of one age", _ONE_AGE, _one_age),
     Entry("idm:figure4", "share of images whose neighbours are of their class", _ANALYSES, _of("analyses")),
-    Entry("idm:figure5", "weight of the regularisation", _IDM_SWEEP.format('"idm(weight=0.1)" "idm(weight=0.5)"')),
+    Entry(
+        "idm:figure5",
+        "weight of the regularisation",
+        _IDM_SWEEP.format('"idm(weight=0.1)" "idm(weight=0.5)"'),
+        _varied("weight"),
+    ),
     Entry(
         "idm:figure6",
         "training steps of the queue's networks",
         _IDM_SWEEP.format('"idm(networks=model_queue(train_steps=10))" "idm(networks=model_queue(train_steps=50))"'),
+        _varied("train_steps"),
     ),
     Entry(
         "idm:figure7",
         "size of the queue",
         _IDM_SWEEP.format('"idm(networks=model_queue(size=10))" "idm(networks=model_queue(size=100))"'),
+        _varied("size"),
     ),
     Entry(
         "idm:figure8",
@@ -129,12 +179,18 @@ INDEX: tuple[Entry, ...] = (
         _of("gdumb", dataset="cifar100"),
     ),
     _table("mim4dd:table1", "MNIST, CIFAR-10, CIFAR-100: methods with and without mutual information"),
-    _table("mim4dd:table2", "its beta and its critic's depth"),
+    _table("mim4dd:table2", "its beta and its critic's depth", _sweep("beta", "depth")),
     Entry("mim4dd:figure3", "its weight", "python -m benchmarks mim4dd --sweep weight", _sweep("weight")),
-    Entry("mim4dd:figure4", "the method's loss with and without it, over steps", "nothing: losses are not recorded"),
+    Entry(
+        "mim4dd:figure4",
+        "the method's loss with and without it, over steps",
+        "python -m benchmarks mim4dd --dataset cifar10 --methods mtt --images-per-class 10",
+        _losses,
+    ),
     Entry("mim4dd:figure5", "alignment of layers between networks (CKA)", _ANALYSES, _of("analyses")),
     Entry("mim4dd:figure6", "images of sets", _PICTURES),
     Entry("ddm:abstract", "gains on DM at most, without their settings", "nothing: the settings are not to be had"),
+    _table("ddm:code", "what its authors' later code reaches: DM, the paper's objective, style alone"),
     *(Entry(f"ddm:table{k}", "not known", f"nothing: {_NO_TEXT}") for k in range(1, 6)),
     Entry("ddm:figure1", "style of condensed and real images, and its drift", _ANALYSES, _of("analyses")),
     Entry(
@@ -175,14 +231,17 @@ def of_entry(one: Entry, records: Sequence[Record]) -> str:
     >>> of_entry(entry("dcc:table6"), [])
     'never'
     """
-    seen = [_size(record) for record in records if one.evidence is not None and one.evidence(record)]
+    found = [record for record in records if one.evidence is not None and one.evidence(record)]
+    seen = [_size(record) for record in found]
     if not one.rows or (one.evidence is not None and not one.command.startswith(_PAPER.format(""))):
         return _best(seen)
     counts = Counter(of_row(row, records).partition(" (")[0] for row in one.rows)
     parts = [
         f"{counts[state]} {state}" for state in ("full size", "small size", "never", "not to be run") if counts[state]
     ]
-    return f"of {len(one.rows)} numbers {', '.join(parts)}" + (f"; {_best(seen)} by compare" if any(seen) else "")
+    return f"of {len(one.rows)} numbers {', '.join(parts)}" + (
+        f"; {_best(seen)} by {', '.join(dict.fromkeys(r.benchmark for r in found))}" if found else ""
+    )
 
 
 def of_row(row: Row, records: Sequence[Record]) -> str:

@@ -15,7 +15,7 @@ from benchmarks.memories import condenser
 from benchmarks.papers.published import Row
 from benchmarks.papers.report import ROW, compared, described, is_of
 from benchmarks.papers.settings import NotRun, Scale, Setting, setting
-from benchmarks.report.records import Recording, begin, read, write
+from benchmarks.report.records import Recording, resume, write
 from benchmarks.sets import Data, reduced
 from ddreplay import Distiller, names
 from ddreplay.datasets import load
@@ -112,24 +112,8 @@ def resumed(path: Path, table: str, scale: Scale, cells: Sequence[Cell], files: 
         "rows": rows,
         "compared": {},
     }
-    recording = begin("paper", protocol, device=_data(cells[0].rows[0].dataset, cells[0].how[0], files).pool.device)
-    if not path.is_file():
-        return recording
-    earlier = read(path)
-    for part in ("rows", "images"):
-        known, wanted = earlier.protocol[part], recording.finish().protocol[part]
-        changed = [name for name in set(known) & set(wanted) if known[name] != wanted[name]]
-        if changed or earlier.protocol["compile"] != compile:
-            raise ValueError(
-                f"{path.name} was made with other settings or images of {', '.join(changed) or 'all rows (compile)'}; "
-                "give another folder with --out"
-            )
-        protocol[part] = {**known, **protocol[part]}
-    protocol["compared"] = earlier.protocol.get("compared", {})
-    recording.protocol.update(protocol)
-    recording.results += earlier.results
-    recording.started -= earlier.seconds
-    return recording
+    device = _data(cells[0].rows[0].dataset, cells[0].how[0], files).pool.device
+    return resume(path, "paper", protocol, device=device, growing=("rows", "images", "compared"))
 
 
 def _deciding(how: Setting) -> dict[str, Any]:

@@ -93,6 +93,9 @@ PROTOCOL = {
 _OWN_NORMALIZATION = ("dm", "idm", "ddm", "random", "herding", "forgetting")
 _UNWHITENED = {("cifar10", 50), ("cifar100", 10)}
 _NETS = {"tinyimagenet": "convnet(depth=4)", "imagenet100": "convnet(depth=6)"}
+_CLASSES = {"mnist": 10, "svhn": 10, "cifar10": 10, "cifar100": 100, "tinyimagenet": 200, "imagenet100": 100}
+"""Of the data sets whose rows name a number of real images of all classes together."""
+
 _TESLA = {("cifar10", 1): {"latest_start": 5, "lr": 500.0}, ("cifar100", 50): {"lr": 500.0}}
 """Of the released commands; the step size is half, since the library does not lose the gradient's factor of 2."""
 
@@ -228,7 +231,10 @@ def _options(row: Row, method: str) -> tuple[dict[str, Any], str]:
     elif method in ("idc", "dream") and row.dataset == "mnist":
         options = {"metric": "'l1'"}
     elif method == "bptt":  # its own operations, not all that suit the data
-        options = {"strategy": "'rotate'" if row.dataset == "mnist" else "'flip_rotate'"}
+        options = {
+            "strategy": "'rotate'" if row.dataset == "mnist" else "'flip_rotate'",
+            "parameterize": "pixels(xavier_noise)",
+        }
     elif method == "cafe":
         halved = "halved(sgd(lr=0.1, momentum=0.5), after=(12000, 16000, 18000))"
         options = {"steps": 20000, "optimizer": halved}
@@ -236,7 +242,12 @@ def _options(row: Row, method: str) -> tuple[dict[str, Any], str]:
         if row.method == "cafe+dsa":
             options["strategy"] = repr(DIGITS if row.dataset == "mnist" else NATURAL)
     elif method == "frepo":
-        options = {"optimizer": "cosine(lamb(lr=0.0003), steps=500000, to=0.1)"}
+        options = {
+            "optimizer": "cosine(lamb(lr=0.0003), steps=500000, to=0.1)",
+            "batch_real": 1024 // _CLASSES[row.dataset],
+        }
+    elif method == "kip":
+        options = {"batch_real": 5000 // _CLASSES[row.dataset]}  # of the notebook: 5,000 in all, of every class as many
     elif method == "herding":
         options = {"epochs": 40, "order": "nearest"}
     elif method == "forgetting":

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ import torch
 
 from benchmarks.backends import cores
 
-__all__ = ["Record", "Recording", "begin", "device_description", "read", "resume", "write"]
+__all__ = ["Record", "Recording", "begin", "device_description", "read", "refused", "resume", "write"]
 
 FORMAT = 1
 
@@ -132,23 +133,47 @@ def begin(benchmark: str, protocol: dict[str, Any], *, device: torch.device | st
 
 
 def resume(
-    path: str | Path, benchmark: str, protocol: dict[str, Any], *, device: torch.device | str = "cpu"
+    path: str | Path,
+    benchmark: str,
+    protocol: dict[str, Any],
+    *,
+    device: torch.device | str = "cpu",
+    growing: Sequence[str] = (),
 ) -> Recording:
     """A recording that goes on from the record at ``path``, where there is one; its seconds are counted on.
 
+    Args:
+        growing: Settings that hold an entry for every row, memory or data set: what both runs have must be alike, and the recording
+            has what either has.
     Raises:
         ValueError: if that is the record of a run with other settings.
     """
     recording = begin(benchmark, protocol, device=device)
-    if Path(path).is_file():
-        earlier = read(path)
-        if earlier.protocol != _plain(protocol, "protocol"):
-            raise ValueError(
-                f"{Path(path).name} is the record of another run, with other settings; give another folder with --out, or delete it"
-            )
-        recording.results += earlier.results
-        recording.started -= earlier.seconds
+    if not Path(path).is_file():
+        return recording
+    earlier, wanted = read(path), _plain(protocol, "protocol")
+    changed = [] if earlier.benchmark == benchmark else [f"benchmark {earlier.benchmark!r}, now {benchmark!r}"]
+    for name in dict.fromkeys((*wanted, *earlier.protocol)):
+        known, now = (of.get(name, "(not said)") for of in (earlier.protocol, wanted))
+        if name not in growing:
+            changed += [] if known == now else [f"{name} {known!r}, now {now!r}"]
+            continue
+        known, now = ({} if of == "(not said)" else of for of in (known, now))
+        changed += [f"{name} of {n} {known[n]!r}, now {now[n]!r}" for n in now if n in known and known[n] != now[n]]
+        recording.protocol[name] = {**known, **now}
+    if changed:
+        raise refused(path, changed)
+    recording.results += earlier.results
+    recording.started -= earlier.seconds
     return recording
+
+
+def refused(path: str | Path, changed: Sequence[str]) -> ValueError:
+    """The error of a run that cannot go on from a record, because this has changed."""
+    return ValueError(
+        f"{Path(path).name} is the record of another run, with other settings: {'; '.join(changed)}; give its settings, or write "
+        "another record with --out (or --name, where there is one)"
+    )
 
 
 def write(record: Record, path: str | Path) -> Path:

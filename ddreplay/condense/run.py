@@ -16,7 +16,8 @@ from ddreplay.condense.condenser import Deadline, OnProgress, OnStep, OnTerms, P
 from ddreplay.data.chunks import forward_chunk, in_memory
 from ddreplay.data.pool import Batch, ClassPool
 from ddreplay.networks.source import Context
-from ddreplay.objectives.term import Look, Shared, Side, Statistic, pick_classes
+from ddreplay.objectives.side import Look, Side
+from ddreplay.objectives.term import Shared, Statistic, pick_classes
 from ddreplay.parameterize.form import Form
 from ddreplay.randomness import Random
 from ddreplay.ranks import Ranks

@@ -25,7 +25,7 @@ CACHE_PIXELS = 32768
 PIXEL_BYTES = 2048
 """What a pixel takes on an accelerator while gradients are computed, measured on a ConvNet-3-128."""
 GRAPHS = 8
-"""Chunks whose graph may be held at once (`ddreplay.objectives.term.WHOLE`)."""
+"""Chunks whose graph may be held at once (`ddreplay.objectives.side.WHOLE`)."""
 SHARE = 0.25
 """Of the free memory, for those: what deeper networks and second derivatives take more fits into the rest."""
 

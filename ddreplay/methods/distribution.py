@@ -59,7 +59,8 @@ def dm(
             0.1 is the paper's step at 10 images per class, times ``factor``^2 with `Partitioned`.
         batch_real: The number of real images per class and step; a bank looks at its own number of them, once.
         strategy: DSA operations; without ``flip`` for digits (``ddreplay.augment.DIGITS``).
-    Departures: one augmentation draw per step for all classes, where the released code draws one per class.
+    Departures: one augmentation draw per step for all classes, where the released code draws one per class, which is the option
+        ``augment=by_class`` (`ByClass`).
     Reference: Zhao and Bilen, "Dataset Condensation with Distribution Matching", WACV 2023.
     Example:
         >>> from ddreplay.networks import Banked

@@ -101,7 +101,8 @@ def dsa(
         net, rounds, loops, lr, lr_net, batch_real, metric, mix, compile, pieces: As in `dc`.
         parameterize: Says how stored numbers become images; the default starts from real images.
         strategy: DSA operations; without ``flip`` for digits (``ddreplay.augment.DIGITS``).
-    Departures: one augmentation draw per step for all classes, where the released code draws one per class.
+    Departures: one augmentation draw per step for all classes, where the released code draws one per class, which is the option
+        ``augment=by_class`` (`ByClass`).
     Reference: Zhao and Bilen, "Dataset Condensation with Differentiable Siamese Augmentation", ICML 2021.
     Example:
         >>> dsa(ConvNet(width=8), rounds=2)(toy_pool(), 1).images().x.shape
@@ -203,7 +204,7 @@ def dsac(
         net, rounds, loops, scope, groups, lr, lr_net, batch_real, parameterize, metric, mix, compile, pieces: As in
             `dcc`.
         strategy: DSA operations; without ``flip`` for digits (``ddreplay.augment.DIGITS``).
-    Departures: one augmentation draw per step for all classes, where the released code draws one per class; its default keeps
+    Departures: one augmentation draw per step for all classes, where the released code draws one per class (`ByClass`); its default keeps
         ``flip`` for every data set.
     Reference: Lee et al., "Dataset Condensation with Contrastive Signals", ICML 2022.
     Example:

@@ -10,6 +10,7 @@ from ddreplay.condense.distiller import Distiller
 from ddreplay.condense.optimizer import LAMB, Adam
 from ddreplay.networks import Fresh, NetworkSource, TrainedPool, with_net
 from ddreplay.objectives import KernelRegression, TangentKernel
+from ddreplay.objectives.tangent_kernels import Kernel
 from ddreplay.parameterize.form import Parameterize
 from ddreplay.parameterize.pixels import Pixels
 
@@ -79,7 +80,7 @@ def frepo(
 def kip(
     net: Net | None = None,
     *,
-    depth: int = 1,
+    kernel: Kernel = TangentKernel(),
     parameterize: Parameterize = Pixels(),
     steps: int = 2000,
     lr: float = 0.04,
@@ -88,18 +89,19 @@ def kip(
     batch_real: int = 500,
     strategy: str | None = None,
 ) -> Distiller:
-    """Kernel inducing points with the exact tangent kernel of a fully connected network of infinite width (KIP).
+    """Kernel inducing points with the exact tangent kernel of a network of infinite width (KIP).
 
     A ridge regression from the synthetic images must say what real images are:
 
         L = mean_i 1/2 || k(x_i, S) (K_SS + ridge tr(K_SS) / n)^-1 Y - t_i ||^2
 
-    k = the kernel (`TangentKernel`), Y and t = one-hot - 1/C. This is the kernel of the authors' public notebook, with which the tables of
-    DCC were made; that of an infinitely wide ConvNet, of the later paper, is not here.
+    k = the kernel, Y and t = one-hot - 1/C. The default is that of a fully connected network (`TangentKernel`), the kernel of the authors'
+    public notebook, with which the tables of DCC were made. That of an infinitely wide ConvNet, of the later paper, is
+    ``kernel=conv_tangent_kernel`` (`ConvTangentKernel`): exact, and on a single machine for images like digits of 8 x 8 only.
 
     Args:
         net: Looks at nothing; it may be named because every method takes one.
-        depth: The hidden layers of the network whose kernel it is.
+        kernel: Takes the place of the inner product of images.
         parameterize: Says how stored numbers become images; the default starts from real images.
         steps: The number of image updates; ours.
         lr: The step size of Adam on pixels in normalised space. Notebook: 0.04.
@@ -109,14 +111,15 @@ def kip(
         strategy: DSA operations on both sides; ``None``: none, as published.
     Departures: the loss is a sum over classes, the notebook's a mean over them, which does not change what Adam does. Images are
         normalised by channel, as in the notebook; the papers' best sets are whitened (see `Whitened`).
-    Reference: Nguyen, Chen and Lee, "Dataset Meta-Learning from Kernel Ridge-Regression", ICLR 2021.
+    Reference: Nguyen, Chen and Lee, "Dataset Meta-Learning from Kernel Ridge-Regression", ICLR 2021; Nguyen et al., "Dataset
+        Distillation with Infinitely Wide Convolutional Networks", NeurIPS 2021.
     Example:
         >>> kip(steps=2)(toy_pool(), 1).images().x.shape
         torch.Size([3, 1, 8, 8])
     """
     made = Distiller(
         Fresh(MLP(width=1) if net is None else net),
-        KernelRegression(ridge, learn_labels=learn_labels, margin=0.0, kernel=TangentKernel(depth)),
+        KernelRegression(ridge, learn_labels=learn_labels, margin=0.0, kernel=kernel),
         parameterize=with_net(parameterize, ConvNet() if net is None else net),
         optimizer=Adam(lr=lr),
         steps=steps,

@@ -51,7 +51,9 @@ def bptt(
         parameterize: Says how stored numbers become images; the default starts from noise, `ddreplay.parameterize.Basis` gives
             addressable memories.
         memory: ``"graph"`` or ``"constant"``: what is kept of the unrolled steps, see `UnrolledLoss`.
-    Departures: noise is normal, not Xavier-uniform. Whitening (ZCA) is `Whitened`.
+    Departures: noise is normal with a standard deviation of 1, not Xavier-uniform, which is some forty times smaller and is
+        ``Pixels(XavierNoise())``. Whitening (ZCA) is `Whitened`, of pixels; the released code takes the mean of every image from it and
+        makes it of length 1 before, and its variances are regularised by a tenth of their mean.
     Reference: Deng and Russakovsky, "Remember the Past: Distilling Datasets into Addressable Memories for Neural Networks", NeurIPS
         2022.
     Example:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ddreplay.backbones import Net
 from ddreplay.networks.source import Context, Networks, NetworkSource
-from ddreplay.objectives.term import Look, Statistic
+from ddreplay.objectives.side import Look
+from ddreplay.objectives.term import Statistic
 from ddreplay.randomness import Random
 from ddreplay.training import Descend, LabelledImages, WithReplacement, by_optimizer, learnable, train_network
 
@@ -43,8 +44,8 @@ class Banked:
         trained: The largest number of training steps that an entry's network has had. Without ``runs``, every entry draws its own
             number uniformly from 0 to this.
         runs: The number of networks that are trained, each for ``trained`` steps and kept at ``size / runs`` evenly spaced ages, the
-            last of them ``trained``: 20 entries of 4 runs of 300 steps are kept after 60, 120, 180, 240 and 300 steps. ``None``:
-            every entry is a run of its own.
+            last of them ``trained``: 20 entries of 4 runs of 300 steps are kept after 60, 120, 180, 240 and 300 steps; those of 20
+            runs are all of one age. ``None``: every entry is a run of its own.
         batch_size: The number of images in a training batch, drawn uniformly from the pool, with replacement.
         lr: The step size of that training by SGD.
         momentum: The momentum of that training.

@@ -19,7 +19,8 @@ from ddreplay.augment.siamese import Augment, Identity
 from ddreplay.backbones import Net
 from ddreplay.data.pool import ClassPool
 from ddreplay.networks.source import Context, Networks
-from ddreplay.objectives.term import Look, Statistic
+from ddreplay.objectives.side import Look
+from ddreplay.objectives.term import Statistic
 from ddreplay.randomness import Random
 from ddreplay.training import LabelledImages, Shuffled, by_optimizer, learnable, train_network
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from ddreplay.backbones import Net
 from ddreplay.networks.source import Context, Networks
-from ddreplay.objectives.term import Look, Statistic
+from ddreplay.objectives.side import Look
+from ddreplay.objectives.term import Statistic
 
 __all__ = [
     "Fresh",

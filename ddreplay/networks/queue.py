@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Int64
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from ddreplay.backbones import Net
 from ddreplay.networks.source import Context, Networks
-from ddreplay.objectives.term import Look, Statistic
+from ddreplay.objectives.side import Look
+from ddreplay.objectives.term import Statistic
 from ddreplay.randomness import Random
 from ddreplay.training import LabelledImages, WithReplacement, by_optimizer, learnable, train_network
 
@@ -20,6 +21,8 @@ __all__ = [
     "ModelQueue",
     "Pretrained",
 ]
+
+_Trains = Literal["drawn", "shown"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class ModelQueue:
         push_interval: The number of image steps from one push to the next.
         train_steps: The number of training steps of every fetched network after an image step.
         fetch: The number of networks that are trained after an image step.
+        trains: ``"drawn"``: those are drawn anew, as in the released code; ``"shown"``: the network that looked is trained, and no
+            other, as in the paper's Algorithm 1.
         lr: The step size of their training by SGD.
         momentum: The momentum of that training; it lives as long as the network.
         weight_decay: The weight decay of that training.
@@ -78,7 +83,7 @@ class ModelQueue:
         pretrained: How networks are trained before they are pushed; ``None``: new networks are pushed.
     Raises:
         ValueError: for a count out of range.
-    Departures: the paper trains the network that looked, K steps; this follows the released code. Training batches are drawn with
+    Departures: the paper trains the network that looked, K steps; the default follows the released code. Training batches are drawn with
         replacement. Networks look in eval mode, as in the released code.
     Reference: Zhao et al., "Improved Distribution Matching for Dataset Condensation", CVPR 2023, Sec. 4.2.
     """
@@ -90,6 +95,7 @@ class ModelQueue:
     push_interval: int = 30
     train_steps: int = 10
     fetch: int = 2
+    trains: _Trains = "drawn"
     lr: float = 0.01
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -105,6 +111,8 @@ class ModelQueue:
             )
         if self.fetch < 0 or self.train_steps < 0:
             raise ValueError(f"fetch and train_steps must be at least 0, got {self.fetch} and {self.train_steps}")
+        if self.trains not in get_args(_Trains):
+            raise ValueError(f"trains must be 'drawn' or 'shown', got {self.trains!r}")
         if self.meter_interval is not None and self.meter_interval < 1:
             raise ValueError(f"meter_interval must be at least 1 or None, got {self.meter_interval}")
 
@@ -162,6 +170,7 @@ class QueuedNetworks:
         if source.pretrained is not None:
             self._pretrain(source.pretrained)
         self.queue: list[Queued] = []
+        self.shown: Queued | None = None
         for _ in range(source.start_with):
             self._push()
 
@@ -175,12 +184,16 @@ class QueuedNetworks:
         if source.meter_interval is not None and self.step % source.meter_interval == 0:
             for queued in self.queue:
                 queued.clear()
-        chosen = self.queue[self.context.random.integer(len(self.queue))]
+        chosen = self.shown = self.queue[self.context.random.integer(len(self.queue))]
         look = self.context.look(chosen.net.eval(), round=self.step, accuracy=chosen.accuracy)
         return look, self.context.statistic(look)
 
     def moved(self) -> None:
         self.step += 1
+        if self.source.trains == "shown":
+            if self.shown is not None:
+                self._train(self.shown, self.source.train_steps)
+            return
         order = torch.randperm(len(self.queue), generator=self.context.random.cpu)
         for position in order[: self.source.fetch].tolist():
             self._train(self.queue[position], self.source.train_steps)

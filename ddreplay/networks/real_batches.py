@@ -13,7 +13,7 @@ from ddreplay.backbones import ConvNet, Net, Probe, as_factory
 from ddreplay.data.chunks import by_chunks, forward_chunk
 from ddreplay.data.clustering import representatives
 from ddreplay.data.pool import ClassPool
-from ddreplay.objectives.term import Look
+from ddreplay.objectives.side import Look
 from ddreplay.randomness import Random
 
 __all__ = [

@@ -14,7 +14,8 @@ from ddreplay.backbones import ConvNet, Net, Probe, as_factory, mixes_images
 from ddreplay.data.chunks import DrawnImages, in_memory
 from ddreplay.data.pool import Batch, ClassPool
 from ddreplay.networks.real_batches import Drawer, Uniform
-from ddreplay.objectives.term import Look, Side, Statistic, Term
+from ddreplay.objectives.side import Look, Side
+from ddreplay.objectives.term import Statistic, Term
 from ddreplay.randomness import Random
 
 __all__ = ["NetworkSource", "Networks", "Context", "with_net"]
@@ -47,7 +48,7 @@ class Context:
         random: The source of every draw of this condensation.
         syn: Gives the synthetic images as they are now, decoded, without a graph.
         images_per_class: The number of synthetic images per class.
-        chunk: The number of images in one forward where no gradient is needed (`ddreplay.objectives.term.Side`).
+        chunk: The number of images in one forward where no gradient is needed (`ddreplay.objectives.side.Side`).
         drawer: Draws the real images of a statistic; ``None``: uniformly.
         compile: Whether networks run through ``torch.compile``, where that can be done.
         positions: The classes that are compared, by position in the pool; ``None``: all of them.

@@ -13,7 +13,8 @@ from ddreplay.augment.siamese import Augment, Identity
 from ddreplay.backbones import Net, has_batchnorm, settle_batchnorm
 from ddreplay.networks.source import Context, Networks
 from ddreplay.networks.trained_on_synthetic import BATCHNORM_IMAGES
-from ddreplay.objectives.term import Look, Statistic
+from ddreplay.objectives.side import Look
+from ddreplay.objectives.term import Statistic
 from ddreplay.randomness import Random
 from ddreplay.training import LabelledImages, Shuffled, by_optimizer, learnable, train_network
 

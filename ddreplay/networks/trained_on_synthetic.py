@@ -11,7 +11,8 @@ from ddreplay.augment.siamese import Augment, Identity
 from ddreplay.backbones import Net, has_batchnorm, settle_batchnorm
 from ddreplay.data.pool import Batch
 from ddreplay.networks.source import Context, Networks
-from ddreplay.objectives.term import Look, Statistic
+from ddreplay.objectives.side import Look
+from ddreplay.objectives.term import Statistic
 from ddreplay.randomness import Random
 from ddreplay.training import LabelledImages, Shuffled, learnable, plain_sgd, train_network
 

@@ -12,7 +12,8 @@ from ddreplay.augment.siamese import Augment, Identity
 from ddreplay.backbones import Net
 from ddreplay.networks.source import Context, Networks
 from ddreplay.networks.trained_on_synthetic import train_epoch
-from ddreplay.objectives.term import Look, Statistic
+from ddreplay.objectives.side import Look
+from ddreplay.objectives.term import Statistic
 from ddreplay.randomness import Random
 
 __all__ = ["UntilSettled", "settled"]

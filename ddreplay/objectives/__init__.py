@@ -6,13 +6,15 @@ from ddreplay.objectives.feature_alignment import FeatureAlignment
 from ddreplay.objectives.gradient_matching import GradientMatching, WarmUp
 from ddreplay.objectives.gram_matching import GramMatching
 from ddreplay.objectives.intra_class_diversity import IntraClassDiversity
-from ddreplay.objectives.kernel_regression import KernelRegression, TangentKernel
+from ddreplay.objectives.kernel_regression import KernelRegression
 from ddreplay.objectives.maximum_mean_discrepancy import MaximumMeanDiscrepancy
 from ddreplay.objectives.mean_embedding import MeanEmbedding
 from ddreplay.objectives.mutual_information import MutualInformation
 from ddreplay.objectives.random_prefix import RandomPrefix
+from ddreplay.objectives.side import Look, Side
 from ddreplay.objectives.style_moments import StyleMoments
-from ddreplay.objectives.term import Look, MeanTerm, Side, Sum, Term
+from ddreplay.objectives.tangent_kernels import ConvTangentKernel, TangentKernel
+from ddreplay.objectives.term import MeanTerm, Sum, Term
 from ddreplay.objectives.trajectory_matching import TrajectoryMatching
 from ddreplay.objectives.unrolled_loss import UnrolledLoss
 
@@ -33,6 +35,7 @@ __all__ = [
     "Side",
     "StyleMoments",
     "Sum",
+    "ConvTangentKernel",
     "TangentKernel",
     "Term",
     "TrajectoryMatching",

@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ddreplay.backbones import Activations
-from ddreplay.objectives.term import Look, MeanTerm, PerImage
+from ddreplay.objectives.side import Look, PerImage
+from ddreplay.objectives.term import MeanTerm
 
 __all__ = ["CharacteristicFunction", "characteristic_distance"]
 

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ddreplay.objectives.term import Look, PerImage, Side, Statistic, Term, of_logits
+from ddreplay.objectives.side import Look, PerImage, Side, of_logits
+from ddreplay.objectives.term import Statistic, Term
 
 __all__ = ["ClassRegulariser"]
 

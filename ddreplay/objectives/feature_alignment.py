@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from ddreplay.objectives.side import Look, PerImage, Side, of_embedding
 from ddreplay.objectives.tapped_maps import OfMap, check_taps
-from ddreplay.objectives.term import Look, PerImage, Shared, Side, Statistic, Term, of_embedding
+from ddreplay.objectives.term import Shared, Statistic, Term
 
 __all__ = ["FeatureAlignment", "centre_cross_entropy"]
 

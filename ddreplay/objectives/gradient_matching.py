@@ -17,7 +17,8 @@ from ddreplay.backbones.compiling import compiled, plain
 from ddreplay.backbones.layers import Network
 from ddreplay.backbones.precision import full_precision
 from ddreplay.eager_gradient import settled, with_gradient
-from ddreplay.objectives.term import PIECE, WHOLE, Look, Side, Statistic, Term
+from ddreplay.objectives.side import PIECE, WHOLE, Look, Side
+from ddreplay.objectives.term import Statistic, Term
 from ddreplay.objectives.weight_gradients import (
     Chosen,
     Layers,

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ddreplay.eager_gradient import settled
-from ddreplay.objectives.term import Look, PerImage, Side, Statistic, Term, of_embedding
+from ddreplay.objectives.side import Look, PerImage, Side, of_embedding
+from ddreplay.objectives.term import Statistic, Term
 
 __all__ = ["IntraClassDiversity", "neighbour_divergence"]
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import torch
@@ -12,55 +10,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ddreplay.objectives.term import PerImage, Shared, Side, Statistic, Term, of_embedding
+from ddreplay.objectives.side import PerImage, Side, of_embedding
+from ddreplay.objectives.tangent_kernels import Kernel
+from ddreplay.objectives.term import Shared, Statistic, Term
 
-__all__ = ["KernelRegression", "TangentKernel", "label_margin", "ridge_regression"]
+__all__ = ["KernelRegression", "label_margin", "ridge_regression"]
 
 _TINY = 1e-12  # of the ridge, where all features are zero
-_SAME = 1 - 1e-12  # the largest cosine of two images, in float64: at 1 its angle has no gradient
-
-
-@dataclass(frozen=True)
-class TangentKernel:
-    """The neural tangent kernel of a fully connected ReLU network of infinite width, on flattened images (KIP).
-
-    Every layer gives w^2 <x, y> / width + b^2 (of d inputs, the first: <x, y> / d); a ReLU between two of them maps a pair's kernel k
-    and angle t to sqrt(k_xx k_yy) (sin t + (pi - t) cos t) / (2 pi), and its tangent kernel to (pi - t) / (2 pi) of it.
-
-    Args:
-        depth: Hidden layers.
-        weight: w, as in the published notebook.
-        bias: b, as in the published notebook.
-    Raises:
-        ValueError: for less than one hidden layer.
-    Reference: Jacot et al., "Neural Tangent Kernel: Convergence and Generalization in Neural Networks", NeurIPS 2018.
-    """
-
-    depth: int = 1
-    _: KW_ONLY
-    weight: float = math.sqrt(2)
-    bias: float = 0.1
-
-    def __post_init__(self) -> None:
-        if self.depth < 1 or self.weight <= 0 or self.bias < 0:
-            raise ValueError(
-                f"depth must be at least 1, weight positive and bias not negative, got {self.depth}, {self.weight} and {self.bias}"
-            )
-
-    def __call__(self, x: Float[Tensor, "m d"], y: Float[Tensor, "n d"]) -> Float[Tensor, "m n"]:
-        """The kernel of every pair."""
-        w, b, d = self.weight**2, self.bias**2, x.shape[1]
-        own_x, own_y = (w * v.square().sum(1) / d + b for v in (x, y))
-        kernel = w * (x @ y.T) / d + b
-        tangent = kernel
-        for _ in range(self.depth):
-            size = (own_x[:, None] * own_y).sqrt()
-            cosine = (kernel / size.clamp_min(_TINY)).clamp(-_SAME, _SAME)
-            angle = cosine.arccos()
-            kernel = w * size * (angle.sin() + (math.pi - angle) * cosine) / (2 * math.pi) + b
-            tangent = kernel + w * tangent * (math.pi - angle) / (2 * math.pi)
-            own_x, own_y = w * own_x / 2 + b, w * own_y / 2 + b
-        return tangent
 
 
 def inner_product(x: Float[Tensor, "m d"], y: Float[Tensor, "n d"]) -> Float[Tensor, "m n"]:
@@ -69,11 +25,11 @@ def inner_product(x: Float[Tensor, "m d"], y: Float[Tensor, "n d"]) -> Float[Ten
 
 
 def ridge_regression(
-    real: Float[Tensor, "m d"],
-    syn: Float[Tensor, "n d"],
+    real: Float[Tensor, "m ..."],
+    syn: Float[Tensor, "n ..."],
     labels: Float[Tensor, "n classes"],
     ridge: float,
-    kernel_of: TangentKernel | None = None,
+    kernel_of: Kernel | None = None,
 ) -> Float[Tensor, "m classes"]:
     """K(real, syn) (K(syn, syn) + ridge tr K(syn, syn) / n)^-1 labels, solved in float64.
 
@@ -105,11 +61,12 @@ class KernelRegression(Term):
 
     Args:
         ridge: relative to the mean of the kernel's diagonal.
-        learn_labels: Y is learned, from (one-hot - 1/C) / sqrt(C / 10) on (FRePo), with a ``kernel`` from one-hot - 1/C on (KIP); else it
-            is one-hot - 1/C.
+        learn_labels: Y is learned; it begins, or stays, at (one-hot - 1/C) / sqrt(C / 10) (FRePo), with a ``kernel`` at one-hot - 1/C
+            (KIP).
         lr_labels: step size of the labels; ``None``: that of the images.
         margin: weight of the second part.
-        kernel: of flattened images, as the augmentation leaves them; then no network looks. ``None``: that of a network's features.
+        kernel: of images, as the augmentation leaves them (`TangentKernel`, `ConvTangentKernel`); then no network looks. ``None``: that of
+            a network's features.
     Raises:
         ValueError: for arguments out of range.
     Reference: Zhou, Nezhadarya and Ba, "Dataset Distillation using Neural Feature Regression", NeurIPS 2022; Nguyen,
@@ -127,7 +84,7 @@ class KernelRegression(Term):
         learn_labels: bool = True,
         lr_labels: float | None = None,
         margin: float = 1.0,
-        kernel: TangentKernel | None = None,
+        kernel: Kernel | None = None,
     ) -> None:
         super().__init__()
         if ridge <= 0 or margin < 0 or (lr_labels is not None and lr_labels <= 0):
@@ -144,7 +101,7 @@ class KernelRegression(Term):
     def prepare(self, syn: Side) -> None:
         classes = syn.classes
         start = F.one_hot(syn.labels, classes).float() - 1 / classes
-        start = start / (classes / 10) ** 0.5 if self.learn_labels and self.kernel is None else start
+        start = start / (classes / 10) ** 0.5 if self.kernel is None else start
         self.labels = nn.Parameter(start, requires_grad=self.learn_labels)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -155,8 +112,8 @@ class KernelRegression(Term):
     def soft_labels(self) -> Float[Tensor, "n classes"] | None:
         return self.labels if self.learn_labels else None
 
-    def _features(self, side: Side) -> Float[Tensor, "n d"]:
-        return side.embedding if self.kernel is None else side.x.flatten(1)
+    def _features(self, side: Side) -> Float[Tensor, "n ..."]:
+        return side.embedding if self.kernel is None else side.x
 
     def summarise(self, real: Side) -> Statistic:
         features = self._features(real)

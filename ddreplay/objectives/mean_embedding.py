@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-from ddreplay.objectives.term import Look, MeanTerm, PerImage, of_embedding
+from ddreplay.objectives.side import Look, PerImage, of_embedding
+from ddreplay.objectives.term import MeanTerm
 
 __all__ = ["MeanEmbedding", "mean_discrepancy"]
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ddreplay.backbones import Activations
 from ddreplay.eager_gradient import settled_sum
-from ddreplay.objectives.term import Look, PerImage, Shared, Side, Statistic, Term
+from ddreplay.objectives.side import Look, PerImage, Side
+from ddreplay.objectives.term import Shared, Statistic, Term
 
 __all__ = ["MutualInformation", "calibrated", "noise_contrast"]
 

@@ -23,19 +23,24 @@ class _Span(NamedTuple):
     start: int
     stop: int
 
+    @property
+    def rows(self) -> slice:
+        """All that pass."""
+        return slice(self.first, self.stop)
+
 
 @dataclass(frozen=True)
 class Pass:
     """What one pass over class-major images computes.
 
-    see: images [m, c, h, w] -> functions of single images, each [m, ...].
+    see: images [m, c, h, w], and which of all they are -> functions of single images, each [m, ...].
     averaged: for each function, whether its mean over every class is wanted, [classes, ...], or its values, [n, ...].
     classes: equal blocks that the images divide into.
     size: images in a piece.
     even: all pieces are of one size: the last one begins earlier, with images that passed before.
     """
 
-    see: Callable[[Tensor], Sequence[Tensor]]
+    see: Callable[[Tensor, slice], Sequence[Tensor]]
     averaged: tuple[bool, ...]
     classes: int
     size: int
@@ -47,7 +52,7 @@ class Pass:
         found: list[Any] = [[] for _ in self.averaged]
         with torch.no_grad():
             for span in self._spans(n):
-                values = [v[span.start - span.first :] for v in self.see(images[span.first : span.stop])]
+                values = [v[span.start - span.first :] for v in self.see(images[span.rows], span.rows)]
                 block = self._blocks(span, n, values[0].device) if any(self.averaged) else None
                 for k, (value, mean) in enumerate(zip(values, self.averaged, strict=True)):
                     if not mean:
@@ -64,10 +69,10 @@ class Pass:
         n, per_class = len(images), len(images) // self.classes
         out = torch.zeros_like(images)
         for span in self._spans(n):
-            piece = images[span.first : span.stop].detach().requires_grad_()
+            piece = images[span.rows].detach().requires_grad_()
             block = self._blocks(span, n, images.device)
             with torch.enable_grad():
-                seen = [v[span.start - span.first :] for v in self.see(piece)]
+                seen = [v[span.start - span.first :] for v in self.see(piece, span.rows)]
             pairs = [
                 (value, gradient[block] / per_class if mean else gradient[span.start : span.stop])
                 for value, mean, gradient in zip(seen, self.averaged, given, strict=True)

@@ -7,7 +7,8 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from ddreplay.objectives.term import Look, Side, Statistic, Term
+from ddreplay.objectives.side import Look, Side
+from ddreplay.objectives.term import Statistic, Term
 from ddreplay.randomness import Random
 
 __all__ = ["RandomPrefix"]

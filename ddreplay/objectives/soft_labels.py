@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ddreplay.objectives.term import Side
+from ddreplay.objectives.side import Side
 
 __all__ = ["label_logits"]
 

@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ddreplay.objectives.side import Look, PerImage
 from ddreplay.objectives.tapped_maps import OfMap, check_taps, layer_errors
-from ddreplay.objectives.term import Look, MeanTerm, PerImage
+from ddreplay.objectives.term import MeanTerm
 
 __all__ = ["StyleMoments", "moments"]
 

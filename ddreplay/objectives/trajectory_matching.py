@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ddreplay.objectives.side import Side
 from ddreplay.objectives.soft_labels import label_logits
-from ddreplay.objectives.term import Side, Statistic, Term
+from ddreplay.objectives.term import Statistic, Term
 from ddreplay.objectives.unrolling import Inner, Memory, draw_steps, unroll
 
 __all__ = ["TrajectoryMatching", "check_memory"]

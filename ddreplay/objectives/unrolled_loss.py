@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ddreplay.eager_gradient import settled_sum
+from ddreplay.objectives.side import WHOLE, Side
 from ddreplay.objectives.soft_labels import label_logits
-from ddreplay.objectives.term import WHOLE, Shared, Side, Statistic, Term
+from ddreplay.objectives.term import Shared, Statistic, Term
 from ddreplay.objectives.trajectory_matching import check_memory
 from ddreplay.objectives.unrolling import Inner, Memory, draw_steps, unroll
 

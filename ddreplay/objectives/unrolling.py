@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ddreplay.augment.siamese import Transform
-from ddreplay.objectives.term import Look
+from ddreplay.objectives.side import Look
 
 __all__ = ["Inner", "InnerStep", "Memory", "draw_steps", "unroll"]
 

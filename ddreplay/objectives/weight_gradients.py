@@ -15,7 +15,7 @@ from torch.func import functional_call, grad, vmap
 from ddreplay.augment.mixing import MixTransform
 from ddreplay.backbones.compiling import Forward
 from ddreplay.data.chunks import Images
-from ddreplay.objectives.term import PIECE, Side
+from ddreplay.objectives.side import PIECE, Side
 
 __all__ = [
     "Chosen",

@@ -2,7 +2,7 @@
 
 from ddreplay.parameterize.basis import Basis
 from ddreplay.parameterize.coded import Coded
-from ddreplay.parameterize.form import Form, Init, Parameterize
+from ddreplay.parameterize.form import Form, Init, Parameterize, XavierNoise
 from ddreplay.parameterize.frequency import Frequency
 from ddreplay.parameterize.partitioned import Partitioned
 from ddreplay.parameterize.pixels import Pixels
@@ -16,4 +16,5 @@ __all__ = [
     "Parameterize",
     "Partitioned",
     "Pixels",
+    "XavierNoise",
 ]

@@ -78,6 +78,7 @@ def test_analyses_of_a_small_run(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert 0 <= r["CKA"] <= 1
         assert 0 <= r["consistency"] <= 100
         assert r["alignment"] >= 0 >= r["uniformity"]
+        assert r["style distance"] > 1e-3  # where an instance norm has no style left it is nothing
         assert set(MEASURES) <= set(r)
     (turned,) = [r for r in results if "image_kernel_velocities" in r]
     assert turned["method"] == "dc(rounds=1, loops=(3, 1))"

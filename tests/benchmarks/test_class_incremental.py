@@ -215,7 +215,7 @@ def test_a_record_of_other_settings_is_refused_and_left_as_it_is(
     path = tmp_path / "class_incremental_digits.json"
     before = path.read_bytes()
     for other in ({"lr": 0.5}, {"only_last": True}, {"order": "fixed"}, {"condense_net": "lenet"}, {"finish_steps": 1}):
-        with pytest.raises(ValueError, match=f"another run: {next(iter(other))} .*, now .*--name or --out"):
+        with pytest.raises(ValueError, match=f"another run, with other settings: {next(iter(other))} .*, now .*--out"):
             class_incremental(**{**how, **other}, out=tmp_path)
     monkeypatch.setattr("benchmarks.class_incremental.method_of", lambda settings, cell: "changed")
     with pytest.raises(ValueError, match="the settings or versions that ring condenses with"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ from typing import Any
 import pytest
 
 from benchmarks import figures as module
+from benchmarks.analyses import MEASURES
+from benchmarks.analyses import table as analyses_table
 from benchmarks.bytes_factor import class_incremental_results, needs
 from benchmarks.figures import PICTURES, RECORDS, STREAM, bytes_of_cifar10, bytes_table, figures, stream_table
+from benchmarks.mim import own_loss
 from benchmarks.report import byte_curves, streams
 from benchmarks.report.figures import COLORS, MOST_CURVES, Curve, draw_curves, save_figure, spread_apart
 from benchmarks.report.records import read
@@ -116,6 +120,74 @@ def test_the_table_of_digits_in_the_docs_is_that_of_the_record() -> None:
         }
         assert cells[:4] == [format_summary(summary(v), scale=1) for v in values.values()]
         assert cells[4] == "+" + format_summary(paired(values["dm"], values["ring"]), scale=1)
+
+
+SMALL_TABLES = {
+    "one_age_digits": {
+        "freshly initialised": "dm(networks=banked(size=10))",
+        "all trained for 20 steps (one epoch)": "dm(networks=banked(size=10, runs=10, trained=20))",
+        "all trained for 100 steps": "dm(networks=banked(size=10, runs=10, trained=100))",
+        "all trained for 300 steps": "dm(networks=banked(size=10, runs=10, trained=300))",
+        "of different ages up to 300 steps": "dm(networks=banked(size=10, trained=300))",
+    },
+    "draws_by_class_digits": {
+        "one a step for all classes": "dm(networks=banked(size=20), steps=200)",
+        "one a step for each class": "dm(networks=banked(size=20), steps=200, "
+        "augment=by_class(siamese('color_crop_cutout_scale_rotate')))",
+    },
+    "training_precision_digits": {
+        "float32": "dsa(convnet(width=32), rounds=4, loops=(10, 10), lr=2.0, lr_net=0.05)",
+        "bfloat16 with matching in float32": "dsa(bfloat16(convnet(width=32)), rounds=4, loops=(10, 10), lr=2.0, lr_net=0.05)",
+    },
+}
+"""Tables with a row for every method of a comparison: what stands first in a row of the docs, and the method."""
+
+
+@pytest.mark.parametrize("name", SMALL_TABLES)
+def test_tables_with_a_row_for_every_method_are_those_of_their_records(name: str) -> None:
+    results = read(RECORDS / f"{name}.json").results
+    counts = sorted({r["images_per_class"] for r in results})
+    cited = RESULTS.index(f"{name}.json")
+    written = {row[0]: row[1:] for row in rows_of(RESULTS[cited : RESULTS.index("|\n\n", cited)] + "|")}
+    for title, method in SMALL_TABLES[name].items():
+        own = [[r["accuracy"] for r in results if (r["method"], r["images_per_class"]) == (method, n)] for n in counts]
+        wanted = [format_summary(summary(values), scale=1) for values in own]
+        assert [cell.replace("*", "") for cell in written[title][: len(counts)]] == wanted
+
+
+def test_the_table_of_the_analyses_is_that_of_the_record() -> None:
+    results = read(RECORDS / "analyses_digits.json").results
+    lines = [re.split(r"\s{2,}", line.strip()) for line in analyses_table(results).splitlines()]
+    table = RESULTS.partition("| set | alignment |")[2].partition("\n\n")[0]
+    written = {row[0]: row[1:] for row in rows_of(table)}
+    assert len(written) >= 5
+    shown = [1 + MEASURES.index(name) for name in ("alignment", "uniformity", "diversity", "consistency", "CKA")]
+    for cells in lines[2:-1]:
+        assert written[cells[0].partition("(")[0]] == [cells[k] for k in shown]
+    turned = {r["method"].partition("(")[0]: r["image_kernel_velocities"] for r in results if "seed" not in r}
+    medians = [f"{statistics.median(turned[name]):.2f}" for name in ("dc", "dcc")]
+    assert f"{medians[0]} for DC and {medians[1]} for DCC" in RESULTS
+    style = read(RECORDS / "analyses_digits_style.json").results
+    found = {m: [f"{r['style distance']:.3f}" for r in style if r["method"] == m] for m in ("random", "dm", "ddm")}
+    said = f"random {' and '.join(found['random'])} in two sets, DM {' and '.join(found['dm'])}, DDM with Gram matrices"
+    assert f"{said} {' and '.join(found['ddm'])}" in RESULTS.replace("\n", " ")
+
+
+def test_the_table_of_mtt_with_mutual_information_is_that_of_its_records() -> None:
+    found: dict[str, dict[int, tuple[float, float]]] = {}
+    for size in ("small", "large"):
+        record = read(RECORDS / f"mim4dd_digits_mtt_{size}_ratios_validation.json")
+        for r in record.results:
+            values = [value for _, value in own_loss(r)]
+            end = statistics.fmean(values[-(len(values) // 8) :])
+            title = str(r["variant"]).removeprefix("ratio=")
+            known = found.setdefault(title, {}).setdefault(r["seed"], (r["accuracy"], end))
+            assert known == pytest.approx((r["accuracy"], end))  # the method alone is in both
+    table = RESULTS.partition("| MTT, ratio of gradients")[2].partition("\n\n")[0]
+    written = {row[0]: row[1:] for row in rows_of(table)}
+    for title, sets in found.items():
+        second = f"{sets[1][0]:.1f}" if 1 in sets else "-"
+        assert written[title][1:] == [f"{sets[0][0]:.1f}", second, f"{sets[0][1]:.3f}"], title
 
 
 def test_every_record_is_cited_and_every_link_leads_somewhere() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks import sets
-from benchmarks.mim import SWEEPS, gradient_ratio, mim4dd, table, variants
+from benchmarks.mim import SWEEPS, gradient_ratio, loss_table, mim4dd, own_loss, table, variants
 from benchmarks.report.records import read
 from ddreplay import Distiller, names
 from ddreplay.objectives import MutualInformation
@@ -41,7 +41,35 @@ def test_a_small_run_pairs_both_sides(tmp_path: Path, capsys: pytest.CaptureFixt
     assert record.protocol["variants"] == {"alone": None, "+ MIM4DD": "mutual_information(depth=1) at 0.1"}
     assert record.protocol["evaluation"].endswith("1 epochs")
     assert table(record.results, "digits").splitlines()[0].split("  ")[0] == "per class"
-    assert "accuracy %, dm2023" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "accuracy %, dm2023" in said
+    assert "first and last eighth" in said
+    assert (tmp_path / "mim4dd.png").is_file()
+
+
+def test_the_methods_own_loss_stands_apart_from_the_terms_and_a_run_goes_on(tmp_path: Path) -> None:
+    how: dict[str, Any] = {"methods": ("dm(steps=4, networks=banked(size=1), lr=1e-6)",), "weight": 0.5}
+    mim4dd(**how, **small(tmp_path, seeds=1))
+    alone, added = before = read(tmp_path / "mim4dd.json").results
+    assert set(alone["losses"]) == {"loss"}
+    assert set(added["losses"]) == {"loss", "mean embedding", "mutual information"}
+    own = own_loss(added)
+    assert [step for step, _ in own] == [1, 2, 3, 4]
+    for (_, whole), (_, part), (_, term) in zip(
+        added["losses"]["loss"], own, added["losses"]["mutual information"], strict=True
+    ):
+        assert whole == pytest.approx(part + term, rel=1e-3)
+        assert term != 0
+    # images hardly move, so both sides have the same loss; the sum with the term is another number
+    assert [value for _, value in own] == pytest.approx([value for _, value in own_loss(alone)], rel=1e-3)
+    assert dict(own) != pytest.approx(dict(map(tuple, added["losses"]["loss"])), rel=1e-3)
+    assert len(loss_table(before).splitlines()) >= 3
+    mim4dd(**how, **small(tmp_path, seeds=2))
+    after = read(tmp_path / "mim4dd.json").results
+    assert after[:2] == before
+    assert [r["seed"] for r in after] == [0, 0, 1, 1]
+    with pytest.raises(ValueError, match=r"evaluation .*, now"):
+        mim4dd(**how, **small(tmp_path, epochs=2))
 
 
 def test_a_ratio_is_that_of_the_gradients_by_the_images(tmp_path: Path) -> None:

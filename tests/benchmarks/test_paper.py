@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,33 @@ def test_cafe_augments_where_the_row_says_so_and_frepo_is_whitened_and_trained_o
     assert "flip_rotate" in setting(row(table, "cifar10", 10, "bptt"), "full").condenser
 
 
+def test_the_rows_of_ddms_code_name_its_terms() -> None:
+    found = {
+        (r.dataset, r.images_per_class, r.variant): setting(r, "full") for r in rows_of("ddm:code", methods=["ddm"])
+    }
+    assert len(found) == 5
+    both, style = found["cifar100", 10, "moments, diversity"], found["cifar100", 10, "moments"]
+    assert "moments=10000.0, gram=0.0, diversity=10.0" in both.condenser
+    assert "moments=10000.0, gram=0.0, diversity=0.0" in style.condenser
+    assert (style.normalization, style.protocol.name) == ("cifar100", "dm2023")
+    assert found["tinyimagenet", 10, "moments"].net == "convnet(depth=4)"
+
+
+def test_numbers_of_real_images_that_are_of_all_classes_together_are_shared_by_them() -> None:
+    real = {
+        (table, m, d): names.condenser(setting(row(table, d, 1, m), "full").condenser)
+        for table, m in (("mim4dd:table1", "frepo"), ("dcc:table2", "kip"))
+        for d in ("cifar10", "cifar100")
+    }
+    found = {key[1:]: getattr(made, "condenser", made).batch_real for key, made in real.items()}
+    assert found == {
+        ("frepo", "cifar10"): 102,
+        ("frepo", "cifar100"): 10,
+        ("kip", "cifar10"): 500,
+        ("kip", "cifar100"): 50,
+    }
+
+
 def test_variants_change_what_they_say() -> None:
     cold = next(r for r in rows_of("dcc:table4") if r.variant == "no warm-up")
     assert "scope=set" in setting(cold, "full").condenser.replace("'", "")
@@ -178,7 +206,7 @@ def test_a_record_of_other_settings_is_refused_and_a_plan_writes_nothing(
     assert "sets of" in capsys.readouterr().out
     paper(**{**tiny, "methods": ("random",), "sets": 1, "networks": 1})
     monkeypatch.setattr(settings, "SMALL_EPOCHS", 0.02)
-    with pytest.raises(ValueError, match="made with other settings or images of cifar10"):
+    with pytest.raises(ValueError, match=r"other settings: rows of cifar10 \| 1 \| random.*, now .*--out"):
         paper(**{**tiny, "methods": ("random",)})
 
 
@@ -198,6 +226,33 @@ def test_states_come_from_the_records(tiny: dict[str, Any], capsys: pytest.Captu
     assert all(one.name in said for one in INDEX)
 
 
+def test_figures_know_their_records_by_what_was_run() -> None:
+    of = {name: entry(name).evidence for name in ("idm:figure3", "mim4dd:figure4")}
+    assert all(of.values())
+    compare, mim = (read(RECORDS / name) for name in ("compare_cifar10.json", "mim4dd_digits_bptt.json"))
+    one_age, ages = "dm(networks=banked(size=4, runs=4, trained=9))", "dm(networks=banked(size=4, runs=2, trained=9))"
+    for methods, found in (((ages,), False), ((ages, one_age), True)):
+        record = replace(compare, protocol={**compare.protocol, "methods": methods})
+        assert of["idm:figure3"](record) == found  # type: ignore[misc]
+    curves = [{**r, "losses": {"loss": [[1, 2.0]]}} for r in mim.results]
+    assert not of["mim4dd:figure4"](mim)  # type: ignore[misc]
+    assert of["mim4dd:figure4"](replace(mim, results=curves))  # type: ignore[misc]
+    for name, methods, found in (
+        ("idm:table2", ("dm", "idm(weight=0.0, parameterize=pixels)", "idm"), True),
+        ("idm:table2", ("dm", "idm(weight=0.5)"), False),
+        ("idm:figure5", ("idm(weight=0.1)", "idm(weight=0.5)"), True),
+        ("idm:figure5", ("idm(weight=0.1)", "dm(weight=0.5)"), False),
+        ("idm:figure6", ("idm(networks=model_queue(train_steps=1))", "idm(networks=model_queue(train_steps=5))"), True),
+        ("idm:figure7", ("idm(networks=model_queue(batch_size=1))", "idm(networks=model_queue(batch_size=5))"), False),
+        ("idm:figure7", ("idm(networks=model_queue(size=1))", "idm(networks=model_queue(size=5))"), True),
+    ):
+        evidence = entry(name).evidence
+        assert evidence is not None
+        assert evidence(replace(compare, protocol={**compare.protocol, "methods": methods})) == found, (name, methods)
+    for text in re.findall(r'"([^"]+)"', entry("idm:figure3").command):
+        assert names.condenser(text, net="convnet(width=4)").networks.ages in {(1960 * k,) for k in range(1, 7)}  # type: ignore[attr-defined]
+
+
 def test_what_stands_in_place_of_the_papers_settings_is_said(tiny: dict[str, Any]) -> None:
     how = {**tiny, "methods": ("dcc",), "sets": 1, "networks": 1}
     paper(**how, instead=("lr_net=0.02", "rounds=1"), condense_net="convnet(width=4)")
@@ -210,7 +265,7 @@ def test_what_stands_in_place_of_the_papers_settings_is_said(tiny: dict[str, Any
     said = of_row(row("dcc:table2", "cifar10", 1, "dcc"), [large])
     assert said == "full size (1 of 5 sets; with condense_net=convnet(width=4), lr_net=0.02, rounds=1)"
     assert "of cifar10_small.npz" in record.protocol["images"]["cifar10 by the constants of cifar10"]
-    with pytest.raises(ValueError, match="made with other settings"):
+    with pytest.raises(ValueError, match="other settings: rows of cifar10"):
         paper(**how)
     with pytest.raises(ValueError, match=r"instead must be NAME=VALUE.*got 'lr'"):
         paper(**how, instead=("lr",))

@@ -116,8 +116,39 @@ def test_a_run_goes_on_from_its_record_and_from_no_other(tmp_path):
     again.add(seed=1, accuracy=0.6)
     assert again.finish().values("seed") == [0, 1]
     assert again.finish().seconds >= 100
-    with pytest.raises(ValueError, match=r"gdumb.json is the record of another run, with other settings"):
+    with pytest.raises(
+        ValueError, match=r"gdumb.json is the record of another run, .*settings: sizes \[1, 2\], now \[1, 3\]"
+    ):
         records.resume(path, "gdumb", {"sizes": (1, 3), "data": "cifar10.npz"})
+    with pytest.raises(ValueError, match=r"benchmark 'gdumb', now 'compare'"):
+        records.resume(path, "compare", {"sizes": (1, 2), "data": "cifar10.npz"})
+    with pytest.raises(ValueError, match=r"data 'cifar10.npz', now '\(not said\)'"):
+        records.resume(path, "gdumb", {"sizes": (1, 2)})
+
+
+def test_what_grows_has_the_entries_of_both_runs_and_no_entry_changes(tmp_path):
+    path = tmp_path / "gdumb.json"
+    how = {"growing": ("memories",)}
+    first = records.resume(path, "gdumb", {"lr": 0.1, "memories": {"ring": "random"}}, **how)
+    records.write(first.finish(), path)
+    again = records.resume(path, "gdumb", {"lr": 0.1, "memories": {"dm": "dm(steps=2)"}}, **how)
+    assert again.protocol["memories"] == {"ring": "random", "dm": "dm(steps=2)"}
+    with pytest.raises(ValueError, match=r"memories of ring 'random', now 'herding'"):
+        records.resume(path, "gdumb", {"lr": 0.1, "memories": {"ring": "herding"}}, **how)
+
+
+RECORDS = Path(__file__).resolve().parents[2] / "benchmarks" / "records"
+GROWING = {"class-incremental": ("condensers",), "paper": ("rows", "images", "compared")}
+
+
+@pytest.mark.parametrize("path", sorted(RECORDS.glob("*.json")), ids=lambda path: path.stem)
+def test_every_record_kept_can_be_gone_on_from(path):
+    record = records.read(path)
+    grown = GROWING.get(record.benchmark, ())
+    asked = {name: {} if name in grown else value for name, value in record.protocol.items()}
+    again = records.resume(path, record.benchmark, asked, growing=grown)
+    assert again.results == record.results
+    assert again.protocol == record.protocol
 
 
 def test_a_missing_key_is_named():

@@ -34,16 +34,17 @@ def weights(net: nn.Module) -> Tensor:
     return torch.cat([p.detach().flatten() for p in net.parameters()])
 
 
-def test_every_entry_is_its_run_at_its_age(toy_pool: MakePool) -> None:
+@pytest.mark.parametrize(("runs", "ages"), [(2, (3, 6, 9)), (6, (9,))], ids=["three ages", "one age"])
+def test_every_entry_is_its_run_at_its_age(runs: int, ages: tuple[int, ...], toy_pool: MakePool) -> None:
     """Against a network trained for so many steps in one go, and the statistic under the entry's own draw."""
     pool = toy_pool(images_per_class=9)
-    source = Banked(NET, 6, trained=9, runs=2, images=None, batch_size=5, lr=0.05, momentum=0.5)
+    source = Banked(NET, 6, trained=9, runs=runs, images=None, batch_size=5, lr=0.05, momentum=0.5)
     bank = built(source, pool, 4).fill()
-    assert source.ages == (3, 6, 9)
+    assert source.ages == ages
     seeds = Random(4)
-    for run in range(2):
+    for run in range(runs):
         seed = seeds.seed()
-        for position, age in enumerate(source.ages, run * 3):
+        for position, age in enumerate(source.ages, run * len(ages)):
             random = Random(seed)
             for _ in source.ages:
                 random.seed()  # one for each entry

@@ -49,6 +49,20 @@ def test_pushes_pops_and_training_steps_are_as_set(toy_pool: MakePool) -> None:
     assert sum(q.steps for q in known.values()) == 20 * 2 * 3
 
 
+def test_by_the_papers_algorithm_the_network_that_looked_is_trained_and_no_other(toy_pool: MakePool) -> None:
+    networks = queue(toy_pool(), start_with=3, size=3, push_interval=4, train_steps=2, trains="shown")
+    looked = set()
+    for _ in range(12):
+        look, _ = networks.show()
+        before = {id(q): q.steps for q in networks.queue}
+        networks.moved()
+        assert {id(q.net): q.steps - before[id(q)] for q in networks.queue} == {
+            id(q.net): 2 * (q.net is look.net) for q in networks.queue
+        }
+        looked.add(id(look.net))
+    assert len(looked) > 1
+
+
 def test_the_oldest_is_popped(toy_pool: MakePool) -> None:
     networks = queue(toy_pool(), start_with=2, size=2, push_interval=1, train_steps=0)
     first, second = networks.queue

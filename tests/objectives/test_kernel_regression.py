@@ -17,7 +17,8 @@ from ddreplay.condense.run import Classes, Run
 from ddreplay.evaluation import PROTOCOLS, evaluate
 from ddreplay.networks import TrainedPool
 from ddreplay.objectives import KernelRegression, Look, Side
-from ddreplay.objectives.kernel_regression import TangentKernel, label_margin, ridge_regression
+from ddreplay.objectives.kernel_regression import label_margin, ridge_regression
+from ddreplay.objectives.tangent_kernels import TangentKernel
 from ddreplay.randomness import Random
 
 CLASSES, REAL, SYN = 3, 4, 2

@@ -35,7 +35,7 @@ from ddreplay.objectives import (
     intra_class_diversity,
     maximum_mean_discrepancy,
     mutual_information,
-    term,
+    side,
 )
 from ddreplay.objectives.intra_class_diversity import neighbour_divergence
 from ddreplay.objectives.pieces import Pass, by_pieces
@@ -186,7 +186,8 @@ def test_what_a_stranger_reads_from_the_activations_is_whole() -> None:
 def test_a_pass_gives_means_and_values_with_their_gradients(even: bool, size: int) -> None:
     x = images(SYN, 3).requires_grad_()
 
-    def see(piece: Tensor) -> list[Tensor]:
+    def see(piece: Tensor, rows: slice = slice(None)) -> list[Tensor]:
+        assert torch.equal(piece, x[rows])
         return [piece.sin().flatten(1), piece.square().mean((2, 3)), piece.exp()]
 
     found = by_pieces(Pass(see, (True, False, False), CLASSES, size, even), x)
@@ -326,4 +327,4 @@ def test_the_largest_graph_that_is_held_is_eight_chunks() -> None:
     at = look(MeanEmbedding())
     assert not Side(at, images(8, 1), range(CLASSES), chunk=3).splits
     assert Side(at, images(9, 1), range(CLASSES), chunk=3).splits
-    assert term.WHOLE == 8
+    assert side.WHOLE == 8
