@@ -31,6 +31,7 @@ def compare(
     root: Path | None = None,
     download: bool = False,
     device: str = "auto",
+    normalization: str = "own",
     compile: bool = False,
     scale: Literal["small", "full"] = "small",
     name: str = "compare",
@@ -54,6 +55,7 @@ def compare(
         validation: test on held-out training images instead of test images: for choosing settings.
         root: where torchvision's files are.
         download: fetch missing files of a named data set.
+        normalization: own, train, or those of a paper for a named data set, such as cifar100:dcc.
         device: auto, cpu or cuda.
         compile: run networks through torch.compile where that can be done: faster after tens of seconds.
         scale: options of methods that are not given are those for small machines (benchmarks/memories.py), or with full the papers';
@@ -71,6 +73,7 @@ def compare(
         train_per_class=train_per_class,
         test_per_class=test_per_class,
         device=device,
+        normalization=normalization,
     )
     chosen = training(protocol, data.images, epochs)
     spelled_out = {text: spelled(text) if scale == "small" else text for text in methods}

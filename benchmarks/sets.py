@@ -53,13 +53,15 @@ def read(
     train_per_class: int | None = None,
     test_per_class: int | None = None,
     device: str = "auto",
+    normalization: str = "own",
 ) -> Data:
     """A data set by its name, the first so many images of every class if that is wanted.
 
     Args:
+        normalization: as `ddreplay.datasets.load` has it.
         validation: hold training images out, and test on those.
     """
-    images = load(dataset, root=root, download=download)
+    images = load(dataset, root=root, download=download, normalization=normalization)
     images = reduced(images.for_tuning() if validation else images, train_per_class, test_per_class)
     return Data(images, images.pool("train", device=device), images.pool("test", device=device), validation)
 

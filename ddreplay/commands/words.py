@@ -37,6 +37,8 @@ class Reading:
         test_fraction: of every class of a folder without test/ or val/, held out for testing; 0.3 by default.
         augment: operations that keep what the images are, joined by underscores: color, crop, cutout, flip, scale, rotate. Default: all,
             without flip for digits, mnist, svhn and gtsrb. For letters or signs: color_crop_cutout_scale_rotate.
+        normalization: own (the default: the published constants of a named data set, else those of the training images), train, or those of
+            a paper for a named data set, such as cifar100:dcc. A set is always shown with the constants that it was condensed with.
         root: where torchvision's files are.
         download: fetch missing files of a named data set.
         device: auto, cpu or cuda.
@@ -46,6 +48,7 @@ class Reading:
     resize: Resize | None = None
     test_fraction: float | None = None
     augment: str | None = None
+    normalization: str | None = None
     root: Path | None = None
     download: bool = False
     device: str = "auto"
@@ -53,8 +56,9 @@ class Reading:
     @property
     def said(self) -> dict[str, Any]:
         """What was given of how images are read, as `ddreplay.datasets.load` names it."""
-        named = {"size": self.size, "resize": self.resize, "test_fraction": self.test_fraction}
-        return {k: v for k, v in {**named, "augmentation": self.augment}.items() if v is not None}
+        named: dict[str, Any] = {"size": self.size, "resize": self.resize, "test_fraction": self.test_fraction}
+        named |= {"augmentation": self.augment, "normalization": self.normalization}
+        return {k: v for k, v in named.items() if v is not None}
 
     @property
     def found(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -14,6 +15,7 @@ from running_commands import QUICK, photos, refused, run
 
 from ddreplay import CondensedSet
 from ddreplay.cli import main
+from ddreplay.datasets import normalization
 
 
 def test_condense_show_and_evaluate_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,3 +171,21 @@ def test_photos_of_different_sizes(tmp_path: Path, capsys: pytest.CaptureFixture
         "--json",
     )
     assert other["protocol"]["augment"] == "crop"
+
+
+def test_the_normalisation_is_the_one_that_was_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pixels = (np.arange(8 * 8 * 8 * 3) * 37 % 251).astype(np.uint8).reshape(8, 8, 8, 3)
+    splits = {f"{split}_images": pixels for split in ("train", "test")}
+    labels = {f"{split}_labels": np.arange(8) % 2 for split in ("train", "test")}
+    np.savez(tmp_path / "eight.npz", **splits, **labels)
+    command = ["condense", str(tmp_path / "eight.npz"), "--method", "random", "--images-per-class", "1"]
+    found = {}
+    for named in ([], ["--normalization", "cifar10"], ["--normalization", "train"]):
+        out = tmp_path / "set.safetensors"
+        main([*command, *named, "--out", str(out)])
+        found["".join(named[1:])] = CondensedSet.load(out).parts[0].mean
+    assert found["cifar10"] == pytest.approx(normalization("cifar10").mean)
+    assert found[""] == found["train"] != found["cifar10"]
+    with pytest.raises(SystemExit):
+        main([*command, "--normalization", "mnist"])
+    assert "channels" in capsys.readouterr().err
