@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jaxtyping import install_import_hook
@@ -26,3 +29,22 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         how = ["--method", method, *QUICK[2:], "--seed", "3", "--out", str(folder / name)]
         main(["condense", "digits", *how])
     return folder / "dm", folder / "herding"
+
+
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The practical default for images with 3 networks and 10 steps, evaluations by dc2021 with 10 epochs.
+
+    For pages whose code is run to see that it runs and what it counts; how well networks learn is tested elsewhere.
+    """
+    from ddreplay.evaluation import PROTOCOLS
+
+    monkeypatch.setitem(PROTOCOLS, "dc2021", PROTOCOLS["dc2021"].scaled(10))
+    module = importlib.import_module("ddreplay.methods.practical")
+    whole = module.practical
+
+    def quick(*budget: Any, **how: Any) -> Any:
+        made = whole(*budget, **how)
+        return replace(made, networks=replace(made.networks, size=3), steps=10)
+
+    monkeypatch.setattr(module, "practical", quick)

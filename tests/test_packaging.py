@@ -42,23 +42,27 @@ def test_the_wheel_holds_ddreplay_and_nothing_else(tmp_path: Path) -> None:
     assert {name for name in names if name.endswith(".py")} == {p.relative_to(ROOT).as_posix() for p in SOURCES}
 
 
+SECONDS = 2.0
+"""Of ``import ddreplay`` after ``import torch``, at most."""
+
+
 @pytest.fixture(scope="module")
 def imports() -> list[dict[str, Any]]:
-    """Three fresh interpreters: seconds of ``import torch``, seconds of ``import ddreplay`` after it, modules loaded."""
+    """Fresh interpreters, three at most, until one is quick: seconds of ``import torch``, of ``import ddreplay`` after it, modules."""
     code = (
         "import sys, time, json; a = time.perf_counter(); import torch; b = time.perf_counter(); before = set(sys.modules); "
         "import ddreplay; [getattr(ddreplay, name) for name in ddreplay.__all__]; c = time.perf_counter(); "
         "print(json.dumps({'torch': b - a, 'ddreplay': c - b, 'modules': sorted(set(sys.modules) - before)}))"
     )
-    runs = [
-        subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-        for _ in range(3)
-    ]
-    return [json.loads(run.stdout) for run in runs]
+    found: list[dict[str, Any]] = []
+    while len(found) < 3 and not any(run["ddreplay"] < SECONDS for run in found):
+        ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+        found.append(json.loads(ran.stdout))
+    return found
 
 
 def test_the_import_is_quick(imports: list[dict[str, Any]]) -> None:
-    assert min(run["ddreplay"] for run in imports) < 2.0, [(run["torch"], run["ddreplay"]) for run in imports]
+    assert min(run["ddreplay"] for run in imports) < SECONDS, [(run["torch"], run["ddreplay"]) for run in imports]
 
 
 def test_the_import_loads_nothing_heavy(imports: list[dict[str, Any]]) -> None:

@@ -9,16 +9,34 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+AVALANCHE, OWN_DATA = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PROMISED = re.compile(r"It prints five lines, from (\d+) images and ([\d,]+) bytes to (\d+) images and ([\d,]+),")
 
 
-@pytest.mark.parametrize("code", BLOCKS, ids=["avalanche", "own data"])
-def test_python_blocks_run(
-    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def printed(code: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    exec(compile(code, "README.md", "exec"), {})
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_ten_lines_of_avalanche_print_what_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    promised = PROMISED.search(README)
+    assert promised
+    first, first_nbytes, last, last_nbytes = (word.replace(",", "") for word in promised.groups())
+    lines = printed(AVALANCHE, capsys)
+    assert len(lines) == 5
+    assert lines[0] == f"{first} images replayed, {first_nbytes} bytes"
+    assert lines[-1] == f"{last} images replayed, {last_nbytes} bytes"
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_own_networks_and_tensors_make_a_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "README.md", "exec"), {})
-    assert "bytes" in capsys.readouterr().out
+    (line,) = printed(OWN_DATA, capsys)
+    assert int(line.split(" bytes, dm ")[0]) <= 4 * 1500
+    assert (tmp_path / "set.safetensors").is_file()
 
 
 def test_files_it_links_to_are_there() -> None:

@@ -19,8 +19,10 @@ __all__ = ["ByClass", "ClassTransforms"]
 
 @dataclass(frozen=True)
 class ByClass:
-    """An augmentation that is drawn anew for every class, the same for its images on both sides, as the released codes of DC, DSA, DCC, DM
-    and IDM do: ``dm(net, augment=ByClass())`` in an expression, ``replace(dm(net), augment=ByClass())`` in Python.
+    """An augmentation that is drawn anew for every class, the same for its images on both sides.
+
+    The released codes of DC, DSA, DCC, DM and IDM draw so. ``dm(net, augment=ByClass())`` in an expression, ``replace(dm(net),
+    augment=ByClass())`` in Python.
 
     A batch whose images have magnitudes of their own (networks in training) is one draw, as without it.
 

@@ -26,7 +26,9 @@ def methods(name: tyro.conf.Positional[str | None] = None, json: bool = False) -
         report(told if json else {"text": names.explain(name)}, json, "text")
         return
     found: dict[str, Any] = dict(listing())
-    blocks = ["\n".join([_TITLES[kind], *(f"  {n:<24}{line}" for n, line in found[kind].items())]) for kind in found]
+    width = 2 + max(len(name) for lines in found.values() for name in lines)
+    rows = {kind: [f"  {name:<{width}}{line}" for name, line in lines.items()] for kind, lines in found.items()}
+    blocks = ["\n".join([_TITLES[kind], *rows[kind]]) for kind in found]
     more = "ddreplay methods NAME explains one of them."
     report(found if json else {"text": "\n\n".join([*blocks, more])}, json, "text")
 

@@ -41,8 +41,9 @@ def moved_enough(accuracies: list[float], window: int, spread: float) -> bool:
 
 @dataclass(frozen=True)
 class UntilSettled:
-    """A network is shown until its accuracy on real images stays where it is, and trained on the synthetic set in between until that
-    accuracy has moved (CAFE's dynamic bi-level loops).
+    """A network is shown until its accuracy on real images settles, then trained on the synthetic set until that has moved (CAFE).
+
+    These are CAFE's dynamic bi-level loops.
 
     Args:
         net: Makes a randomly initialised network; ``None``: the network of the method that this is part of.

@@ -13,14 +13,11 @@ ROOT = Path(__file__).parents[2]
 
 
 KILLS = """
-import sys, torch
-from pathlib import Path
-torch.set_num_threads(1)
 from benchmarks.soak import kills
 from benchmarks.soak.runs import RUNS
 
 names = ("dm, 2 images", "mtt, 2 images", "an evaluation of 6 networks", "a stream without boundaries, 9000 bytes")
-runs, folder, seen = {name: RUNS[name] for name in names}, Path(sys.argv[1]), []
+runs, seen = {name: RUNS[name] for name in names}, []
 counts = kills.kill_runs(folder, 30, runs=runs, on_run=lambda c: seen.append(c.kills))
 assert counts.kills == 30 and counts.runs == counts.same == len(seen) and counts.failures == counts.fresh == 0, counts
 kills.kill_runs(folder, 49, runs=runs, counts=counts)  # goes on
@@ -29,35 +26,16 @@ fresh = kills.kill_runs(folder, 1, runs=runs, fresh_every=1)
 assert fresh.kills == fresh.fresh == fresh.runs == fresh.same == 1 and fresh.failures == 0, fresh
 """
 
+COMMAND = """
+from benchmarks.__main__ import main
 
-def test_fifty_kills_leave_the_same_bits(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", KILLS, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_kills_files_and_updates_leave_nothing_wrong(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks", "soak", "--minutes", "20", "--kills", "3", "--files", "30"]
-    done = subprocess.run(
-        [*command, "--updates", "16", "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    results = json.loads((tmp_path / "soak.json").read_text())["results"]
-    assert [one["part"] for one in results] == ["kills", "files", *["updates"] * 3]
-    assert sum(results[1]["by_kind"].values()) == results[1]["files"]
-    kills, files = results[:2]
-    assert kills["kills"] == 3
-    assert kills["runs"] == kills["same"] >= 1
-    assert files["files"] >= 30
-    assert files["refused"] + files["read"] == files["files"]
-    assert files["memory"] < 2**30
-
+command = ["soak", "--minutes", "20", "--kills", "3", "--files", "30", "--updates", "16", "--out", str(folder)]
+assert main(command) == 0
+"""
 
 SEES = """
-import sys, torch
+import torch
 from pathlib import Path
-torch.set_num_threads(1)
 from benchmarks.soak import hostile, kills
 from ddreplay.storage.files import write_atomically
 
@@ -70,7 +48,6 @@ def forgets(folder):
         torch.rand(200, 200) @ torch.rand(200, 200)
     return torch.tensor([float(seen)])
 
-folder = Path(sys.argv[1])
 counts = kills.kill_runs(folder, 5, runs={"forgets": forgets})
 assert counts.kills == 5 and counts.same < counts.runs and counts.leftovers, counts
 
@@ -97,11 +74,54 @@ assert counts.foreign == 2, counts  # no gigabyte is to be had
 """
 
 
-def test_it_sees_what_it_looks_for(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", SEES, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+PARTS = {"kills": KILLS, "command": COMMAND, "sees": SEES}
+RUN = """
+import json, sys, torch, traceback
+from pathlib import Path
+
+torch.set_num_threads(1)
+whole, wrong = Path(sys.argv[1]), {}
+for name, code in json.loads(sys.argv[2]).items():
+    folder = whole / name
+    folder.mkdir()
+    try:
+        exec(code, {"folder": folder})
+    except BaseException:
+        wrong[name] = traceback.format_exc()
+(whole / "wrong.json").write_text(json.dumps(wrong))
+"""
+
+
+@pytest.fixture(scope="module")
+def soaked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """The parts, one after the other, in one interpreter whose forks are killed: their folders, and what was not as it should be."""
+    folder = tmp_path_factory.mktemp("soak")
+    command = [sys.executable, "-c", RUN, str(folder), json.dumps(PARTS)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    return folder, json.loads((folder / "wrong.json").read_text())
+
+
+def test_fifty_kills_leave_the_same_bits(soaked: tuple[Path, dict[str, str]]) -> None:
+    assert "kills" not in soaked[1], soaked[1]["kills"]
+
+
+def test_kills_files_and_updates_leave_nothing_wrong(soaked: tuple[Path, dict[str, str]]) -> None:
+    folder, wrong = soaked
+    assert "command" not in wrong, wrong["command"]
+    results = json.loads((folder / "command" / "soak.json").read_text())["results"]
+    assert [one["part"] for one in results] == ["kills", "files", *["updates"] * 3]
+    assert sum(results[1]["by_kind"].values()) == results[1]["files"]
+    kills, files = results[:2]
+    assert kills["kills"] == 3
+    assert kills["runs"] == kills["same"] >= 1
+    assert files["files"] >= 30
+    assert files["refused"] + files["read"] == files["files"]
+    assert files["memory"] < 2**30
+
+
+def test_it_sees_what_it_looks_for(soaked: tuple[Path, dict[str, str]]) -> None:
+    assert "sees" not in soaked[1], soaked[1]["sees"]
 
 
 def test_updates_that_cannot_be_compared_are_refused() -> None:
