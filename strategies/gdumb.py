@@ -41,6 +41,7 @@ class Annealed(SupervisedPlugin, supports_distributed=False):  # type: ignore[mi
     def after_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Leave the step size as it was."""
         strategy.optimizer.param_groups[0].update(lr=self.top, initial_lr=self.top)
+        del self.schedule, self.top  # a checkpoint keeps neither
 
 
 def gdumb(
