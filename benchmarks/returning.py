@@ -22,8 +22,6 @@ from ddreplay import Budget, ClassPool, CondensedMemory, ConvNet, evaluate
 from ddreplay.data.pool import concatenate
 from ddreplay.datasets import load
 from ddreplay.evaluation import PROTOCOLS
-from ddreplay.methods import selections
-from ddreplay.storage.codecs import uint8
 
 __all__ = ["MEMORIES", "STAGES", "halves", "page_table", "returning", "run_cell"]
 
@@ -82,7 +80,7 @@ def returning(
         "bytes_per_class": bytes_per_class,
         "nets": nets,
         "protocol": PROTOCOLS["dc2021"].scaled(epochs).name,
-        "condenser": repr(_condenser("condensed")),
+        "condenser": repr(condenser_of("condensed")),
     }
     path = out / f"returning_{Path(dataset).stem}.json"
     recording = resume(path, "returning", protocol)
@@ -101,7 +99,7 @@ def run_cell(dataset: str, nbytes: int, nets: int, epochs: int, cell: tuple[str,
     data, started = load(dataset), time.perf_counter()
     whole, tests = (data.pool(split, device="cpu") for split in ("train", "test"))
     old, new = _sides(whole, whole, seed)
-    held = CondensedMemory(_condenser(memory), Budget.bytes(nbytes), seed=seed)
+    held = CondensedMemory(condenser_of(memory), Budget.bytes(nbytes), seed=seed)
     if stage in ("before", "after", "each counted once"):
         held.update(old)
     if stage == "each counted once":
@@ -122,10 +120,6 @@ def _sides(pool: ClassPool, like: ClassPool, seed: int) -> tuple[ClassPool, Clas
     far = halves(pool, like)
     first = far if seed % 2 else ~far
     return pool.subset(first.nonzero().flatten()), pool.subset((~first).nonzero().flatten())
-
-
-def _condenser(memory: str) -> Any:
-    return selections.herding(codec=uint8()) if memory == "herding" else condenser_of(memory)
 
 
 def page_table(results: Sequence[dict[str, Any]]) -> str:

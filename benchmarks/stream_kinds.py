@@ -25,7 +25,7 @@ from ddreplay.networks import Banked
 from ddreplay.randomness import Random
 from ddreplay.storage.codecs import uint8
 
-__all__ = ["KINDS", "MEMORIES", "page_table", "run_cell", "stream_kinds"]
+__all__ = ["KINDS", "MEMORIES", "condenser_of", "page_table", "run_cell", "stream_kinds"]
 
 KINDS = ("class", "task", "domain", "repeated", "online")
 MEMORIES = ("none", "ring", "condensed")
@@ -87,9 +87,11 @@ def drops_of(data: ImageData, size: int, seed: int) -> list[ClassPool]:
 
 
 def condenser_of(memory: str) -> Any:
-    """What fills the bytes: a random choice of real images, or distribution matching under a bank of networks."""
+    """What fills the bytes: real images, any or herded ones, or distribution matching under a bank of networks."""
     if memory == "ring":
         return selections.random(codec=uint8())
+    if memory == "herding":
+        return selections.herding(codec=uint8())
     return dm(ConvNet(width=32), networks=Banked(size=10), steps=150, lr=0.4, per_image=True).stored_by(uint8())
 
 

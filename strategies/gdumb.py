@@ -31,8 +31,8 @@ class Annealed(SupervisedPlugin, supports_distributed=False):  # type: ignore[mi
 
     def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Begin at the top."""
-        steps, self.top = strategy.train_epochs * len(strategy.dataloader), strategy.optimizer.param_groups[0]["lr"]
-        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(strategy.optimizer, steps, self.to * self.top)
+        steps, top = strategy.train_epochs * len(strategy.dataloader), strategy.optimizer.param_groups[0]["lr"]
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(strategy.optimizer, steps, self.to * top)
 
     def after_update(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """A step further."""
@@ -40,8 +40,8 @@ class Annealed(SupervisedPlugin, supports_distributed=False):  # type: ignore[mi
 
     def after_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Leave the step size as it was."""
-        strategy.optimizer.param_groups[0].update(lr=self.top, initial_lr=self.top)
-        del self.schedule, self.top  # a checkpoint keeps neither
+        strategy.optimizer.param_groups[0]["lr"] = self.schedule.base_lrs[0]
+        del self.schedule  # a checkpoint keeps nothing of it
 
 
 def gdumb(

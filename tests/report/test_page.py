@@ -9,13 +9,14 @@ from contextlib import nullcontext
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from ddreplay import ClassPool, ConvNet, Protocol, dm
+from ddreplay import ClassPool, CondensedSet, ConvNet, Protocol, dm
 from ddreplay.methods import selections
 from ddreplay.networks import Banked
 from ddreplay.parameterize.pixels import Pixels
@@ -50,6 +51,12 @@ def pool(seed: int, count: int) -> ClassPool:
     x = base.repeat_interleave(count, 0) + torch.rand(3 * count, 3, 8, 8, generator=generator) * 100
     labels = torch.arange(3).repeat_interleave(count)
     return ClassPool(x.byte(), labels, mean=(0.5,) * 3, std=(0.25,) * 3, class_names=NAMES, device="cpu")
+
+
+def looked_into(sets: dict[str, CondensedSet], train: ClassPool, test: ClassPool, **more: Any) -> Findings:
+    """By one small network, trained for an epoch."""
+    how: dict[str, Any] = {"seeds": 1, "watch": lambda *_: nullcontext(lambda: None), **more}
+    return look_into(sets, lambda _: (train, test), {"net": ConvNet(width=8)}, Protocol("quick", epochs=1), **how)
 
 
 @pytest.fixture(scope="module")
@@ -133,14 +140,7 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
     train, test = pool(1, 20), pool(2, 5)
     tiny = dm(ConvNet(width=8), networks=Banked(size=1), steps=1)(train, 1)
     small = tiny.select([0])  # one image, where real ones of three classes are asked for
-    found = look_into(
-        {"tiny": small},
-        lambda _: (train, test.select([0])),
-        {"net": ConvNet(width=8)},
-        Protocol("quick", epochs=1),
-        seeds=1,
-        watch=lambda *_: nullcontext(lambda: None),
-    )
+    found = looked_into({"tiny": small}, train, test.select([0]))
     (one,) = found.sets
     assert one.missing == ("random", "herding")
     assert "Not one real image of every class fits into these bytes for: random, herding." in write_page(
@@ -152,14 +152,7 @@ def test_a_set_without_a_step_is_not_called_optimised(tmp_path: Path) -> None:
     train, test = pool(1, 20), pool(2, 5)
     untouched = dm(ConvNet(width=8), networks=Banked(size=1), steps=5)(train, 1, seconds=0.0)
     assert untouched.provenance["steps_done"] == 0
-    found = look_into(
-        {"untouched": untouched},
-        lambda _: (train, test),
-        {"net": ConvNet(width=8)},
-        Protocol("quick", epochs=1),
-        seeds=1,
-        watch=lambda *_: nullcontext(lambda: None),
-    )
+    found = looked_into({"untouched": untouched}, train, test)
     text = write_page(found, tmp_path / "p.html").read_text(encoding="utf-8")
     assert "No image step was" in text
     assert "These are no photographs" not in text
@@ -176,14 +169,7 @@ def test_a_file_may_say_anything_of_itself(tmp_path: Path) -> None:
         "loss": [[1], "a"],
         "steps_done": {},
     }
-    found = look_into(
-        {"odd": replace(selections.random()(train, 1), provenance=odd)},
-        lambda _: (train, test),
-        {"net": ConvNet(width=8)},
-        Protocol("quick", epochs=1),
-        seeds=1,
-        watch=lambda *_: nullcontext(lambda: None),
-    )
+    found = looked_into({"odd": replace(selections.random()(train, 1), provenance=odd)}, train, test)
     text = write_page(found, tmp_path / "p.html").read_text(encoding="utf-8")
     assert "Loss of the condensation" not in text
     assert "<b>'" not in text
@@ -196,15 +182,7 @@ def test_near_copies_are_not_called_optimised_beyond_recognition(page: str, tmp_
     assert "most have moved little" in one
     assert "These are no photographs" not in one
     from_noise = dm(ConvNet(width=8), networks=Banked(size=1), steps=1, parameterize=Pixels("noise"))(train, 1)
-    found = look_into(
-        {"noise": from_noise},
-        lambda _: (train, test),
-        {"net": ConvNet(width=8)},
-        Protocol("quick", epochs=1),
-        seeds=1,
-        watch=lambda *_: nullcontext(lambda: None),
-        baselines=(),
-    )
+    found = looked_into({"noise": from_noise}, train, test, baselines=())
     text = write_page(found, tmp_path / "p.html").read_text(encoding="utf-8")
     assert "These are no photographs" in text
     assert "most have moved little" not in text
