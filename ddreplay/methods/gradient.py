@@ -10,7 +10,7 @@ from ddreplay.augment.siamese import NATURAL, Siamese
 from ddreplay.backbones import ConvNet, Net
 from ddreplay.condense.distiller import Distiller
 from ddreplay.condense.optimizer import SGD
-from ddreplay.networks import Loops, Rounds, TrainedOnSynthetic, with_net
+from ddreplay.networks import Loops, NetworkSource, Rounds, TrainedOnSynthetic, with_net
 from ddreplay.objectives import GradientMatching, WarmUp
 from ddreplay.objectives.gradient_matching import Metric, Scope
 from ddreplay.parameterize.form import Parameterize
@@ -36,6 +36,7 @@ def dc(
     parameterize: Parameterize = Pixels("noise"),
     metric: Metric = "layerwise",
     mix: Mix | None = None,
+    networks: NetworkSource | None = None,
     compile: bool = False,
     pieces: int | None = None,
 ) -> Distiller:
@@ -62,6 +63,9 @@ def dc(
         pieces: The number of images of a training batch that pass through a network at once; ``None``: all. On a CPU 25 to 50 are faster
             where there are more, which changes rounding alone. A network of `Bfloat16` trains in bfloat16 in a third of the time, and
             is matched in full precision.
+        networks: Says which networks look, in place of the paper's, which are new in every round and trained on the synthetic set.
+            ``Banked(size=200)`` looks at each of 200 new ones again and again and computes their real gradients once: for one image
+            per class, where a round is one image step and no training follows it.
     Departures: the released code makes one more update after its last evaluation; this does ``rounds`` x steps, no more.
     Reference: Zhao, Mopuri and Bilen, "Dataset Condensation with Gradient Matching", ICLR 2021.
     Example:
@@ -70,7 +74,9 @@ def dc(
     """
     loops, net = Loops.of(loops), ConvNet() if net is None else net
     return Distiller(
-        TrainedOnSynthetic(net, loops=loops, lr=lr_net, compile=compile, pieces=pieces),
+        TrainedOnSynthetic(net, loops=loops, lr=lr_net, compile=compile, pieces=pieces)
+        if networks is None
+        else with_net(networks, net),
         GradientMatching(scope="class", metric=metric, mix=mix, compile=compile),
         parameterize=with_net(parameterize, net),
         optimizer=SGD(lr=lr, momentum=0.5),
@@ -92,13 +98,14 @@ def dsa(
     parameterize: Parameterize = Pixels(),
     metric: Metric = "layerwise",
     mix: Mix | None = None,
+    networks: NetworkSource | None = None,
     compile: bool = False,
     pieces: int | None = None,
 ) -> Distiller:
     """`dc` with differentiable siamese augmentation on both sides, and augmented network training (DSA).
 
     Args:
-        net, rounds, loops, lr, lr_net, batch_real, metric, mix, compile, pieces: As in `dc`.
+        net, rounds, loops, lr, lr_net, batch_real, metric, mix, networks, compile, pieces: As in `dc`.
         parameterize: Says how stored numbers become images; the default starts from real images.
         strategy: DSA operations; without ``flip`` for digits (``ddreplay.augment.DIGITS``).
     Departures: one augmentation draw per step for all classes, where the released code draws one per class, which is the option
@@ -118,6 +125,7 @@ def dsa(
         parameterize=parameterize,
         metric=metric,
         mix=mix,
+        networks=networks,
         compile=compile,
         pieces=pieces,
     )
@@ -231,5 +239,7 @@ def dsac(
 
 def _augmented(plain: Distiller, strategy: str, name: str) -> Distiller:
     """With siamese augmentation of both sides and of the network's training."""
-    augment = Siamese(strategy)
-    return replace(plain, networks=replace(plain.networks, augment=augment), augment=augment, name=name)  # type: ignore[type-var]
+    augment, networks = Siamese(strategy), plain.networks
+    if isinstance(networks, TrainedOnSynthetic):
+        networks = replace(networks, augment=augment)
+    return replace(plain, networks=networks, augment=augment, name=name)
