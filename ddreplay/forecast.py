@@ -35,10 +35,11 @@ FEW = 20  # images of every class that are tested, or that an expert is trained 
 
 
 def condensing_seconds(condenser: Condenser, pool: ClassPool, budget: Budget, *, patience: float = 3.0) -> float | None:
-    """About how many seconds a condensation will take, by trying its first steps for ``patience`` seconds, at least one of them.
+    """About how many seconds a condensation will take, by trying its first steps for ``patience`` seconds, at least two of them.
 
-    What networks cost beside steps (a bank's real side, their training, experts) is measured on a few images and multiplied. Of a
-    selection it is the training of the networks that rank images. ``None``: where there is little to do or nothing.
+    The first step, which has what is done once (compiling), does not count. What networks cost beside steps (a bank's real side, their
+    training, experts) is measured on a few images and multiplied. Of a selection it is the training of the networks that rank images.
+    ``None``: where there is little to do or nothing.
     """
     if isinstance(condenser, Practical):
         return condensing_seconds(condenser.method(pool, budget), pool, budget, patience=patience)
@@ -55,13 +56,19 @@ def condensing_seconds(condenser: Condenser, pool: ClassPool, budget: Budget, *,
         return None  # to try it would be to do it
     tried = replace(condenser, networks=smaller, steps=min(steps, TRIED), choose=Fixed(count))
     some = pool.first(FEW) if isinstance(smaller, ExpertSegments) else pool
-    least = 1 if not entries and not budget.in_bytes else 2
-    times = _step_times(tried, some, budget, patience, least)
+    times = _step_times(tried, some, budget, patience)
     if not times:  # every class keeps its real images
         return None
-    step = statistics.median(times[1:]) if len(times) > 1 else times[0]
-    entry = max(0.0, times[0] - step) if entries else 0.0
+    step, entry = _usual(times), 0.0
+    if isinstance(smaller, Banked):
+        renewed = replace(tried, networks=replace(smaller, refresh=1))  # a new entry at every step
+        entry = max(0.0, _usual(_step_times(renewed, some, budget, patience)) - step)
     return beside + entries * entry + steps * step
+
+
+def _usual(times: list[float]) -> float:
+    """Of a step but the first, which has what is done once; of that one where there is no other."""
+    return statistics.median(times[1:] or times)
 
 
 def _ranking_seconds(rule: Rule, pool: ClassPool) -> float | None:
@@ -80,14 +87,14 @@ def _images(budget: Budget, pool: ClassPool) -> int:
     return min(most, max(1, int(share / min(pool.shape[1:])))) if budget.in_bytes else int(share)
 
 
-def _step_times(method: Distiller, pool: ClassPool, budget: Budget, patience: float, least: int) -> list[float]:
-    """Seconds of every step tried, ``least`` of them at least; the first one's hold what is made once."""
+def _step_times(method: Distiller, pool: ClassPool, budget: Budget, patience: float) -> list[float]:
+    """Seconds of every step tried, two of them at least; the first one's hold what is made once."""
     times: list[float] = []
     began = time.perf_counter()
 
     def stop(step: int, loss: Any) -> None:
         times.append(time.perf_counter())
-        if len(times) >= least and times[-1] - began > patience:
+        if len(times) > 1 and times[-1] - began > patience:
             raise _Enough
 
     with suppress(_Enough):

@@ -20,12 +20,16 @@ BUDGET = Budget.images(2)
 
 @pytest.fixture(name="clock")
 def _clock(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The first step takes 5 s, every other one 1 s; a batch of training 0.5 s. What was tried is listed."""
+    """A step takes 1 s, with a new entry of a bank 5 s, and the first one a minute besides; a batch of training 0.5 s.
+
+    What was tried is listed.
+    """
     tried: list[Any] = []
 
     def times(method: Any, pool: ClassPool, *_: Any, **__: Any) -> list[float]:
         tried.append((method, pool))
-        return [5.0, 1.0, 1.0]
+        step = 5.0 if isinstance(method.networks, Banked) and method.networks.refresh == 1 else 1.0
+        return [60.0 + step, step, step]
 
     monkeypatch.setattr(forecast, "_step_times", times)
     monkeypatch.setattr(forecast, "_batch_seconds", lambda *_: 0.5)
