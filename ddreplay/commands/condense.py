@@ -40,7 +40,7 @@ def condense(
     """Condense a data set into a few images per class.
 
     Args:
-        data: digits, mnist, fashion-mnist, cifar10, cifar100, svhn, gtsrb, an .npz file or a folder of class folders.
+        data: digits, mnist, fashion-mnist, cifar10, cifar100, svhn, gtsrb, imagenet:woof, an .npz file or a folder of class folders.
         out: where the set goes (safetensors).
         method: a paper's method with the paper's settings, or a selection of real images: ddreplay methods lists them. Without one: the
             practical default, in minutes.

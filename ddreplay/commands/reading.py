@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from ddreplay.commands.words import Reading
 from ddreplay.data import ClassPool
 from ddreplay.datasets import ImageData, load
+from ddreplay.datasets.load import has_any_size
 from ddreplay.storage import CondensedSet
 
 __all__ = ["about_data", "read_as_condensed", "real_pool"]
@@ -19,7 +19,7 @@ def read_as_condensed(source: str, condensed: CondensedSet, reading: Reading) ->
     before = before if isinstance(before, dict) else {}
     names = ("size", "resize", "test_fraction", "augmentation")
     read = {**{k: before[k] for k in names if before.get(k) is not None}, **reading.said}
-    if not Path(source).is_dir() and source != "gtsrb" and reading.size is None:
+    if not has_any_size(source) and reading.size is None:
         read.pop("size", None)
     return load(source, **reading.found, **read)
 

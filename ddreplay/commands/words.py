@@ -32,7 +32,7 @@ class Reading:
     """How real data are read. Where a set was condensed from them, what is not given is as it was then.
 
     Attributes:
-        size: for a folder of photos of different sizes (and gtsrb): pixels a side that all get.
+        size: for a folder of photos of different sizes (and imagenet, gtsrb): pixels a side that all get.
         resize: crop (the default): resize the shorter side and cut out the centre; squash: resize both sides.
         test_fraction: of every class of a folder without test/ or val/, held out for testing; 0.3 by default.
         augment: operations that keep what the images are, joined by underscores: color, crop, cutout, flip, scale, rotate. Default: all,

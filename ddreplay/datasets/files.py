@@ -194,27 +194,36 @@ class Fit:
         return image.resize((self.size, self.size), Image.Resampling.BILINEAR)
 
 
-def read_folder(folder: Path, fit: Fit = Fit(), *, test_fraction: float = 0.3, split_seed: int = 0) -> Splits:
+def read_folder(
+    folder: Path,
+    fit: Fit = Fit(),
+    *,
+    test_fraction: float = 0.3,
+    split_seed: int = 0,
+    classes: Sequence[str] | None = None,
+) -> Splits:
     """A folder with one folder per class, or with train/ and test/ (or val/) that have them; labels follow sorted names.
 
     Images are gray where every file is, else RGB (alpha is dropped); photos are turned as their camera says. They must be of one size
     unless ``fit`` makes them so. Beside train/ and test/, val/ holds validation images; beside train/ alone it is the test split.
     Where there are none of these, a stratified ``test_fraction`` is held out, drawn with ``split_seed``.
 
+    Args:
+        classes: names of the class folders to read, in the order of their labels; ``None``: all.
     Raises:
-        ValueError: naming the file that cannot be read, differs in size, or is out of place.
+        ValueError: naming the file that cannot be read, differs in size, or is out of place, or the class that has no folder.
     """
     parts = {part.name for part in _folders(folder)} & {"train", "test", "val"}
     if not parts:
-        return _split_up(folder, fit, test_fraction, split_seed)
+        return _split_up(folder, fit, test_fraction, split_seed, classes)
     test = "test" if "test" in parts else "val"
     if not {"train", test} <= parts:
         raise ValueError(
             f"{folder.name} has {sorted(parts)} but needs train and test (or train and val); rename them, or remove the level"
         )
     order = ["train", test, *(["val"] if {"test", "val"} <= parts else [])]
-    names = _class_names(folder / "train")
-    listed = [_listing(folder / part, names) for part in order]
+    names = _class_names(folder / "train", classes)
+    listed = [_listing(folder / part, names, classes) for part in order]
     images = _decode([path for found in listed for path in found.files], fit)
     splits: dict[str, Images] = {}
     for part, found in zip(order, listed, strict=True):
@@ -224,9 +233,9 @@ def read_folder(folder: Path, fit: Fit = Fit(), *, test_fraction: float = 0.3, s
     return Splits(splits["train"], splits[test], names, splits.get("val") if test == "test" else None, notes)
 
 
-def _split_up(folder: Path, fit: Fit, fraction: float, seed: int) -> Splits:
-    names = _class_names(folder)
-    found = _listing(folder, names)
+def _split_up(folder: Path, fit: Fit, fraction: float, seed: int, classes: Sequence[str] | None) -> Splits:
+    names = _class_names(folder, classes)
+    found = _listing(folder, names, classes)
     train, test = validation_split(torch.tensor(found.labels), fraction=fraction, seed=seed)
     if len(test) == 0:
         raise ValueError(f"no class of {folder.name} has two images: nothing is left to test on")
@@ -239,11 +248,18 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _class_names(folder: Path) -> tuple[str, ...]:
+def _class_names(folder: Path, classes: Sequence[str] | None = None) -> tuple[str, ...]:
     names = tuple(path.name for path in _folders(folder))
     if not names:
         raise ValueError(f"{folder.name} holds no class folders; put the images of every class in a folder of its own")
-    return names
+    if classes is None:
+        return names
+    missing = [name for name in classes if name not in names]
+    if missing or not classes or len(set(classes)) < len(classes):
+        raise ValueError(
+            f"classes must be folders of {folder.name}, each named once; it has {len(names)} and not {missing}, got {list(classes)}"
+        )
+    return tuple(classes)
 
 
 @dataclass
@@ -255,9 +271,11 @@ class _Found:
     others: list[Path]
 
 
-def _listing(folder: Path, names: tuple[str, ...]) -> _Found:
+def _listing(folder: Path, names: tuple[str, ...], classes: Sequence[str] | None) -> _Found:
     found = _Found([], [], [path for path in _visible(folder) if not path.is_dir()])
     for sub in _folders(folder):
+        if classes is not None and sub.name not in classes:
+            continue
         if sub.name not in names:
             raise ValueError(f"class {sub.name!r} is in {folder.name} but not in train")
         inside = _visible(sub)

@@ -9,11 +9,12 @@ from pathlib import Path
 from ddreplay.augment import DIGITS, NATURAL, Siamese
 from ddreplay.datasets.files import Fit, Resize, read_folder, read_npz
 from ddreplay.datasets.image_data import ImageData, Splits
+from ddreplay.datasets.imagenet import SUBSETS, read_imagenet
 from ddreplay.datasets.imagenet32 import GROUPS, read_imagenet32
 from ddreplay.datasets.normalization import Normalization, channel_moments, normalization
 from ddreplay.datasets.official import read_cifar, read_digits, read_gtsrb, read_mnist, read_svhn
 
-__all__ = ["NAMES", "load"]
+__all__ = ["NAMES", "has_any_size", "load"]
 
 _OFFICIAL: dict[str, Callable[[str, Path, bool], Splits]] = {
     "mnist": read_mnist,
@@ -25,7 +26,14 @@ _OFFICIAL: dict[str, Callable[[str, Path, bool], Splits]] = {
 
 _UNMIRRORED = ("digits", "mnist", "svhn", "gtsrb")  # a mirrored digit or sign is another one, or none
 
-NAMES: tuple[str, ...] = ("digits", *_OFFICIAL, "gtsrb", "imagenet32", *(f"imagenet32:{group}" for group in GROUPS))
+NAMES: tuple[str, ...] = (
+    "digits",
+    *_OFFICIAL,
+    "gtsrb",
+    "imagenet32",
+    *(f"imagenet32:{group}" for group in GROUPS),
+    *(f"imagenet:{subset}" for subset in SUBSETS),
+)
 
 
 def load(
@@ -49,6 +57,8 @@ def load(
     | ``gtsrb`` | the same, resized to ``size`` (default 32), bilinear |
     | ``imagenet32:lizard`` (automobile, terrier, fish, lizard, truck, insect) | a fine-grained group of ImageNet32; ``root`` holds the official .npz batches and map_clsloc.txt |
     | ``imagenet32`` | all 1,000 classes, 3.9 GB in memory |
+    | ``imagenet:woof`` (nette, woof, fruit, meow, squawk, yellow) | ten classes of ImageNet, cut and resized to ``size`` (default 128); ``root`` holds train/ and val/ with a folder for every class, named by its WordNet id, as ImageNette and ImageWoof come |
+    | ``imagenet:n02086240,n02087394`` | those classes |
     | a path ending in ``.npz`` | MedMNIST layout: train_images, train_labels, test_images, test_labels, optional val_* and class_names |
     | a folder | one folder per class, inside train/ and test/ (and val/), or train/ and val/, where they exist, else split by ``test_fraction`` |
 
@@ -58,8 +68,8 @@ def load(
         normalization: ``"own"``: the published constants of a named data set, else computed from the train split (files,
             folders, digits, gtsrb, imagenet32); ``"train"``: always computed from the train split; ``"cifar10"`` or
             ``"cifar100:dcc"``: those that the function ``normalization`` knows for this data set (and source).
-        size: pixels a side to resize the images of a folder or GTSRB to, bilinear.
-        resize: how the images of a folder become square: ``"crop"`` resizes the shorter side and cuts out the centre, ``"squash"``
+        size: pixels a side to resize the images of a folder, of ImageNet or of GTSRB to, bilinear.
+        resize: how the images of a folder or of ImageNet become square: ``"crop"`` resizes the shorter side and cuts out the centre, ``"squash"``
             resizes both. GTSRB is squashed, as everywhere.
         test_fraction, split_seed: the stratified test split of a folder that has none.
         augmentation: the DSA operations that keep what the images are; ``None``: all, but for digits, mnist, svhn and gtsrb (or files
@@ -70,9 +80,11 @@ def load(
     """  # noqa: E501
     name = str(name_or_path)
     folder = name not in NAMES and Path(name).is_dir()
-    if size is not None and not folder and name != "gtsrb":
-        raise ValueError(f"size is for folders of images and gtsrb, got {size} for {name!r}, whose images have one")
-    own = name if name in _OFFICIAL else "train"
+    if size is not None and not has_any_size(name):
+        raise ValueError(
+            f"size is for folders of images, imagenet and gtsrb, got {size} for {name!r}, whose images have one"
+        )
+    own = name if name in _OFFICIAL else "imagenet" if name.startswith("imagenet:") else "train"
     where = Path("data" if root is None else root)
     if name == "digits":
         splits = read_digits()
@@ -82,6 +94,8 @@ def load(
         splits = _OFFICIAL[name](name, where, download)
     elif name == "imagenet32" or name.startswith("imagenet32:"):
         splits = read_imagenet32(where, group=name.partition(":")[2] or None)
+    elif name.startswith("imagenet:"):
+        splits = read_imagenet(where, name.partition(":")[2], Fit(128 if size is None else size, resize))
     elif name.endswith(".npz"):
         splits, name = read_npz(Path(name)), Path(name).stem
     elif folder:
@@ -94,6 +108,11 @@ def load(
         augmentation = DIGITS if name in _UNMIRRORED else NATURAL
     Siamese(augmentation)  # refuses what is no operation
     return replace(_image_data(name, splits, constants), augmentation=augmentation)
+
+
+def has_any_size(name: str) -> bool:
+    """Whether images of this name or path come in sizes of their own, and are resized to one that is asked for."""
+    return name == "gtsrb" or name.startswith("imagenet:") or (name not in NAMES and Path(name).is_dir())
 
 
 def _constants(name: str, splits: Splits, wanted: str) -> Normalization:

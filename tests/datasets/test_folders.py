@@ -86,7 +86,7 @@ def test_a_size_below_one_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_size_is_refused_where_images_have_one() -> None:
-    with pytest.raises(ValueError, match="size is for folders of images and gtsrb"):
+    with pytest.raises(ValueError, match="size is for folders of images, imagenet and gtsrb"):
         load("digits", size=16)
 
 
