@@ -44,6 +44,7 @@ def class_incremental(
     gdumb_batch_size: int | None = None,
     gdumb_lr_to: float = 0.01,
     finish_steps: int = 0,
+    update: Literal["after", "before"] = "after",
     crisp: float = 0.0,
     balanced: bool = False,
     augment: bool = False,
@@ -94,6 +95,7 @@ def class_incremental(
         gdumb_batch_size: of GDumb; default: batch_size.
         gdumb_lr_to: share of the step size at which GDumb ends, along half a cosine, as its authors do; 1: constant.
         finish_steps: steps on the memory alone at the end of every experience, all classes alike, for strategies that know them.
+        update: whether the memory takes an experience in after it was trained on or before, for strategies that know both.
         crisp: share of new images that do not pass the memory's codec, for strategies that know it.
         balanced: replay takes as many images of every old class as of a new one instead.
         augment: train on augmented images, new and replayed ones, with the operations that memories are condensed under.
@@ -127,6 +129,7 @@ def class_incremental(
         gdumb_batch_size=gdumb_batch_size or batch_size,
         gdumb_lr_to=gdumb_lr_to,
         finish_steps=finish_steps,
+        update=update,
         crisp=crisp,
         balanced=balanced,
         augment=augment,

@@ -45,6 +45,7 @@ class Settings:
     gdumb_batch_size: int
     gdumb_lr_to: float
     finish_steps: int
+    update: Literal["after", "before"]
     crisp: float
     balanced: bool
     augment: bool
@@ -64,6 +65,8 @@ class Settings:
         kept = {name: value for name, value in asdict(self).items() if name not in ("root", "download")}
         if self.gdumb_lr_to == 1:
             del kept["gdumb_lr_to"]  # a constant step size is what records say nothing of
+        if self.update == "after":
+            del kept["update"]  # the same
         return {**kept, "dataset": Path(self.dataset).name, "images": _digest(data), "classes": data.classes}
 
 
@@ -191,6 +194,7 @@ def _strategy(settings: Settings, cell: Cell, data: ImageData, memory: Any) -> A
             batch_size_mem="balanced" if settings.balanced else None,
             crisp=settings.crisp,
             finish_steps=settings.finish_steps,
+            update=settings.update,
             device=settings.device,
         )
     if settings.augment:

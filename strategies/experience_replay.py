@@ -23,10 +23,11 @@ def experience_replay(
     batch_size_mem: int | Literal["balanced"] | None = None,
     crisp: float = 0.0,
     finish_steps: int = 0,
+    update: Literal["after", "before"] = "after",
     evaluator: Any = None,
     device: torch.device | str = "cpu",
 ) -> Any:
-    """SGD on new data and memory together; the memory takes in every experience when it is over.
+    """SGD on new data and memory together; the memory takes in every experience when it is over, or before.
 
     Args:
         memory: a storage policy, e.g. ``CondensedBuffer(images_per_class=10)`` or ``RingBuffer(images_per_class=10)``.
@@ -35,9 +36,12 @@ def experience_replay(
             of every old class as of a new one.
         crisp: share of new images that do not pass the memory's codec, where that is lossy.
         finish_steps: steps on the memory alone at the end of every experience, all classes alike.
+        update: whether the memory takes an experience in after it was trained on, or before, and replays its classes too.
         evaluator: Avalanche's ``EvaluationPlugin``; ``None`` measures nothing.
     """
-    replay = CondensedReplayPlugin(memory, batch_size_mem=batch_size_mem, crisp=crisp, finish_steps=finish_steps)
+    replay = CondensedReplayPlugin(
+        memory, batch_size_mem=batch_size_mem, crisp=crisp, finish_steps=finish_steps, update=update
+    )
     return SupervisedTemplate(
         model=model,
         optimizer=torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay),

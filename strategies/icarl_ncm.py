@@ -23,6 +23,7 @@ def icarl_ncm(
     batch_size_mem: int | Literal["balanced"] | None = None,
     crisp: float = 0.0,
     finish_steps: int = 0,
+    update: Literal["after", "before"] = "after",
     evaluator: Any = None,
     device: torch.device | str = "cpu",
 ) -> Any:
@@ -30,14 +31,16 @@ def icarl_ncm(
 
     Args:
         model: ends in an ``nn.Linear``, whose input is the embedding.
-        memory, epochs, batch_size_mem, crisp, finish_steps: as in `experience_replay`.
+        memory, epochs, batch_size_mem, crisp, finish_steps, update: as in `experience_replay`.
         evaluator: Avalanche's ``EvaluationPlugin``; ``None`` measures nothing.
     Departures: trained as a classifier on new images and memory, without iCaRL's distillation and its choice of exemplars, which here
         is the memory's.
     Reference: Rebuffi et al., "iCaRL: Incremental Classifier and Representation Learning", CVPR 2017.
     """
     model = NearestMean(model)
-    replay = CondensedReplayPlugin(memory, batch_size_mem=batch_size_mem, crisp=crisp, finish_steps=finish_steps)
+    replay = CondensedReplayPlugin(
+        memory, batch_size_mem=batch_size_mem, crisp=crisp, finish_steps=finish_steps, update=update
+    )
     return SupervisedTemplate(
         model=model,
         optimizer=torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay),

@@ -26,6 +26,7 @@ def lwf_replay(
     temperature: float = 2.0,
     crisp: float = 0.0,
     finish_steps: int = 0,
+    update: Literal["after", "before"] = "after",
     evaluator: Any = None,
     device: torch.device | str = "cpu",
 ) -> Any:
@@ -34,12 +35,14 @@ def lwf_replay(
     The stream must have task labels, one for all where there are no tasks.
 
     Args:
-        memory, epochs, batch_size_mem, crisp, finish_steps: as in `experience_replay`.
+        memory, epochs, batch_size_mem, crisp, finish_steps, update: as in `experience_replay`.
         distill, temperature: weight of the distillation, and of its softmax.
         evaluator: Avalanche's ``EvaluationPlugin``; ``None`` measures nothing.
     Reference: Li and Hoiem, "Learning without Forgetting", ECCV 2016.
     """
-    replay = CondensedReplayPlugin(memory, batch_size_mem=batch_size_mem, crisp=crisp, finish_steps=finish_steps)
+    replay = CondensedReplayPlugin(
+        memory, batch_size_mem=batch_size_mem, crisp=crisp, finish_steps=finish_steps, update=update
+    )
     return SupervisedTemplate(
         model=model,
         optimizer=torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay),

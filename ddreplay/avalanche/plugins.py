@@ -43,6 +43,10 @@ class CondensedReplayPlugin(ReplayPlugin, supports_distributed=False):  # type: 
         crisp: share of the new images that do not pass the memory's codec; 1: all.
         finish_steps: steps on the memory alone at the end of an experience, all classes alike, in batches as large as the mixed ones
             (`FinishPlugin`).
+        update: when the memory takes in an experience. ``"after"`` it was trained on, as in Avalanche; or ``"before"``, so that what is
+            remembered of new classes is replayed beside the old ones at once, and being remembered tells nothing of a class. The memory's
+            codec is then known in the first experience too; a memory that looks with the strategy's own network looks with one that has
+            not seen the new classes, and ``seconds="training"`` are those of the experience before.
         seed: of the crisp images, and of training transforms that draw.
     Raises:
         ValueError: when an argument is out of its range.
@@ -59,10 +63,13 @@ class CondensedReplayPlugin(ReplayPlugin, supports_distributed=False):  # type: 
         task_balanced_dataloader: bool = False,
         crisp: float = 0.0,
         finish_steps: int = 0,
+        update: Literal["after", "before"] = "after",
         seed: int = 0,
     ) -> None:
         if finish_steps < 0:
             raise ValueError(f"finish_steps must be at least 0, got {finish_steps}")
+        if update not in ("after", "before"):
+            raise ValueError(f"update must be 'after' or 'before', got {update!r}")
         if isinstance(batch_size_mem, str) and batch_size_mem != "balanced":
             raise ValueError(f"batch_size_mem must be a number, None or 'balanced', got {batch_size_mem!r}")
         super().__init__(
@@ -72,9 +79,14 @@ class CondensedReplayPlugin(ReplayPlugin, supports_distributed=False):  # type: 
             task_balanced_dataloader=task_balanced_dataloader,
             storage_policy=storage_policy,
         )
-        self.finish_steps = finish_steps
+        self.finish_steps, self.update = finish_steps, update
         self.coding = CodecPlugin(storage_policy, crisp=crisp, seed=seed)
         self._began = time.perf_counter()
+
+    def before_train_dataset_adaptation(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Update the memory with the experience to come, where it is to be remembered before."""
+        if self.update == "before":
+            update_and_publish(self, self.storage_policy, strategy)
 
     def after_train_dataset_adaptation(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Put new images through the memory's codec, where it is lossy."""
@@ -108,10 +120,11 @@ class CondensedReplayPlugin(ReplayPlugin, supports_distributed=False):  # type: 
         return round(size * held / new)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        """Update the memory with the experience that is over, then finish it."""
+        """Update the memory with the experience that is over, where it was not before; then finish it."""
         self.coding.after_training_exp(strategy)
         tell_training_time(self.storage_policy, self._began)
-        update_and_publish(self, self.storage_policy, strategy)
+        if self.update == "after":
+            update_and_publish(self, self.storage_policy, strategy)
         finish(strategy, self.storage_policy.buffer, self.finish_steps, self._mixed(strategy))
 
     def _mixed(self, strategy: Any) -> int:

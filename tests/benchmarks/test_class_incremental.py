@@ -235,7 +235,8 @@ def settings(**changed: Any) -> Settings:
     given: dict[str, Any] = {
         "dataset": "digits", "root": None, "download": False, "experiences": 5, "order": "drawn", "net": "convnet(width=4)",
         "condense_net": "convnet(width=4)", "epochs": 1, "batch_size": 8, "lr": 0.05, "gdumb_steps": 20, "gdumb_batch_size": 8,
-        "gdumb_lr_to": 0.01, "finish_steps": 0, "crisp": 0.0, "balanced": False, "augment": True, "only_last": False, "per_class": 10,
+        "gdumb_lr_to": 0.01, "finish_steps": 0, "update": "after", "crisp": 0.0, "balanced": False, "augment": True,
+        "only_last": False, "per_class": 10,
         "validation": False, "codec": None, "device": "cpu", "compile": False,
     }  # fmt: skip
     return Settings(**{**given, **changed})
@@ -278,5 +279,12 @@ def test_a_constant_step_size_of_gdumb_is_what_older_records_say_nothing_of(tmp_
 def test_settings_reach_strategies(tmp_path: Path) -> None:
     cell = Cell("ring", 0, "er", images_per_class=3)
     plain = run_cell(settings(), tmp_path, cell)["accuracies"]
-    for changed in ({"finish_steps": 5}, {"balanced": True}, {"augment": False}, {"order": "fixed"}, {"lr": 0.01}):
+    for changed in (
+        {"finish_steps": 5},
+        {"update": "before"},
+        {"balanced": True},
+        {"augment": False},
+        {"order": "fixed"},
+        {"lr": 0.01},
+    ):
         assert run_cell(settings(**changed), tmp_path, cell)["accuracies"] != plain
