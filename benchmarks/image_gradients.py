@@ -21,9 +21,9 @@ from ddreplay.randomness import Random
 __all__ = ["METHODS", "WAYS", "Matching", "gradient_table", "image_gradients"]
 
 METHODS = tuple(row.name for row in ROWS if not row.banked)
-WAYS = ("float32, plain loop", "bfloat16, plain loop", "bfloat16, library")
+WAYS = ("float32, plain loop", "bfloat16, plain loop", "bfloat16, library", "float32, other real images")
 """Of a network: its weights in float32; its blocks under bfloat16, as they are in a plain loop; the same network given to the library,
-whose terms may raise the precision."""
+whose terms may raise the precision; and in float32 with another draw of real images, as the next step has: what errors are small beside."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,14 @@ def image_gradients(data: Data, methods: Sequence[str], matching: Matching, seed
     exact = ConvNet(width=matching.width)(data.pool.shape, data.pool.classes).to(device)
     exact.load_state_dict(plain.state_dict())
     exact.double()
-    real, syn = _two_sides(data.pool, matching.batch_real, matching.images_per_class, random)
+    real, other, syn = _sides(data.pool, (matching.batch_real, matching.batch_real, matching.images_per_class), random)
     results = []
     for row in (row for row in ROWS if row.name in methods):
         transform = row.augment.draw(data.pool.shape, random)
 
-        def problem(net: nn.Module, dtype: torch.dtype, row: Row = row, transform: Any = transform) -> Problem:
+        def problem(
+            net: nn.Module, dtype: torch.dtype, real: Tensor = real, row: Row = row, transform: Any = transform
+        ) -> Problem:
             return Problem(net, transform, real.to(dtype), syn.to(dtype).requires_grad_())
 
         wanted = theirs(row, problem(exact, torch.float64))[1]
@@ -69,6 +71,7 @@ def image_gradients(data: Data, methods: Sequence[str], matching: Matching, seed
             theirs(row, problem(plain, torch.float32))[1],
             theirs(row, problem(low, torch.float32))[1],
             ours(row, problem(low, torch.float32))[1],
+            theirs(row, problem(plain, torch.float32, other))[1],
         )
         for way, gradient in zip(WAYS, found, strict=True):
             error = relative_error(gradient, wanted), cosine(gradient, wanted)
@@ -77,19 +80,16 @@ def image_gradients(data: Data, methods: Sequence[str], matching: Matching, seed
     return results
 
 
-def _two_sides(pool: ClassPool, batch_real: int, images_per_class: int, random: Random) -> tuple[Tensor, Tensor]:
-    """Different images of every class for either side, [classes, n, c, h, w]."""
-    sides: tuple[list[Tensor], list[Tensor]] = ([], [])
+def _sides(pool: ClassPool, counts: Sequence[int], random: Random) -> list[Tensor]:
+    """Different images of every class for every side, ``counts`` of them: each [classes, n, c, h, w]."""
+    sides: list[list[Tensor]] = []
     for k in range(pool.classes):
         images = pool.of_class(k)
-        if len(images) < batch_real + images_per_class:
-            raise ValueError(
-                f"class {k} has {len(images)} images but both sides need {batch_real + images_per_class}; lower batch_real"
-            )
-        order = torch.randperm(len(images), generator=random.cpu).to(images.device)
-        sides[0].append(images[order[:batch_real]])
-        sides[1].append(images[order[batch_real : batch_real + images_per_class]])
-    return torch.stack(sides[0]), torch.stack(sides[1])
+        if len(images) < sum(counts):
+            raise ValueError(f"class {k} has {len(images)} images but all sides need {sum(counts)}; lower batch_real")
+        order = torch.randperm(len(images), generator=random.cpu)[: sum(counts)].to(images.device)
+        sides.append([images[rows] for rows in order.split(list(counts))])
+    return [torch.stack(side) for side in zip(*sides, strict=True)]
 
 
 def relative_error(found: Tensor, wanted: Tensor) -> float:
