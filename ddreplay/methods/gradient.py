@@ -65,7 +65,7 @@ def dc(
             is matched in full precision.
         networks: Says which networks look, in place of the paper's, which are new in every round and trained on the synthetic set.
             ``Banked(size=200)`` looks at each of 200 new ones again and again and computes their real gradients once: for one image
-            per class, where a round is one image step and no training follows it.
+            per class, where networks hardly train between steps.
     Departures: the released code makes one more update after its last evaluation; this does ``rounds`` x steps, no more.
     Reference: Zhao, Mopuri and Bilen, "Dataset Condensation with Gradient Matching", ICLR 2021.
     Example:
@@ -145,6 +145,7 @@ def dcc(
     parameterize: Parameterize = Pixels(),
     metric: Metric = "layerwise",
     mix: Mix | None = None,
+    networks: NetworkSource | None = None,
     compile: bool = False,
     pieces: int | None = None,
 ) -> Distiller:
@@ -156,7 +157,8 @@ def dcc(
         L = sum_layers D(sum_c grad CE(x_c), sum_c grad CE(s_c))
 
     Args:
-        net, rounds, lr, lr_net, batch_real, metric, mix, compile, pieces: As in `dc`.
+        net, rounds, lr, lr_net, batch_real, metric, mix, networks, compile, pieces: As in `dc`. Under a bank every image step is a round
+            of its own for ``scope``: ``WarmUp(rounds=2500, steps=None)`` is a quarter of 10,000 steps.
         parameterize: Says how stored numbers become images; the default starts from real images.
         loops: As in `dc`; the default is DCC's table.
         scope: ``None``: the paper's bi-level warm-up, for the first quarter of the rounds (250 of 1000) and the first 10 steps of
@@ -180,6 +182,7 @@ def dcc(
         lr_net=lr_net,
         batch_real=batch_real,
         parameterize=parameterize,
+        networks=networks,
         compile=compile,
         pieces=pieces,
     )
@@ -203,14 +206,14 @@ def dsac(
     parameterize: Parameterize = Pixels(),
     metric: Metric = "layerwise",
     mix: Mix | None = None,
+    networks: NetworkSource | None = None,
     compile: bool = False,
     pieces: int | None = None,
 ) -> Distiller:
     """`dcc` with differentiable siamese augmentation on both sides, and augmented network training (DSAC).
 
     Args:
-        net, rounds, loops, scope, groups, lr, lr_net, batch_real, parameterize, metric, mix, compile, pieces: As in
-            `dcc`.
+        net, rounds, loops, scope, groups, lr, lr_net, batch_real, parameterize, metric, mix, networks, compile, pieces: As in `dcc`.
         strategy: DSA operations; without ``flip`` for digits (``ddreplay.augment.DIGITS``).
     Departures: one augmentation draw per step for all classes, where the released code draws one per class (`ByClass`); its default keeps
         ``flip`` for every data set.
@@ -231,6 +234,7 @@ def dsac(
         parameterize=parameterize,
         metric=metric,
         mix=mix,
+        networks=networks,
         compile=compile,
         pieces=pieces,
     )

@@ -155,11 +155,12 @@ class GradientMatching(Term):
         self.scope, self.metric, self.groups = scope, metric, groups
         self.mix, self.layers, self.vectorize = mix, layers, vectorize
         self.compiled = compile
-        self.bankable = isinstance(scope, str)
+        self._real_by_class = isinstance(scope, WarmUp) and mix is None  # a later step may group classes in another way
+        self.bankable = isinstance(scope, str) or self._real_by_class
         self.additive = scope == "class" and mix is None
 
     def summarise(self, real: Side) -> Statistic:
-        parts, net = self._parts(real), real.look.net
+        parts, net = self._parts(real, apart=self._real_by_class), real.look.net
         if self._vectorized(real, parts):
             with torch.no_grad():  # of what is differentiated inside, no graph is kept
                 return tuple(gradients_at_once(net, parts, groups_at_once(real, parts), self.layers))
@@ -170,6 +171,9 @@ class GradientMatching(Term):
 
     def distance(self, statistic: Statistic, syn: Side) -> Float[Tensor, ""]:
         parts, net = self._parts(syn), syn.look.net
+        if self._real_by_class and len(parts) < syn.classes:
+            groups = self._partition(syn.look, syn.classes)
+            statistic = tuple(torch.stack([layer[group].mean(0) for group in groups]) for layer in statistic)
         with torch.enable_grad(), full_precision(net):
             if not self._vectorized(syn, parts):
                 each = [(part, [layer[k : k + 1] for layer in statistic]) for k, part in enumerate(parts)]
@@ -228,8 +232,11 @@ class GradientMatching(Term):
             "layers": self.layers,
         }
 
-    def _parts(self, side: Side) -> list[Part]:
-        """Every group's images as the network sees them, and their labels (int64, or soft where classes are mixed)."""
+    def _parts(self, side: Side, *, apart: bool = False) -> list[Part]:
+        """Every group's images as the network sees them, and their labels (int64, or soft where classes are mixed).
+
+        apart: every class is a group, whatever is compared now.
+        """
         x, y, look = side.seen, side.labels, side.look
         if not self.additive and look.once((self, "classes"), lambda: side.classes) != side.classes:
             raise ValueError(
@@ -241,7 +248,7 @@ class GradientMatching(Term):
             mixing = look.once((self, "mix"), lambda: mix.draw(shape, look.random))
             y = mixing.labels(y, side.classes, source.dtype, blocks=side.classes)
             x = mixed(x, mixing, side.classes, source.device)
-        partition = self._partition(side.look, side.classes)
+        partition = _each(side.classes) if apart else self._partition(side.look, side.classes)
         order, sizes = [k for group in partition for k in group], [len(group) * side.per_class for group in partition]
         dealt = None if order == sorted(order) else torch.tensor(order).to(y.device, non_blocking=True)
         if isinstance(x, Tensor):
@@ -256,7 +263,7 @@ class GradientMatching(Term):
     def _partition(self, look: Look, classes: int) -> list[list[int]]:
         scope = self.scope if isinstance(self.scope, str) else self.scope(look.round, look.step)
         if scope == "class":
-            return [[k] for k in range(classes)]
+            return _each(classes)
         if self.groups is None:
             return [list(range(classes))]
         if isinstance(self.groups, int):
@@ -279,3 +286,8 @@ class GradientMatching(Term):
         small = n * side.source.shape[2] * side.source.shape[3] <= VECTORIZED_PIXELS
         fits = side.source.device.type != "cpu" and (side.chunk is None or n <= PIECE * side.chunk)
         return isinstance(side.look.net, Network) and (small or fits)
+
+
+def _each(classes: int) -> list[list[int]]:
+    """Every class as a group of its own."""
+    return [[k] for k in range(classes)]

@@ -24,7 +24,7 @@ class Recorded(GradientMatching):
         return self
 
     def distance(self, statistic: Any, syn: Side) -> Tensor:
-        self._notes.append(len(statistic[0]))
+        self._notes.append(len(self._parts(syn)))
         return super().distance(statistic, syn)
 
 
