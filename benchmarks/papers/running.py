@@ -113,7 +113,10 @@ def resumed(path: Path, table: str, scale: Scale, cells: Sequence[Cell], files: 
         "compared": {},
     }
     device = _data(cells[0].rows[0].dataset, cells[0].how[0], files).pool.device
-    return resume(path, "paper", protocol, device=device, growing=("rows", "images", "compared"))
+    found = resume(path, "paper", protocol, device=device, growing=("rows", "images", "compared"))
+    kept = found.protocol["compared"]  # a row that was asked for and has no network yet may still be run in another way
+    found.protocol["rows"] = {key: how for key, how in found.protocol["rows"].items() if key in kept}
+    return found
 
 
 def _deciding(how: Setting) -> dict[str, Any]:
@@ -188,6 +191,7 @@ class Run:
                     condense_seconds=round(sets.seconds.wall, 2),
                     train_seconds=round(found.seconds, 2),
                 )
+                self.recording.protocol["rows"] |= {row.key: _deciding(how)}
                 self.recording.protocol["compared"] |= {row.key: compared(row, self.recording.results)}
                 write(self.recording.finish(), self.path)
 

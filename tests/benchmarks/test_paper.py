@@ -210,6 +210,28 @@ def test_a_record_of_other_settings_is_refused_and_a_plan_writes_nothing(
         paper(**{**tiny, "methods": ("random",)})
 
 
+def test_a_row_without_a_network_yet_may_be_run_in_another_way(
+    tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Run.cell
+
+    def interrupted(self: Run, *given: Any) -> None:
+        if given[0].rows[0].method == "dcc":
+            raise KeyboardInterrupt
+        whole(self, *given)
+
+    monkeypatch.setattr(Run, "cell", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        paper(**{**tiny, "sets": 1, "networks": 1})
+    path = tiny["out"] / "paper_dcc_table2_small.json"
+    assert [*read(path).protocol["rows"]] == ["cifar10 | 1 | random |  | convnet"]
+    monkeypatch.setattr(Run, "cell", whole)
+    paper(**{**tiny, "methods": ("dcc",), "sets": 1, "networks": 1, "instead": ("batch_real=3",)})
+    rows = read(path).protocol["rows"]
+    assert rows["cifar10 | 1 | dcc |  | convnet"]["instead"] == ["batch_real=3"]
+    assert len(rows) == 2
+
+
 def test_states_come_from_the_records(tiny: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert of_entry(entry("dcc:table2"), []).startswith("of 80 numbers 71 never, 9 not to be run")
     dcc = row("dcc:table2", "cifar10", 1, "dcc")
