@@ -36,7 +36,8 @@ __all__ = ["check", "ours", "speed"]
 class Way:
     """How the library takes an image step of DSA and the network's epochs behind it.
 
-    bfloat16: the network trains in bfloat16; it is matched in float32. pieces: images that pass at once while it trains.
+    bfloat16: the network trains, and sees real images, in bfloat16; synthetic ones are matched in float32. pieces: images that pass at
+    once while it trains.
     """
 
     compile: bool = False

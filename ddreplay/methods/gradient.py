@@ -61,8 +61,8 @@ def dc(
         compile: Runs the real side and the networks' training through ``torch.compile``: about two thirds of the time, once
             compiling has taken some tens of seconds; without a compiler nothing changes.
         pieces: The number of images of a training batch that pass through a network at once; ``None``: all. On a CPU 25 to 50 are faster
-            where there are more, which changes rounding alone. A network of `Bfloat16` trains in bfloat16 in a third of the time, and
-            is matched in full precision.
+            where there are more, which changes rounding alone. A network of `Bfloat16` trains, and sees real images, in bfloat16 in a
+            third to a half of the time; synthetic images are matched in full precision.
         networks: Says which networks look, in place of the paper's, which are new in every round and trained on the synthetic set.
             ``Banked(size=200)`` looks at each of 200 new ones again and again and computes their real gradients once: for one image
             per class, where networks hardly train between steps.
