@@ -56,7 +56,7 @@ def image_gradients(data: Data, methods: Sequence[str], matching: Matching, seed
     exact = ConvNet(width=matching.width)(data.pool.shape, data.pool.classes).to(device)
     exact.load_state_dict(plain.state_dict())
     exact.double()
-    real, other, syn = _sides(data.pool, (matching.batch_real, matching.batch_real, matching.images_per_class), random)
+    real, other, syn = _sides(data.pool, matching.batch_real, matching.images_per_class, random)
     results = []
     for row in (row for row in ROWS if row.name in methods):
         transform = row.augment.draw(data.pool.shape, random)
@@ -80,16 +80,21 @@ def image_gradients(data: Data, methods: Sequence[str], matching: Matching, seed
     return results
 
 
-def _sides(pool: ClassPool, counts: Sequence[int], random: Random) -> list[Tensor]:
-    """Different images of every class for every side, ``counts`` of them: each [classes, n, c, h, w]."""
-    sides: list[list[Tensor]] = []
+def _sides(pool: ClassPool, batch_real: int, images_per_class: int, random: Random) -> tuple[Tensor, ...]:
+    """Two draws of real images, as two steps have them, and synthetic ones that are in neither: each [classes, n, c, h, w]."""
+    sides: tuple[list[Tensor], ...] = ([], [], [])
     for k in range(pool.classes):
         images = pool.of_class(k)
-        if len(images) < sum(counts):
-            raise ValueError(f"class {k} has {len(images)} images but all sides need {sum(counts)}; lower batch_real")
-        order = torch.randperm(len(images), generator=random.cpu)[: sum(counts)].to(images.device)
-        sides.append([images[rows] for rows in order.split(list(counts))])
-    return [torch.stack(side) for side in zip(*sides, strict=True)]
+        if len(images) < batch_real + images_per_class:
+            raise ValueError(
+                f"class {k} has {len(images)} images but both sides need {batch_real + images_per_class}; lower batch_real"
+            )
+        order = torch.randperm(len(images), generator=random.cpu)
+        syn, rest = order[:images_per_class], order[images_per_class:]
+        again = rest[torch.randperm(len(rest), generator=random.cpu)]
+        for side, rows in zip(sides, (rest[:batch_real], again[:batch_real], syn), strict=True):
+            side.append(images[rows.to(images.device)])
+    return tuple(torch.stack(side) for side in sides)
 
 
 def relative_error(found: Tensor, wanted: Tensor) -> float:

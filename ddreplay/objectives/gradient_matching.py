@@ -173,7 +173,7 @@ class GradientMatching(Term):
         parts, net = self._parts(syn), syn.look.net
         if self._real_by_class and len(parts) < syn.classes:
             groups = self._partition(syn.look, syn.classes)
-            statistic = tuple(torch.stack([layer[group].mean(0) for group in groups]) for layer in statistic)
+            statistic = tuple(_means(layer, groups) for layer in statistic)
         with torch.enable_grad(), full_precision(net):
             if not self._vectorized(syn, parts):
                 each = [(part, [layer[k : k + 1] for layer in statistic]) for k, part in enumerate(parts)]
@@ -291,3 +291,11 @@ class GradientMatching(Term):
 def _each(classes: int) -> list[list[int]]:
     """Every class as a group of its own."""
     return [[k] for k in range(classes)]
+
+
+def _means(by_class: Float[Tensor, "classes ..."], groups: Sequence[Sequence[int]]) -> Float[Tensor, "groups ..."]:
+    """The mean of every group's classes."""
+    if len(groups) == 1:
+        return by_class.mean(0, keepdim=True)
+    classes = by_class.unbind()  # an index of places would have to be carried to the device
+    return torch.stack([torch.stack([classes[k] for k in group]).mean(0) for group in groups])

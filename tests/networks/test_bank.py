@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from ddreplay import ClassPool, ConvNet, dc, dm
+from ddreplay.augment.mixing import CutMix
 from ddreplay.augment.siamese import Identity, Siamese
 from ddreplay.data.chunks import DrawnImages
 from ddreplay.networks import Banked, Context, Fresh
@@ -120,9 +121,9 @@ def test_a_bank_serves_several_budgets(toy_pool: MakePool) -> None:
 
 
 def test_what_cannot_be_banked_says_so(toy_pool: MakePool) -> None:
-    schedule = replace(dc(NET, rounds=1), networks=Banked(NET, 2), objective=GradientMatching(WarmUp()))
+    mixed = GradientMatching(WarmUp(), mix=CutMix())
     with pytest.raises(ValueError, match="cannot be banked"):
-        schedule(toy_pool(), 1)
+        replace(dc(NET, rounds=1), networks=Banked(NET, 2), objective=mixed)(toy_pool(), 1)
     with pytest.raises(ValueError, match="size"):
         Banked(NET, 0)
     with pytest.raises(ValueError, match="refresh"):
