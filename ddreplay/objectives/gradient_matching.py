@@ -106,7 +106,7 @@ class GradientMatching(Term):
 
     A class holds as many images as any other, so a group's gradient is the mean over its classes of class-mean gradients. Under a network
     of `Bfloat16` the real side is computed in bfloat16, in less than half of the time: it is off by a few percent there, where other
-    real images change it by as much as its own length. The synthetic side is computed in full precision, because in bfloat16 the
+    real images change it by more than half. The synthetic side is computed in full precision, because in bfloat16 the
     gradient of its gradient would be off by a tenth and more (docs/results.md has both, measured).
 
     Args:
