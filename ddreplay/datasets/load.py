@@ -79,7 +79,7 @@ def load(
         ValueError: if a name is unknown or a file holds something else than it should.
     """  # noqa: E501
     name = str(name_or_path)
-    folder = name not in NAMES and Path(name).is_dir()
+    folder = _is_folder(name)
     if size is not None and not has_any_size(name):
         raise ValueError(
             f"size is for folders of images, imagenet and gtsrb, got {size} for {name!r}, whose images have one"
@@ -112,7 +112,11 @@ def load(
 
 def has_any_size(name: str) -> bool:
     """Whether images of this name or path come in sizes of their own, and are resized to one that is asked for."""
-    return name == "gtsrb" or name.startswith("imagenet:") or (name not in NAMES and Path(name).is_dir())
+    return name == "gtsrb" or name.startswith("imagenet:") or _is_folder(name)
+
+
+def _is_folder(name: str) -> bool:
+    return name not in NAMES and Path(name).is_dir()
 
 
 def _constants(name: str, splits: Splits, wanted: str) -> Normalization:

@@ -171,8 +171,7 @@ class GradientMatching(Term):
 
     def distance(self, statistic: Statistic, syn: Side) -> Float[Tensor, ""]:
         parts, net = self._parts(syn), syn.look.net
-        if self._real_by_class and len(parts) < syn.classes:
-            groups = self._partition(syn.look, syn.classes)
+        if self._real_by_class and (groups := self._partition(syn.look, syn.classes)) != _each(syn.classes):
             statistic = tuple(_means(layer, groups) for layer in statistic)
         with torch.enable_grad(), full_precision(net):
             if not self._vectorized(syn, parts):

@@ -56,3 +56,13 @@ def test_a_warm_up_goes_on_from_classes_to_all_of_them_under_the_same_bank(
     assert not found["warm-up", 6].equal(found["class", 6])
     late = method(ConvNet(width=4), rounds=6, loops=(1, 0), scope=WarmUp(rounds=0), networks=Banked(size=2))(pool, 1)
     assert (late.images().x - found["set", 6]).abs().max() < 1e-4  # the mean of class means for the mean of all
+
+
+@pytest.mark.parametrize("groups", [2, 3, [[2], [0], [1]], [[1, 2], [0]]])
+def test_groups_after_a_warm_up_are_those_without_one(groups: Any, toy_pool: Callable[..., Any]) -> None:
+    ways = (WarmUp(rounds=0, steps=0), "set")
+    found = [
+        dcc(ConvNet(width=4), rounds=4, loops=(2, 1), scope=scope, groups=groups)(toy_pool(), 1).images().x
+        for scope in ways
+    ]
+    assert (found[0] - found[1]).abs().max() < 1e-4
