@@ -136,6 +136,7 @@ KINDS: dict[str, Names] = {
             "jpeg": "storage.codecs.jpeg:jpeg",
             "webp": "storage.codecs.webp:webp",
             "avif": "storage.codecs.avif:avif",
+            "thumb": "storage.codecs.thumb:thumb",
             "dct": "storage.codecs.dct:dct",
         }
     ),

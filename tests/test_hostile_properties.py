@@ -16,7 +16,7 @@ from benchmarks.soak.forging import open_set, sealed_set
 from benchmarks.soak.samples import toy_pool
 from ddreplay import Budget, CondensedFileError, CondensedMemory, CondensedSet
 from ddreplay.methods import selections
-from ddreplay.storage.codecs import avif, bits, codec_from_spec, dct, jpeg, uint8, webp
+from ddreplay.storage.codecs import avif, bits, codec_from_spec, dct, jpeg, thumb, uint8, webp
 from ddreplay.storage.decoders import decoder_from_spec
 from ddreplay.storage.sealed import read_state
 
@@ -92,7 +92,7 @@ def test_any_codec_and_decoder(name: Any, parameters: dict[str, Any]) -> None:
 
 @QUICK
 @given(
-    st.sampled_from([uint8(), bits(3), jpeg(40), webp(40), avif(40, 9), dct(9)]),
+    st.sampled_from([uint8(), bits(3), jpeg(40), webp(40), avif(40, 9), thumb(), dct(9)]),
     st.integers(0),
     st.binary(min_size=1, max_size=9),
 )

@@ -17,7 +17,7 @@ from benchmarks.soak.forging import header_of, inflating, open_set, sealed_set
 from ddreplay import Budget, ClassPool, CondensedMemory, CondensedSet, ConvNet, dm
 from ddreplay.methods import selections
 from ddreplay.parameterize import Partitioned
-from ddreplay.storage.codecs import avif, bits, dct, float16, jpeg, uint8, webp
+from ddreplay.storage.codecs import avif, bits, dct, float16, jpeg, thumb, uint8, webp
 
 __all__ = ["METHOD", "bombs", "sound_files", "toy_pool"]
 
@@ -41,7 +41,7 @@ def sound_files() -> dict[str, list[bytes]]:
     from ddreplay.avalanche import CondensedBuffer
 
     pool = toy_pool()
-    codecs = (uint8(), bits(3), float16(), jpeg(40), webp(40), avif(40, 9), dct(20, 8.0))
+    codecs = (uint8(), bits(3), float16(), jpeg(40), webp(40), avif(40, 9), thumb(40), dct(20, 8.0))
     sets = [selections.random(codec=codec)(pool, 3) for codec in codecs]
     sets.append(dm(ConvNet(width=8), steps=1, parameterize=Partitioned(2))(pool, 1))
     sets.append(CondensedSet(tuple(replace(part, soft_labels=torch.rand(9, 3)) for part in sets[0].parts)))

@@ -47,8 +47,8 @@ def condense(
         images_per_class: stored images of every class; 10 where no budget is given.
         bytes_per_class: a budget in bytes instead; how many images at which quality follows.
         max_bytes: the same for all classes together.
-        codec: float32, float16, uint8, bits, jpeg, webp, avif or dct, with arguments if any: "jpeg(quality=30)". Default: uint8, and avif
-            where the budget is in bytes.
+        codec: float32, float16, uint8, bits, jpeg, webp, avif, thumb or dct, with arguments if any: "jpeg(quality=30)". Default: uint8, and
+            avif where the budget is in bytes.
         net: a backbone and its arguments, such as convnet or "convnet(width=64)". Default: the ConvNet of the papers where a method is
             named, else one of width 32.
         option: arguments of the method, such as steps=500 lr=0.5 "networks=banked(size=40)"; ddreplay methods dm explains them.

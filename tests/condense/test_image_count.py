@@ -20,14 +20,14 @@ from ddreplay.parameterize.basis import Basis
 from ddreplay.parameterize.coded import Coded
 from ddreplay.parameterize.frequency import Frequency
 from ddreplay.parameterize.partitioned import Partitioned
-from ddreplay.storage.codecs import BudgetTooSmall, Codec, avif, bits, dct, float32, jpeg, uint8, webp
+from ddreplay.storage.codecs import BudgetTooSmall, Codec, avif, bits, dct, float32, jpeg, thumb, uint8, webp
 from ddreplay.storage.fit import fit
 from ddreplay.storage.part import Part
 
 MakePool = Callable[..., ClassPool]
 NET = ConvNet(width=8)
 QUICK = Validated(NET, visits=4)
-CODECS = [float32(), uint8(), bits(), jpeg(), webp(), avif(speed=9), dct(16)]
+CODECS = [float32(), uint8(), bits(), jpeg(), webp(), avif(speed=9), thumb(), dct(16)]
 DISTILLER = replace(dm(NET, networks=Banked(size=1), steps=2), choose=QUICK)
 FORMS = {
     "pixels": replace(DISTILLER, codec=jpeg()),

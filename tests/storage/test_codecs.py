@@ -20,6 +20,7 @@ from ddreplay.storage.codecs import (
     float32,
     jpeg,
     nbytes,
+    thumb,
     uint8,
     webp,
 )
@@ -27,7 +28,7 @@ from ddreplay.storage.codecs.sheets import from_sheet, grid, to_sheet
 
 VALUES = [float32(), float16(), uint8(), bits(1), bits(3), bits(7)]
 PICTURES = [jpeg(60, "4:2:0"), jpeg(60, "4:4:4"), jpeg(60, "4:2:2"), webp(60), avif(60), avif(60, 9, "4:2:0")]
-ALL = VALUES + PICTURES
+ALL = [*VALUES, *PICTURES, thumb(60.0)]
 SHAPES = [(1, 8, 8), (3, 8, 8), (3, 12, 20), (1, 28, 9), (3, 16, 16)]
 
 

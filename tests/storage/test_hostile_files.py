@@ -19,7 +19,7 @@ from benchmarks.soak.forging import inflating, open_set, sealed_set
 from ddreplay import ClassPool, CondensedFileError, CondensedSet, ConvNet, dm
 from ddreplay.methods import selections
 from ddreplay.parameterize import Partitioned
-from ddreplay.storage.codecs import avif, bits, dct, jpeg, uint8, webp
+from ddreplay.storage.codecs import avif, bits, dct, jpeg, thumb, uint8, webp
 from ddreplay.storage.condensed_set import REMEMBERED
 
 MakePool = Callable[..., ClassPool]
@@ -117,6 +117,7 @@ def test_pixels_that_are_not_finite(toy_pool: MakePool) -> None:
         ({"decoder": {"name": "whitened", "inner": {"name": "tiles", "factor": 4000}}}, {}),
         ({"codec": jpeg(1).spec()}, {"0.counts": torch.tensor([10**9, 2, 2])}),
         ({"codec": dct().spec()}, {"0.counts": torch.tensor([2**62, 2, 2])}),
+        ({"codec": thumb().spec()}, {"0.counts": torch.tensor([2**62, 2, 2])}),
         ({"codec": {"name": "dct", "coefficients": 1, "step": float("inf")}}, {}),
         ({"shape": [3, 65500, 65500], "codec": jpeg(1).spec()}, {"0.normalisation": torch.ones(2, 3)}),
         ({"shape": [1, 1, 2**24], "codec": dct().spec()}, {}),
@@ -237,7 +238,7 @@ def test_codecs_and_decoders_read_what_they_wrote(toy_pool: MakePool) -> None:
     pool = toy_pool(shape=(3, 8, 8))
     made = [
         selections.random(codec=codec)(pool, 3)
-        for codec in (uint8(), bits(3), jpeg(40), webp(40), avif(40, 9), dct(20, 8.0))
+        for codec in (uint8(), bits(3), jpeg(40), webp(40), avif(40, 9), thumb(40.0), dct(20, 8.0))
     ]
     made.append(dm(ConvNet(width=8), steps=1, parameterize=Partitioned(2))(pool, 1))
     made.append(CondensedSet(tuple(replace(part, soft_labels=torch.rand(9, 3)) for part in made[0].parts)))

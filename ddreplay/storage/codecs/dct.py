@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,9 +17,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ddreplay.data.space import Shape
-from ddreplay.storage.codecs.sheets import check_images, check_keep, part, to_sheet, to_tensor, write
+from ddreplay.storage.codecs.bodies import pack_bodies, unpack_bodies
+from ddreplay.storage.codecs.sheets import check_images, check_keep, to_sheet, write
 
-__all__ = ["dct", "from_frequencies", "to_frequencies"]
+__all__ = ["colours", "dct", "from_frequencies", "to_frequencies"]
 
 _LZMA: list[dict[str, Any]] = [{"id": lzma.FILTER_LZMA2, "preset": 9, "lc": 0, "lp": 0, "pb": 0, "dict_size": 1 << 20}]
 
@@ -91,7 +91,7 @@ def from_frequencies(coefficients: Float[Tensor, "n c h w"]) -> Float[Tensor, "n
     return images
 
 
-def _colours(channels: int) -> Float[Tensor, "channels channels"]:
+def colours(channels: int) -> Float[Tensor, "channels channels"]:
     """Orthonormal: the mean of red, green and blue and two differences; other images keep their channels."""
     if channels != 3:
         return torch.eye(channels, dtype=torch.float64)
@@ -140,17 +140,19 @@ class dct:
         for images in classes[:1]:
             _check_sides(*images.shape[2:])
         bodies = [self._encode(images.detach().cpu().double()) if len(images) else b"" for images in classes]
-        return _pack(bodies)
+        return pack_bodies(bodies)
 
     def decode(self, stored: Mapping[str, Tensor], counts: Sequence[int], shape: Shape) -> list[Tensor]:
-        return [self._decode(body, n, shape) for body, n in zip(_unpack(stored, len(counts)), counts, strict=True)]
+        return [
+            self._decode(body, n, shape) for body, n in zip(unpack_bodies(stored, len(counts)), counts, strict=True)
+        ]
 
     def select(
         self, stored: Mapping[str, Tensor], counts: Sequence[int], shape: Shape, keep: Sequence[int]
     ) -> dict[str, Tensor]:
         check_keep(keep, len(counts))
-        bodies = _unpack(stored, len(counts))
-        return _pack([bodies[k] for k in keep])
+        bodies = unpack_bodies(stored, len(counts))
+        return pack_bodies([bodies[k] for k in keep])
 
     def picture(self, stored: Mapping[str, Tensor], counts: Sequence[int], shape: Shape, position: int) -> bytes:
         check_keep([position], len(counts))
@@ -160,7 +162,7 @@ class dct:
         return write(to_sheet(images if shape[0] in (1, 3) else images.reshape(-1, 1, *shape[1:]), 1, 65500), "PNG")
 
     def _encode(self, images: Float[Tensor, "n c h w"]) -> bytes:
-        mixed = torch.einsum("kc,nchw->nkhw", _colours(images.shape[1]), images - 0.5)
+        mixed = torch.einsum("kc,nchw->nkhw", colours(images.shape[1]), images - 0.5)
         found = to_frequencies(mixed).flatten(2)
         order = _low_first(*images.shape[2:])
         energy = found.square().mean((0, 1))
@@ -201,7 +203,7 @@ class dct:
         found = torch.zeros(len(values), c, h * w, dtype=torch.float64)
         found[:, :, _low_first(h, w)[mask]] = values * self.step / 255
         mixed = from_frequencies(found.unflatten(2, (h, w)))
-        return torch.einsum("kc,nkhw->nchw", _colours(c), mixed).add(0.5).float()
+        return torch.einsum("kc,nkhw->nchw", colours(c), mixed).add(0.5).float()
 
 
 def _check_sides(height: int, width: int) -> None:
@@ -214,23 +216,3 @@ def _check_sides(height: int, width: int) -> None:
 def _low_first(height: int, width: int) -> Tensor:
     """Positions of an image's frequencies, from low to high."""
     return (torch.arange(height)[:, None] / height + torch.arange(width)[None] / width).flatten().argsort(stable=True)
-
-
-def _pack(bodies: Sequence[bytes]) -> dict[str, Tensor]:
-    width = max((-(-len(body).bit_length() // 8) for body in bodies), default=0)
-    sizes = b"".join(len(body).to_bytes(width, "little") for body in bodies)
-    return {"sizes": to_tensor(sizes).reshape(len(bodies), width), "data": to_tensor(b"".join(bodies))}
-
-
-def _unpack(stored: Mapping[str, Tensor], classes: int) -> list[bytes]:
-    sizes, data = part(stored, "sizes"), part(stored, "data")
-    if sizes.dtype != torch.uint8 or data.dtype != torch.uint8 or sizes.dim() != 2 or len(sizes) != classes:
-        raise ValueError(
-            f"stored sizes must be uint8 [{classes}, width] and data uint8, got {sizes.dtype} {sizes.shape}"
-        )
-    lengths = [int.from_bytes(bytes(row.tolist()), "little") for row in sizes]
-    if sum(lengths) != data.numel():
-        raise ValueError(f"stored data is damaged: {data.numel()} bytes where the sizes add up to {sum(lengths)}")
-    ends = np.cumsum([0, *lengths]).tolist()
-    whole = data.numpy().tobytes()
-    return [whole[a:b] for a, b in pairwise(ends)]

@@ -11,11 +11,12 @@ from ddreplay.storage.codecs.codec import Codec
 from ddreplay.storage.codecs.dct import dct
 from ddreplay.storage.codecs.jpeg import jpeg
 from ddreplay.storage.codecs.plain import bits, float16, float32, uint8
+from ddreplay.storage.codecs.thumb import thumb
 from ddreplay.storage.codecs.webp import webp
 
 __all__ = ["CODECS", "codec_from_spec"]
 
-CODECS: dict[str, Any] = {kind.name: kind for kind in (float32, float16, uint8, bits, jpeg, webp, avif, dct)}
+CODECS: dict[str, Any] = {kind.name: kind for kind in (float32, float16, uint8, bits, jpeg, webp, avif, thumb, dct)}
 """The codecs of this package, by name."""
 
 
