@@ -65,6 +65,7 @@ COMMANDS: dict[str, Command] = {
         "benchmarks.returning:returning", "what is left of a class's first images when it comes back with others"
     ),
     "scaling": Command("benchmarks.scaling:scaling", "what condensing would take at other sizes, from measured rates"),
+    "codecs": Command("benchmarks.codecs:codecs", "what codecs leave of real images at equal bytes"),
     "bytes": Command(
         "benchmarks.bytes_curve:bytes_curve", "accuracy against bytes per class, real and condensed images"
     ),
