@@ -52,7 +52,8 @@ def at_bytes(family: Codec, classes: Sequence[Tensor], max_bytes: int) -> Coded 
     written = time.perf_counter()
     stored = fill(codec, classes, max_bytes)
     filled = time.perf_counter()
-    given = codec.decode(stored, [len(images) for images in classes], tuple(classes[0].shape[1:]))
+    channels, height, width = classes[0].shape[1:]
+    given = codec.decode(stored, [len(images) for images in classes], (channels, height, width))
     took = time.perf_counter() - filled
     errors = tuple(float((a - b).square().mean()) * 255**2 for a, b in zip(given, classes, strict=True))
     return Coded(codec, nbytes(stored), errors, written - started, took)

@@ -108,6 +108,24 @@ def test_the_bytes_that_real_images_need_are_those_of_the_records() -> None:
         assert cells[2] == f"{said[0]} ({said[1]} to {said[2]})"
 
 
+def test_the_table_of_codecs_in_the_docs_is_that_of_the_record() -> None:
+    results = read(RECORDS / "codecs_cifar10.json").results
+    written = [[cell.replace("*", "") for cell in row] for row in rows_of(RESULTS)]
+    cells = {(r["images_per_class"], r["bytes_per_class"]) for r in results}
+    assert len(cells) >= 5
+    for images, budget in cells:
+        errors = {
+            r["codec"]: r.get("errors")
+            for r in results
+            if (r["images_per_class"], r["bytes_per_class"]) == (images, budget)
+        }
+        less = [100 * (1 - ours / theirs) for ours, theirs in zip(errors["thumb"], errors["avif"], strict=True)]
+        means = [f"{statistics.fmean(errors[codec]):.0f}" for codec in ("jpeg", "avif", "thumb")]
+        spread = f"{statistics.fmean(less):.0f} % ({min(less):.0f} to {max(less):.0f})"
+        size = f"{budget} B" if budget < 1000 else f"{budget // 1000} kB"
+        assert [str(images), size, *means, spread] in written
+
+
 def test_the_table_of_digits_in_the_docs_is_that_of_the_record() -> None:
     groups = streams.grouped(read(RECORDS / "class_incremental_digits.json").results)
     written = [row for row in rows_of(RESULTS) if row[0] in ("GDumb", "experience replay") and row[1].isdigit()]

@@ -69,13 +69,13 @@ def test_tables_do_not_hang_on_how_a_machine_rounds() -> None:
 
 def test_less_error_than_avif_at_the_same_bytes() -> None:
     classes = [crops(64)]
-    budget, errors = 2000, {}
+    budget, errors = 1200, {}
     for family in ("avif", "thumb"):
         codec = fit_quality(family, classes, max_bytes=budget)
         stored = fill(codec, classes, budget)
         assert nbytes(stored) <= budget
         errors[family] = (codec.decode(stored, [64], (3, 32, 32))[0] - classes[0]).square().mean()
-    assert errors["thumb"] < 0.95 * errors["avif"]
+    assert errors["thumb"] < 0.92 * errors["avif"]
 
 
 def test_more_quality_is_more_bytes_and_less_error() -> None:
@@ -96,7 +96,7 @@ def test_budgets_are_filled(max_bytes: int) -> None:
     classes = list(crops(40, 16).split([25, 15]))
     codec = fit_quality("thumb", classes, max_bytes=max_bytes)
     stored = fill(codec, classes, max_bytes)
-    assert 0.98 * max_bytes <= nbytes(stored) <= max_bytes
+    assert 0.99 * max_bytes <= nbytes(stored) <= max_bytes
     assert [len(x) for x in codec.decode(stored, [25, 15], (3, 16, 16))] == [25, 15]
 
 

@@ -25,7 +25,6 @@ _LOGITS = 8 * _UNIT
 _SQUASH = np.array([round(65536 / (1 + math.exp(-k / _UNIT))) for k in range(-_LOGITS, _LOGITS)]).clip(16, 65536 - 16)
 _YES, _NO = -np.log2(_SQUASH / 65536), -np.log2(1 - _SQUASH / 65536)  # bits that a decision takes
 
-_PATIENCE = 0.1  # squares of the quantiser's step that a bit is worth: a little less than at high rates, 2 ln 2 / 12
 _LEAST = 0.5  # steps: nothing smaller is worth a bit
 _UNARY = 15  # sizes up to here are counted up, larger ones written out
 _BITS = 16  # of what is written out: no image has larger coefficients
@@ -168,7 +167,7 @@ def _diagonal(total: int, height: int, width: int) -> Iterator[tuple[int, int]]:
         yield u, total - u
 
 
-def _worth(values: _Row, here: _Here, offsets: _Offsets) -> _Row:
+def _worth(values: _Row, here: _Here, offsets: _Offsets, price: float) -> _Row:
     """Whole numbers that are worth their bits: of the two nearest sizes and 0, the least square error and so much for each bit."""
     found = np.zeros(len(values), dtype=np.int64)
     rows = np.nonzero(np.abs(values) > _LEAST)[0]
@@ -176,10 +175,10 @@ def _worth(values: _Row, here: _Here, offsets: _Offsets) -> _Row:
         sizes = np.abs(values[rows])
         nothing = here.index(_ANY, here.before[rows], offsets.any[here.kind], rows)
         first = here.index(_MORE, 1, offsets.more[here.kind], rows)
-        best, below = sizes**2 + _PATIENCE * _NO[nothing], np.floor(sizes)
+        best, below = sizes**2 + price * _NO[nothing], np.floor(sizes)
         for size in (np.maximum(below, 1), below + 1):
             bits = _YES[nothing] + 1 + _NO[first] + (size - 1) * np.where(size > 1, _YES[first] + 0.3, 0)
-            cost = (sizes - size) ** 2 + _PATIENCE * bits
+            cost = (sizes - size) ** 2 + price * bits
             better = cost < best
             best[better], found[rows[better]] = cost[better], size[better]
     signed: _Row = np.where(values < 0, -found, found)
@@ -213,8 +212,11 @@ def _pass(values: _Row | None, here: _Here, offsets: _Offsets, decide: _Decide) 
     return sizes
 
 
-def encode_blocks(values: Float[np.ndarray, "n c h w"]) -> tuple[int, bytes]:
+def encode_blocks(values: Float[np.ndarray, "n c h w"], price: float = 0.1) -> tuple[int, bytes]:
     """Quantise coefficients, given in steps of the quantiser, and code them.
+
+    Args:
+        price: of a bit, in squares of the step: a coefficient is as large as is worth it.
 
     Returns:
         The number of diagonals, low frequencies first, up to the last one at which anything is left; and the coded data.
@@ -226,7 +228,7 @@ def encode_blocks(values: Float[np.ndarray, "n c h w"]) -> tuple[int, bytes]:
         for u, v in _diagonal(total, height, width):
             for channel in range(channels):
                 here = known.at(channel, u, v)
-                found = _worth(values[:, channel, u, v], here, known.offsets)
+                found = _worth(values[:, channel, u, v], here, known.offsets, price)
                 known.put(channel, u, v, _pass(found, here, known.offsets, writer))
                 if found.any():
                     diagonals = total + 1

@@ -22,7 +22,7 @@ __all__ = ["thumb"]
 _SIDE = 32  # pixels of a block at most
 _SIDES, _CHANNELS = 2048, 16  # of an image
 _PER_BYTE = 4  # blocks at most, so that a few bytes cannot ask for much memory and time
-_COARSEST, _OCTAVES, _CODES = 256.0, 7.0, 200
+_COARSEST, _OCTAVES, _CODES = 512.0, 8.0, 200
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,16 @@ class thumb:
     frequencies, each coefficient where it is worth its bits, and range-coded: probabilities follow neighbouring frequencies, the class's
     other images and the channels before. There is no header but two bytes for each class. Pixels outside 0..1 are cut off.
 
-    On classes of CIFAR-10 at 500 B to 4 kB and 30 B an image the mean square error is 8 to 20 % below AVIF's; from about 100 B an image
-    AVIF is as good or better, and so it is on large images (docs/performance.md).
+    On CIFAR-10 at 250 B to 4 kB a class and 30 B an image the mean square error is 14 to 7 % below AVIF's; at 130 B an image AVIF is ahead,
+    and so it is by far on drawings such as MNIST (docs/results.md: ``python -m benchmarks codecs``).
 
     Stored, all uint8: ``sizes`` [classes, width], little-endian, and ``data``: for each class the quantiser's step, how many diagonals
     of frequencies there are, and the coded coefficients.
 
     Args:
-        quality: 0 to 100, in halves: the quantiser's step is 256 * 2^(-0.07 quality) grey levels of an orthonormal transform.
+        quality: 0 to 100, in halves: the quantiser's step is 512 * 2^(-0.08 quality) grey levels of an orthonormal transform.
+        price: of a bit, in squares of that step; coefficients that are not worth it are made smaller. On CIFAR-100 0.1 was best; at high
+            rates it would be 2 ln 2 / 12 = 0.116.
     Reference: ours; rate-distortion optimised quantisation and context modelling as in video codecs (e.g. Marpe et al., "Context-based
         adaptive binary arithmetic coding", 2003).
     Example:
@@ -51,15 +53,20 @@ class thumb:
     """
 
     quality: float = 30.0
+    price: float = 0.1
 
     name: ClassVar[str] = "thumb"
     lossy: ClassVar[bool] = True
     bounded: ClassVar[bool] = True
     extension: ClassVar[str] = "png"
+    reserve: ClassVar[float] = 0.13
+    """The share of the family that is left for images which have to fit: of them less comes back than another image would be worth."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.quality <= 100 or self.quality * 2 % 1:
             raise ValueError(f"quality of thumb must lie in 0..100 in steps of 0.5, got {self.quality!r}")
+        if not 0 <= self.price <= 1:
+            raise ValueError(f"price of thumb must lie in 0..1, got {self.price!r}")
 
     @property
     def step(self) -> float:
@@ -71,14 +78,15 @@ class thumb:
         return int(2 * self.quality)
 
     def spec(self) -> dict[str, Any]:
-        return {"name": self.name, "quality": self.quality}
+        return {"name": self.name, "quality": self.quality, "price": self.price}
 
     def qualities(self) -> tuple[thumb, ...]:
         return tuple(replace(self, quality=code / 2) for code in range(_CODES + 1))
 
     def between(self) -> tuple[thumb, ...]:
-        """The next qualities: classes need not have the same."""
-        return tuple(replace(self, quality=code / 2) for code in (self._code + 2, self._code + 1) if code <= _CODES)
+        """The next quality, then this one with bits a little cheaper: classes need not have the same."""
+        up = (replace(self, quality=self.quality + 0.5),) if self.quality < 100 else ()
+        return (*up, *(replace(self, price=self.price * times) for times in (0.93, 0.96, 0.98, 0.99)))
 
     def encode(self, classes: Sequence[Float[Tensor, "_ c h w"]]) -> dict[str, Tensor]:
         check_images(classes)
@@ -117,7 +125,7 @@ class thumb:
         pixels = images.detach().cpu().double().clamp(0, 1) - 0.5
         mixed = torch.einsum("kc,nchw->nkhw", colours(images.shape[1]), pixels)
         blocks = _cut(mixed)
-        diagonals, data = encode_blocks(to_frequencies(blocks).numpy() * (255 / self.step))
+        diagonals, data = encode_blocks(to_frequencies(blocks).numpy() * (255 / self.step), self.price)
         return bytes([self._code, diagonals]) + data.ljust(len(blocks) // _PER_BYTE, b"\0")
 
 
