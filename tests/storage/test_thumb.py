@@ -118,6 +118,8 @@ def test_of_the_rest_it_stores_as_pictures_do() -> None:
     for wrong in (-1.0, 101.0, 0.3, float("nan")):
         with pytest.raises(ValueError, match="quality of thumb"):
             thumb(wrong)
+        with pytest.raises(ValueError, match="price of thumb"):
+            thumb(price=10 + wrong)
     with pytest.raises(ValueError, match="at most 16 channels"):
         thumb().encode([torch.rand(1, 17, 4, 4)])
 

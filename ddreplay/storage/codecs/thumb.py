@@ -63,9 +63,9 @@ class thumb:
     """The share of the family that is left for images which have to fit: of them less comes back than another image would be worth."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.quality <= 100 or self.quality * 2 % 1:
+        if not _within(self.quality, 100) or self.quality * 2 % 1:
             raise ValueError(f"quality of thumb must lie in 0..100 in steps of 0.5, got {self.quality!r}")
-        if not 0 <= self.price <= 1:
+        if not _within(self.price, 1):
             raise ValueError(f"price of thumb must lie in 0..1, got {self.price!r}")
 
     @property
@@ -127,6 +127,11 @@ class thumb:
         blocks = _cut(mixed)
         diagonals, data = encode_blocks(to_frequencies(blocks).numpy() * (255 / self.step), self.price)
         return bytes([self._code, diagonals]) + data.ljust(len(blocks) // _PER_BYTE, b"\0")
+
+
+def _within(value: Any, highest: float) -> bool:
+    """A number from 0 on, as a file may or may not have it."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= highest
 
 
 def _step(code: int) -> float:
