@@ -119,7 +119,7 @@ def test_of_the_rest_it_stores_as_pictures_do() -> None:
         with pytest.raises(ValueError, match="quality of thumb"):
             thumb(wrong)
         with pytest.raises(ValueError, match="price of thumb"):
-            thumb(price=10 + wrong)
+            thumb(price=wrong * 10)
     with pytest.raises(ValueError, match="at most 16 channels"):
         thumb().encode([torch.rand(1, 17, 4, 4)])
 

@@ -63,9 +63,9 @@ class thumb:
     """The share of the family that is left for images which have to fit: of them less comes back than another image would be worth."""
 
     def __post_init__(self) -> None:
-        if not _within(self.quality, 100) or self.quality * 2 % 1:
+        if not _within(self.quality, 100.0) or self.quality * 2 % 1:
             raise ValueError(f"quality of thumb must lie in 0..100 in steps of 0.5, got {self.quality!r}")
-        if not _within(self.price, 1):
+        if not _within(self.price, 1.0):
             raise ValueError(f"price of thumb must lie in 0..1, got {self.price!r}")
 
     @property
