@@ -182,8 +182,18 @@ class Distiller:
         count = file.images_per_class or method._count(pool, budget, codec, seed, deadline, on_progress, beside, ranks)
         more: dict[str, Any] = {"deadline": deadline, "file": file, "on_progress": on_progress}
         more |= {"on_step": on_step, "on_terms": on_terms, "ranks": ranks}
-        found = fit(method._condense(pool, count, seed, beside=beside, **more), total, codec)
-        spent = {"max_bytes": total, "seconds": round(deadline.spent, 3)}
+        made = method._condense(pool, count, seed, beside=beside, **more)
+        found = fit(made, total, codec)
+        spent: dict[str, Any] = {"max_bytes": total, "seconds": round(deadline.spent, 3)}
+        if found.stored_images < made.stored_images:
+            spent["left_out"] = made.stored_images - found.stored_images
+            log.warning(
+                "%d of %d condensed images do not fit into %g bytes at the codec's lowest quality and are left out of what was "
+                "condensed together; ask for fewer images or a codec of fewer bytes",
+                spent["left_out"],
+                made.stored_images,
+                total,
+            )
         return replace(found, provenance={**found.provenance, **spent})
 
     def _condense(

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from ddreplay import Budget, ClassPool, CondensedMemory, CondensedSet, ConvNet, dc, dm, dsa, selections
+from ddreplay.condense.image_count import Fixed
 from ddreplay.networks import Banked
 from ddreplay.objectives import MeanEmbedding
 from ddreplay.storage.checkpoint import StopRequested
@@ -43,6 +44,19 @@ def test_a_named_condenser_takes_avif_for_bytes_too(condenser: Any) -> None:
 def test_a_named_codec_is_taken_and_images_are_stored_plainly() -> None:
     assert isinstance(QUICK.stored_by(jpeg())(photos(), Budget.bytes(2000)).parts[0].codec, jpeg)
     assert isinstance(QUICK(photos(), 2).parts[0].codec, uint8)
+
+
+def test_condensed_images_that_do_not_fit_are_said_to_be_left_out(
+    toy_pool: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    method = replace(QUICK, choose=Fixed(6)).stored_by(uint8())
+    found = method(toy_pool(images_per_class=9), Budget.bytes(300))
+    assert found.stored_images == 3 * 4  # of 64 bytes each, beside what belongs to a class
+    assert found.provenance["left_out"] == 6
+    assert "6 of 18 condensed images do not fit into 900 bytes" in caplog.text
+    caplog.clear()
+    assert "left_out" not in method(toy_pool(images_per_class=9), Budget.bytes(600)).provenance
+    assert caplog.text == ""
 
 
 def test_channels_that_pictures_do_not_have_are_stored_plainly(toy_pool: Any) -> None:
