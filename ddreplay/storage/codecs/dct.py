@@ -6,7 +6,7 @@ import bz2
 import lzma
 import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -17,8 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ddreplay.data.space import Shape
-from ddreplay.storage.codecs.bodies import pack_bodies, unpack_bodies
-from ddreplay.storage.codecs.sheets import check_images, check_keep, to_sheet, write
+from ddreplay.storage.codecs.bodies import Bodies
 
 __all__ = ["colours", "dct", "from_frequencies", "to_frequencies"]
 
@@ -101,7 +100,7 @@ def colours(channels: int) -> Float[Tensor, "channels channels"]:
 
 
 @dataclass(frozen=True)
-class dct:
+class dct(Bodies):
     """The strongest frequencies of every class, the same for all its images and channels; pixels need not lie in 0..1.
 
     Stored, all uint8: ``sizes`` [classes, width], little-endian, and ``data``: for each class the coder's number and what it made of
@@ -120,7 +119,6 @@ class dct:
     name: ClassVar[str] = "dct"
     lossy: ClassVar[bool] = True
     bounded: ClassVar[bool] = False
-    extension: ClassVar[str] = "png"
 
     def __post_init__(self) -> None:
         if type(self.coefficients) is not int or self.coefficients < 1 or not 0 < self.step < math.inf:
@@ -134,34 +132,14 @@ class dct:
     def qualities(self) -> tuple[dct, ...]:
         return tuple(replace(self, step=2.0 ** (8 - k / 4)) for k in range(33))
 
-    def encode(self, classes: Sequence[Float[Tensor, "_ c h w"]]) -> dict[str, Tensor]:
+    def check(self, shape: Shape) -> None:
+        if max(shape[1:]) > _MAX_SIDE:
+            raise ValueError(
+                f"codec dct takes images of at most {_MAX_SIDE} pixels a side, got {shape[1]}x{shape[2]}; use codec jpeg"
+            )
+
+    def write_class(self, images: Float[Tensor, "n c h w"]) -> bytes:
         """Frequencies are kept by their energy over the images of the class; the mean is always kept."""
-        check_images(classes)
-        for images in classes[:1]:
-            _check_sides(*images.shape[2:])
-        bodies = [self._encode(images.detach().cpu().double()) if len(images) else b"" for images in classes]
-        return pack_bodies(bodies)
-
-    def decode(self, stored: Mapping[str, Tensor], counts: Sequence[int], shape: Shape) -> list[Tensor]:
-        return [
-            self._decode(body, n, shape) for body, n in zip(unpack_bodies(stored, len(counts)), counts, strict=True)
-        ]
-
-    def select(
-        self, stored: Mapping[str, Tensor], counts: Sequence[int], shape: Shape, keep: Sequence[int]
-    ) -> dict[str, Tensor]:
-        check_keep(keep, len(counts))
-        bodies = unpack_bodies(stored, len(counts))
-        return pack_bodies([bodies[k] for k in keep])
-
-    def picture(self, stored: Mapping[str, Tensor], counts: Sequence[int], shape: Shape, position: int) -> bytes:
-        check_keep([position], len(counts))
-        images = self.decode(stored, counts, shape)[position]
-        if len(images) == 0:
-            raise ValueError(f"the class at position {position} has no images, so there is no picture of it")
-        return write(to_sheet(images if shape[0] in (1, 3) else images.reshape(-1, 1, *shape[1:]), 1, 65500), "PNG")
-
-    def _encode(self, images: Float[Tensor, "n c h w"]) -> bytes:
         mixed = torch.einsum("kc,nchw->nkhw", colours(images.shape[1]), images - 0.5)
         found = to_frequencies(mixed).flatten(2)
         order = _low_first(*images.shape[2:])
@@ -179,20 +157,17 @@ class dct:
         raw = np.packbits(mask.numpy()).tobytes() + low.tobytes() + high.tobytes()
         return min((bytes([k]) + code(raw) for k, code in enumerate(_CODERS)), key=len)
 
-    def _decode(self, body: bytes, n: int, shape: Shape) -> Float[Tensor, "n c h w"]:
+    def read_class(self, body: bytes, count: int, shape: Shape) -> Float[Tensor, "n c h w"]:
         c, h, w = shape
-        if n == 0:
-            return torch.empty(0, c, h, w)
-        _check_sides(h, w)
         try:
             width = -(-h * w // 8)
-            raw = np.frombuffer(_inflate(body[0], body[1:], width + 2 * n * c * h * w), dtype=np.uint8)
+            raw = np.frombuffer(_inflate(body[0], body[1:], width + 2 * count * c * h * w), dtype=np.uint8)
             mask = torch.from_numpy(np.unpackbits(raw[:width], count=h * w).astype(bool))
-            codes = raw[width:].reshape(2, int(mask.sum()), c, n)
+            codes = raw[width:].reshape(2, int(mask.sum()), c, count)
         except (zlib.error, lzma.LZMAError, ValueError, IndexError, OSError, EOFError) as error:
             raise ValueError(f"stored dct data is damaged: {error}") from error
         at_once = max(1, _AT_ONCE // (c * h * w))
-        blocks = [self._images(codes[..., k : k + at_once], mask, shape) for k in range(0, n, at_once)]
+        blocks = [self._images(codes[..., k : k + at_once], mask, shape) for k in range(0, count, at_once)]
         return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
 
     def _images(self, codes: np.ndarray, mask: Tensor, shape: Shape) -> Float[Tensor, "n c h w"]:
@@ -204,13 +179,6 @@ class dct:
         found[:, :, _low_first(h, w)[mask]] = values * self.step / 255
         mixed = from_frequencies(found.unflatten(2, (h, w)))
         return torch.einsum("kc,nkhw->nchw", colours(c), mixed).add(0.5).float()
-
-
-def _check_sides(height: int, width: int) -> None:
-    if max(height, width) > _MAX_SIDE:
-        raise ValueError(
-            f"codec dct takes images of at most {_MAX_SIDE} pixels a side, got {height}x{width}; use codec jpeg"
-        )
 
 
 def _low_first(height: int, width: int) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -12,10 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ddreplay.data.space import Shape
-from ddreplay.storage.codecs.bodies import pack_bodies, unpack_bodies
+from ddreplay.storage.codecs.bodies import Bodies
 from ddreplay.storage.codecs.coefficient_model import decode_blocks, encode_blocks
 from ddreplay.storage.codecs.dct import colours, from_frequencies, to_frequencies
-from ddreplay.storage.codecs.sheets import check_images, check_keep, to_sheet, write
 
 __all__ = ["thumb"]
 
@@ -26,7 +24,7 @@ _COARSEST, _OCTAVES, _CODES = 512.0, 8.0, 200
 
 
 @dataclass(frozen=True)
-class thumb:
+class thumb(Bodies):
     """The fewest bytes for images of about 32 pixels at the low qualities that small budgets ask for.
 
     Blocks of at most 32 x 32 pixels (whole images, where they are no larger) are cosine-transformed, quantised with one step for all
@@ -58,7 +56,6 @@ class thumb:
     name: ClassVar[str] = "thumb"
     lossy: ClassVar[bool] = True
     bounded: ClassVar[bool] = True
-    extension: ClassVar[str] = "png"
     reserve: ClassVar[float] = 0.13
     """The share of the family that is left for images which have to fit: of them less comes back than another image would be worth."""
 
@@ -88,45 +85,35 @@ class thumb:
         up = (replace(self, quality=self.quality + 0.5),) if self.quality < 100 else ()
         return (*up, *(replace(self, price=self.price * times) for times in (0.93, 0.96, 0.98, 0.99)))
 
-    def encode(self, classes: Sequence[Float[Tensor, "_ c h w"]]) -> dict[str, Tensor]:
-        check_images(classes)
-        for images in classes[:1]:
-            _check(*images.shape[1:])
-        return pack_bodies([self._encode(images) if len(images) else b"" for images in classes])
+    def check(self, shape: Shape) -> None:
+        if max(shape[1:]) > _SIDES or shape[0] > _CHANNELS:
+            raise ValueError(
+                f"codec thumb takes at most {_CHANNELS} channels and {_SIDES} pixels a side, got "
+                f"{shape[0]}x{shape[1]}x{shape[2]}; use codec jpeg"
+            )
 
-    def restored(
-        self, stored: Mapping[str, Tensor], counts: Sequence[int], position: int, images: Float[Tensor, "_ c h w"]
-    ) -> dict[str, Tensor]:
-        """What is stored, with one class's images written by this codec."""
-        bodies = unpack_bodies(stored, len(counts))
-        bodies[position] = self._encode(images)
-        return pack_bodies(bodies)
-
-    def decode(self, stored: Mapping[str, Tensor], counts: Sequence[int], shape: Shape) -> list[Tensor]:
-        return [
-            _decode(body, count, shape) for body, count in zip(unpack_bodies(stored, len(counts)), counts, strict=True)
-        ]
-
-    def select(
-        self, stored: Mapping[str, Tensor], counts: Sequence[int], shape: Shape, keep: Sequence[int]
-    ) -> dict[str, Tensor]:
-        check_keep(keep, len(counts))
-        bodies = unpack_bodies(stored, len(counts))
-        return pack_bodies([bodies[k] for k in keep])
-
-    def picture(self, stored: Mapping[str, Tensor], counts: Sequence[int], shape: Shape, position: int) -> bytes:
-        check_keep([position], len(counts))
-        if counts[position] == 0:
-            raise ValueError(f"the class at position {position} has no images, so there is no picture of it")
-        images = self.decode(self.select(stored, counts, shape, [position]), [counts[position]], shape)[0]
-        return write(to_sheet(images if shape[0] in (1, 3) else images.reshape(-1, 1, *shape[1:]), 1, 65500), "PNG")
-
-    def _encode(self, images: Float[Tensor, "n c h w"]) -> bytes:
-        pixels = images.detach().cpu().double().clamp(0, 1) - 0.5
-        mixed = torch.einsum("kc,nchw->nkhw", colours(images.shape[1]), pixels)
+    def write_class(self, images: Float[Tensor, "n c h w"]) -> bytes:
+        mixed = torch.einsum("kc,nchw->nkhw", colours(images.shape[1]), images.clamp(0, 1) - 0.5)
         blocks = _cut(mixed)
         diagonals, data = encode_blocks(to_frequencies(blocks).numpy() * (255 / self.step), self.price)
         return bytes([self._code, diagonals]) + data.ljust(len(blocks) // _PER_BYTE, b"\0")
+
+    def read_class(self, body: bytes, count: int, shape: Shape) -> Float[Tensor, "n c h w"]:
+        channels, height, width = shape
+        (down, across), (high, wide) = _grid(height, width), _block(height, width)
+        blocks = count * down * across
+        if len(body) < 2 or body[0] > _CODES or body[1] > high + wide - 1 or blocks >= (len(body) - 1) * _PER_BYTE:
+            raise ValueError(
+                f"stored thumb data is damaged: {len(body)} bytes for {count} images of {height}x{width} pixels"
+            )
+        try:
+            found = decode_blocks(body[1], body[2:].rstrip(b"\0"), (blocks, channels, high, wide))
+        except ValueError as error:
+            raise ValueError(f"stored thumb data is damaged: {error}") from error
+        mixed = from_frequencies(torch.from_numpy(found).double() * (_step(body[0]) / 255))
+        whole = mixed.view(count, down, across, channels, high, wide).permute(0, 3, 1, 4, 2, 5)
+        images = whole.reshape(count, channels, down * high, across * wide)[:, :, :height, :width]
+        return torch.einsum("kc,nkhw->nchw", colours(channels), images).add(0.5).clamp(0, 1).float()
 
 
 def _within(value: Any, highest: float) -> bool:
@@ -136,30 +123,6 @@ def _within(value: Any, highest: float) -> bool:
 
 def _step(code: int) -> float:
     return _COARSEST * math.pow(2.0, -_OCTAVES * code / _CODES)
-
-
-def _decode(body: bytes, count: int, shape: Shape) -> Float[Tensor, "n c h w"]:
-    channels, height, width = shape
-    if count == 0:
-        return torch.empty(0, channels, height, width)
-    _check(*shape)
-    blocks, (down, across), (high, wide) = (
-        count * math.prod(_grid(height, width)),
-        _grid(height, width),
-        _block(height, width),
-    )
-    if len(body) < 2 or body[0] > _CODES or body[1] > high + wide - 1 or blocks >= (len(body) - 1) * _PER_BYTE:
-        raise ValueError(
-            f"stored thumb data is damaged: {len(body)} bytes for {count} images of {height}x{width} pixels"
-        )
-    try:
-        found = decode_blocks(body[1], body[2:].rstrip(b"\0"), (blocks, channels, high, wide))
-    except ValueError as error:
-        raise ValueError(f"stored thumb data is damaged: {error}") from error
-    mixed = from_frequencies(torch.from_numpy(found).double() * (_step(body[0]) / 255))
-    whole = mixed.view(count, down, across, channels, high, wide).permute(0, 3, 1, 4, 2, 5)
-    images = whole.reshape(count, channels, down * high, across * wide)[:, :, :height, :width]
-    return torch.einsum("kc,nkhw->nchw", colours(channels), images).add(0.5).clamp(0, 1).float()
 
 
 def _grid(height: int, width: int) -> tuple[int, int]:
@@ -183,10 +146,3 @@ def _cut(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "m c bh bw"]:
     return (
         padded.view(n, channels, down, high, across, wide).permute(0, 2, 4, 1, 3, 5).reshape(-1, channels, high, wide)
     )
-
-
-def _check(channels: int, height: int, width: int) -> None:
-    if max(height, width) > _SIDES or channels > _CHANNELS:
-        raise ValueError(
-            f"codec thumb takes at most {_CHANNELS} channels and {_SIDES} pixels a side, got {channels}x{height}x{width}; use codec jpeg"
-        )
