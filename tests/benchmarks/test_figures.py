@@ -95,6 +95,29 @@ def test_tables_with_a_number_for_each_seed_are_those_of_the_record(name: str) -
         assert [title, budget, *(", ".join(cells[memory]) for memory in ("herding", "default"))] in written
 
 
+def test_the_table_of_the_stream_through_thumb_is_that_of_its_records() -> None:
+    ours = read(RECORDS / "class_incremental_cifar10_thumb.json").results
+    avif = [
+        r for name in ("bytes", "budgets") for r in read(RECORDS / f"class_incremental_cifar10_{name}.json").results
+    ]
+    written = [[cell.replace("*", "") for cell in row] for row in rows_of(RESULTS)]
+    budgets = {r["bytes_per_class"] for r in ours}
+    assert len(budgets) == 3
+    for budget in budgets:
+        seeds = sorted({r["seed"] for r in ours if r["bytes_per_class"] == budget})
+
+        def found(results: Any, memory: str, budget: int = budget, seeds: list[int] = seeds) -> str:
+            here = {
+                r["seed"]: r["average_accuracy"]
+                for r in results
+                if (r["strategy"], r["memory"], r["bytes_per_class"]) == ("gdumb", memory, budget)
+            }
+            return ", ".join(f"{here[seed]:.1f}" for seed in seeds)
+
+        row = [found(results, memory) for memory in ("herding", "default") for results in (avif, ours)]
+        assert ["GDumb", f"{budget} B" if budget < 1000 else f"{budget // 1000} kB", *row] in written
+
+
 def test_the_bytes_that_real_images_need_are_those_of_the_records() -> None:
     found = needs(class_incremental_results([RECORDS / name for name in STREAM]), ("default",), ("gdumb",))
     uint8 = {need.budget: need for need in found if need.rival == "ring(codec=uint8)"}
