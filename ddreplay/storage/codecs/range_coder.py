@@ -22,9 +22,10 @@ def code_decisions(yes: Int[np.ndarray, " n"], probabilities: Int[np.ndarray, " 
     Reference: G. N. N. Martin, "Range encoding", 1979; an interval of 32 bits that never carries, as in M. Mahoney's coders.
     Example:
         >>> import numpy as np
-        >>> often = np.full(1000, 65000)
-        >>> len(code_decisions(np.ones(1000, int), often))
-        2
+        >>> rarely = np.full(1000, 536)
+        >>> data = code_decisions((np.arange(1000) == 7).astype(int), rarely)
+        >>> len(data), DecisionReader(data).read(rarely).nonzero()[0]
+        (3, array([7]))
     """
     out, low, high = bytearray(), 0, _FULL
     for bit, p in zip(yes.tolist(), probabilities.tolist(), strict=True):
