@@ -22,11 +22,11 @@ from ddreplay.data.space import to_pixels
 from ddreplay.randomness import Random
 from ddreplay.storage.codecs import BudgetTooSmall, Codec, fill, fit_quality, nbytes
 
-__all__ = ["Coded", "at_bytes", "codecs"]
+__all__ = ["WithinBytes", "at_bytes", "codecs"]
 
 
 @dataclass(frozen=True)
-class Coded:
+class WithinBytes:
     """How a codec stored images within a budget.
 
     codec: with the quality that fits.
@@ -41,7 +41,7 @@ class Coded:
     read_seconds: float
 
 
-def at_bytes(family: Codec, classes: Sequence[Tensor], max_bytes: int) -> Coded | None:
+def at_bytes(family: Codec, classes: Sequence[Tensor], max_bytes: int) -> WithinBytes | None:
     """The best that a codec's family makes of so many bytes; ``None`` where its lowest quality takes more."""
     try:
         codec = fit_quality(family, classes, max_bytes=max_bytes)
@@ -56,7 +56,7 @@ def at_bytes(family: Codec, classes: Sequence[Tensor], max_bytes: int) -> Coded 
     given = codec.decode(stored, [len(images) for images in classes], (channels, height, width))
     took = time.perf_counter() - filled
     errors = tuple(float((a - b).square().mean()) * 255**2 for a, b in zip(given, classes, strict=True))
-    return Coded(codec, nbytes(stored), errors, written - started, took)
+    return WithinBytes(codec, nbytes(stored), errors, written - started, took)
 
 
 def codecs(
@@ -123,7 +123,7 @@ def _drawn(pool: ClassPool, classes: int, images: int, random: Random) -> list[T
     return found
 
 
-def _row(found: Coded) -> dict[str, Any]:
+def _row(found: WithinBytes) -> dict[str, Any]:
     return {
         "stored_by": repr(found.codec),
         "nbytes": found.nbytes,
