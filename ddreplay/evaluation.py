@@ -28,7 +28,7 @@ from ddreplay.randomness import Random
 from ddreplay.ranks import Ranks
 from ddreplay.storage.checkpoint import Checkpoint, fingerprint
 from ddreplay.storage.condensed_set import CondensedSet
-from ddreplay.training import LabelledImages, Shuffled, by_optimizer, squared_error, train_network
+from ddreplay.training import ByOptimizer, LabelledImages, Shuffled, squared_error, train_network
 
 __all__ = [
     "PROTOCOLS",
@@ -126,7 +126,7 @@ def train(
             net,
             LabelledImages.of_batch(Batch(x, y)),
             Shuffled(protocol.batch_size),
-            by_optimizer(optimizer),
+            ByOptimizer(optimizer),
             random,
             epochs=protocol.passes,
             augment=protocol.augmentation(),

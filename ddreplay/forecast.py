@@ -26,7 +26,7 @@ from ddreplay.networks import Banked, ExpertSegments, ModelQueue, NetworkSource
 from ddreplay.randomness import Random
 from ddreplay.storage.budget import Budget
 from ddreplay.storage.condensed_set import CondensedSet
-from ddreplay.training import by_optimizer
+from ddreplay.training import ByOptimizer
 
 __all__ = ["condensing_seconds", "evaluating_seconds", "in_words"]
 
@@ -136,7 +136,7 @@ def _batch_seconds(net: Net | None, pool: ClassPool, size: int) -> float:
     batch, times = Batch(pool.rows(rows), pool.all_labels()[rows]), []
     for _ in range(3):
         began = time.perf_counter()
-        by_optimizer(optimizer)(F.cross_entropy(model(batch.x), batch.y))
+        ByOptimizer(optimizer)(F.cross_entropy(model(batch.x), batch.y))
         _finish(pool.device)
         times.append(time.perf_counter() - began)
     return min(times) * size / len(rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from ddreplay.augment.mixing import Mix
 from ddreplay.augment.siamese import Augment, Identity
 from ddreplay.backbones import draws_itself, mixes_images
+from ddreplay.backbones.capturing import Replayed, captured
 from ddreplay.backbones.compiling import Forward, compiled, plain
 from ddreplay.data.chunks import in_memory
 from ddreplay.data.pool import Batch, ClassPool
-from ddreplay.eager_gradient import with_gradient
 from ddreplay.randomness import Random
 
 __all__ = [
@@ -28,15 +28,23 @@ __all__ = [
     "Order",
     "Shuffled",
     "WithReplacement",
-    "by_optimizer",
+    "ByOptimizer",
     "learnable",
-    "plain_sgd",
+    "PlainSGD",
     "squared_error",
     "train_network",
 ]
 
-Descend = Callable[[Tensor], None]
-"""Takes one step down the gradient of a loss."""
+
+@runtime_checkable
+class Descend(Protocol):
+    """Takes one step down the gradient of a loss."""
+
+    def __call__(self, loss: Tensor) -> None:
+        """From a loss that has a graph."""
+
+    def along(self, weights: Sequence[nn.Parameter], gradient: Sequence[Tensor]) -> None:
+        """From the gradient itself, of these weights."""
 
 
 @dataclass(frozen=True)
@@ -131,28 +139,38 @@ def squared_error(logits: Float[Tensor, "n classes"], y: Tensor) -> Float[Tensor
     return 0.5 * (logits - targets).square().sum(1).mean()
 
 
-def by_optimizer(optimizer: torch.optim.Optimizer) -> Descend:
+@dataclass(frozen=True)
+class ByOptimizer:
     """A step of an optimiser."""
 
-    def descend(loss: Tensor) -> None:
-        optimizer.zero_grad(set_to_none=True)
+    optimizer: torch.optim.Optimizer
+
+    def __call__(self, loss: Tensor) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        optimizer.step()
+        self.optimizer.step()
 
-    return descend
+    def along(self, weights: Sequence[nn.Parameter], gradient: Sequence[Tensor]) -> None:
+        for weight, g in zip(weights, gradient, strict=True):
+            weight.grad = g
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
 
 
-def plain_sgd(net: nn.Module, lr: float) -> Descend:
+class PlainSGD:
     """A step of ``lr`` times the gradient, without momentum; no gradient is kept, and a weight that the loss does not reach stays."""
-    weights = list(net.parameters())
 
-    def descend(loss: Tensor) -> None:
-        gradient = torch.autograd.grad(loss, weights, allow_unused=True)
-        moved = [(weight, g) for weight, g in zip(weights, gradient, strict=True) if g is not None]
+    def __init__(self, net: nn.Module, lr: float) -> None:
+        self.weights, self.lr = list(net.parameters()), lr
+
+    def __call__(self, loss: Tensor) -> None:
+        gradient = torch.autograd.grad(loss, self.weights, allow_unused=True)
+        moved = [(weight, g) for weight, g in zip(self.weights, gradient, strict=True) if g is not None]
+        self.along([weight for weight, _ in moved], [g for _, g in moved])
+
+    def along(self, weights: Sequence[nn.Parameter], gradient: Sequence[Tensor]) -> None:
         with torch.no_grad():
-            torch._foreach_add_([weight for weight, _ in moved], [g for _, g in moved], alpha=-lr)
-
-    return descend
+            torch._foreach_add_(list(weights), list(gradient), alpha=-self.lr)
 
 
 @contextmanager
@@ -192,7 +210,7 @@ def train_network(
     Args:
         images: the images and their labels.
         order: which of them make up the batches of an epoch.
-        descend: what one step does to the weights (`by_optimizer`, `plain_sgd`).
+        descend: what one step does to the weights (`ByOptimizer`, `PlainSGD`).
         epochs: how often ``order`` is asked for its batches.
         augment: what images undergo: one draw per batch, magnitudes for each image.
         mix: what a batch undergoes after that; its labels become soft.
@@ -208,6 +226,7 @@ def train_network(
     forward, steps = compiled() if compile else plain, 0
     net.train()
     whole = mixes_images(net) or draws_itself(net)
+    take = _Step(net, descend, forward, loss)
     with torch.enable_grad():
         for epoch in range(epochs):
             for rows in order(len(images), random):
@@ -215,9 +234,9 @@ def train_network(
                     return steps
                 batch = _seen(images, rows, augment, mix, random)
                 if whole:
-                    logits = _step(net, batch, descend, forward, loss)
+                    logits = take(batch)
                 else:
-                    logits, pieces = _step_in_memory(net, batch, descend, forward, loss, pieces)
+                    logits, pieces = take.in_memory(batch, pieces)
                 steps += 1
                 if on_step is not None:
                     on_step(logits, batch.y)
@@ -234,43 +253,70 @@ def _seen(images: LabelledImages, rows: Tensor, augment: Augment, mix: Mix | Non
     return batch if mix is None else mix.draw(shape, random, n=n).mix(batch, images.columns)
 
 
-def _step(net: nn.Module, batch: Batch, descend: Descend, forward: Forward, loss: Loss) -> Tensor:
-    logits = forward(net, batch.x)
-    descend(loss(logits, batch.y))
-    return logits.detach()
+class _Step:
+    """One step of a network's training after the other, on a GPU replayed."""
+
+    def __init__(self, net: nn.Module, descend: Descend, forward: Forward, loss: Loss) -> None:
+        self.net, self.descend, self.forward, self.loss = net, descend, forward, loss
+        self.weights = [weight for weight in net.parameters() if weight.requires_grad]
+        self.of_loss = _LossGradient(loss, forward)
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Takes a step; gives the logits before it."""
+        if self.replayed is not None:
+            _, logits, *gradient = self.replayed(self.of_loss, batch.x, batch.y)
+            self.descend.along(self.weights, gradient)
+            return logits.clone()
+        logits = self.forward(self.net, batch.x)
+        self.descend(self.loss(logits, batch.y))
+        return logits.detach()
+
+    @cached_property
+    def replayed(self) -> Replayed | None:
+        net = self.net
+        serves = bool(self.weights) and captured().serves(net, self.weights[0].device)
+        return captured().of(net) if serves else None
+
+    def in_memory(self, batch: Batch, pieces: int | None) -> tuple[Tensor, int | None]:
+        """A step with so many images at once, or half as many as often as memory asks; and with how many at once."""
+        size = min(pieces or len(batch.x), len(batch.x))
+        weights = [weight._version for weight in self.weights]
+
+        def attempt(chunk: int) -> Tensor:
+            if [weight._version for weight in self.weights] != weights:
+                raise torch.OutOfMemoryError("while the weights moved, which smaller pieces would not help")
+            return self.by_pieces(batch, chunk) if chunk < len(batch.x) else self(batch)
+
+        logits, fitting = in_memory(attempt, size, batch.x.device)
+        return logits, pieces if fitting == size else fitting
+
+    def by_pieces(self, batch: Batch, size: int) -> Tensor:
+        """The same step, whose gradient is added up over pieces of the batch: for a loss that is a mean over images."""
+        seen, total = list[Tensor](), list[Tensor]()
+        for x, y in zip(batch.x.split(size), batch.y.split(size), strict=True):
+            logits = (
+                self.forward(self.net, x) if len(x) == size else self.net(x)
+            )  # a last smaller piece would be compiled anew
+            part = self.loss(logits, y) * (len(x) / len(batch.x))
+            gradient = torch.autograd.grad(part, self.weights, materialize_grads=True)
+            if total:
+                torch._foreach_add_(total, gradient)
+            else:
+                total = list(gradient)
+            seen.append(logits.detach())
+        self.descend.along(self.weights, total)
+        return torch.cat(seen)
 
 
-def _step_in_memory(
-    net: nn.Module, batch: Batch, descend: Descend, forward: Forward, loss: Loss, pieces: int | None
-) -> tuple[Tensor, int | None]:
-    """A step with so many images at once, or half as many as often as memory asks; and with how many at once."""
-    size = min(pieces or len(batch.x), len(batch.x))
-    weights = [weight._version for weight in net.parameters()]
+@dataclass(frozen=True)
+class _LossGradient:
+    """From a network, images and labels: the loss, the logits, and the gradient of every weight that is learned."""
 
-    def attempt(chunk: int) -> Tensor:
-        if [weight._version for weight in net.parameters()] != weights:
-            raise torch.OutOfMemoryError("while the weights moved, which smaller pieces would not help")
-        if chunk < len(batch.x):
-            return _step_by_pieces(net, batch, descend, forward, loss, chunk)
-        return _step(net, batch, descend, forward, loss)
+    loss: Loss
+    forward: Forward
 
-    logits, fitting = in_memory(attempt, size, batch.x.device)
-    return logits, pieces if fitting == size else fitting
-
-
-def _step_by_pieces(net: nn.Module, batch: Batch, descend: Descend, forward: Forward, loss: Loss, size: int) -> Tensor:
-    """The same step, whose gradient is added up over pieces of the batch: for a loss that is a mean over images."""
-    weights = [weight for weight in net.parameters() if weight.requires_grad]
-    seen, value, total = [], batch.x.new_zeros(()), list[Tensor]()
-    for x, y in zip(batch.x.split(size), batch.y.split(size), strict=True):
-        logits = forward(net, x) if len(x) == size else net(x)  # a last smaller piece would be compiled anew
-        part = loss(logits, y) * (len(x) / len(batch.x))
-        gradient = torch.autograd.grad(part, weights, materialize_grads=True)
-        if total:
-            torch._foreach_add_(total, gradient)
-        else:
-            total = list(gradient)
-        value = value + part.detach()
-        seen.append(logits.detach())
-    descend(with_gradient(value, weights, total))
-    return torch.cat(seen)
+    def __call__(self, net: nn.Module, x: Tensor, y: Tensor) -> list[Tensor]:
+        logits = self.forward(net, x)
+        value = self.loss(logits, y)
+        weights = [weight for weight in net.parameters() if weight.requires_grad]
+        return [value.detach(), logits.detach(), *torch.autograd.grad(value, weights, materialize_grads=True)]

@@ -16,12 +16,12 @@ from ddreplay.augment.siamese import Siamese
 from ddreplay.data.pool import Batch
 from ddreplay.randomness import Random
 from ddreplay.training import (
+    ByOptimizer,
     LabelledImages,
+    PlainSGD,
     Shuffled,
     WithReplacement,
-    by_optimizer,
     learnable,
-    plain_sgd,
     train_network,
 )
 
@@ -52,7 +52,7 @@ def test_it_is_sgd_written_out(toy_pool: MakePool) -> None:
         net,
         LabelledImages.of_pool(pool),
         Shuffled(5),
-        by_optimizer(optimizer),
+        ByOptimizer(optimizer),
         Random(3),
         epochs=2,
         augment=augment,
@@ -81,9 +81,9 @@ def test_plain_sgd_is_the_optimisers_to_the_bit_and_keeps_no_gradient(toy_pool: 
     unused = nn.Parameter(torch.ones(3))
     net.register_parameter("unused", unused)
     images, order = LabelledImages.of_batch(pool.all()), Shuffled(7)
-    train_network(net, images, order, plain_sgd(net, 0.1), Random(1), epochs=3)
+    train_network(net, images, order, PlainSGD(net, 0.1), Random(1), epochs=3)
     optimizer = torch.optim.SGD(other.parameters(), lr=0.1)
-    train_network(other, images, order, by_optimizer(optimizer), Random(1), epochs=3)
+    train_network(other, images, order, ByOptimizer(optimizer), Random(1), epochs=3)
     kept = [p for name, p in net.named_parameters() if name != "unused"]
     assert all(torch.equal(p, q) for p, q in zip(kept, other.parameters(), strict=True))
     assert not torch.equal(kept[0], next(new(pool).parameters()))
@@ -125,7 +125,7 @@ def test_mixed_labels_have_a_column_for_each_class(toy_pool: MakePool, soft: boo
     seen: list[Tensor] = []
     net = new(pool)
     train_network(
-        net, images, Shuffled(6), plain_sgd(net, 0.1), Random(0), mix=CutMix(p=1.0), on_step=lambda _, y: seen.append(y)
+        net, images, Shuffled(6), PlainSGD(net, 0.1), Random(0), mix=CutMix(p=1.0), on_step=lambda _, y: seen.append(y)
     )
     mixed = torch.cat(seen)
     assert mixed.shape == (18, 3)
@@ -142,7 +142,7 @@ def test_hooks_see_every_step_and_every_whole_epoch(toy_pool: MakePool) -> None:
         net,
         LabelledImages.of_pool(pool),
         Shuffled(18),
-        plain_sgd(net, 0.1),
+        PlainSGD(net, 0.1),
         Random(0),
         epochs=3,
         on_step=lambda logits, y: steps.append((tuple(logits.shape), y.tolist())),
@@ -164,12 +164,12 @@ def test_stop_ends_the_training_between_steps(toy_pool: MakePool) -> None:
     net, other = new(pool), new(pool)
     how: dict[str, Any] = {"on_epoch": epochs.append}
     images, order = LabelledImages.of_pool(pool), Shuffled(6)
-    assert train_network(net, images, order, plain_sgd(net, 0.1), Random(0), epochs=9, stop=stop, **how) == 4
+    assert train_network(net, images, order, PlainSGD(net, 0.1), Random(0), epochs=9, stop=stop, **how) == 4
     assert epochs == [0]  # the second was not whole
-    assert train_network(other, images, order, plain_sgd(other, 0.1), Random(0), epochs=2) == 6
+    assert train_network(other, images, order, PlainSGD(other, 0.1), Random(0), epochs=2) == 6
     assert not torch.equal(weights(net)[0], weights(other)[0])
     fresh = new(pool)
-    assert train_network(fresh, images, order, plain_sgd(fresh, 0.1), Random(0), stop=lambda: True) == 0
+    assert train_network(fresh, images, order, PlainSGD(fresh, 0.1), Random(0), stop=lambda: True) == 0
     assert all(torch.equal(p, q) for p, q in zip(weights(fresh), weights(new(pool)), strict=True))
 
 
@@ -178,7 +178,7 @@ def test_frozen_networks_learn_within_learnable_alone(toy_pool: MakePool) -> Non
     net = new(pool).requires_grad_(False).eval()
     net.get_parameter("classifier.bias").requires_grad_(True)
     before = weights(net)
-    descend = by_optimizer(torch.optim.SGD(net.parameters(), lr=0.1))
+    descend = ByOptimizer(torch.optim.SGD(net.parameters(), lr=0.1))
     with torch.no_grad(), learnable(net):
         train_network(net, LabelledImages.of_pool(pool), WithReplacement(2, 4), descend, Random(0))
     assert [name for name, p in net.named_parameters() if p.requires_grad] == ["classifier.bias"]
@@ -193,7 +193,7 @@ def test_weights_that_somebody_froze_stay(toy_pool: MakePool) -> None:
     net = new(pool)
     net.get_submodule("blocks").requires_grad_(False)
     frozen = weights(net.get_submodule("blocks"))
-    descend = by_optimizer(torch.optim.SGD(net.parameters(), lr=0.1, weight_decay=0.1))
+    descend = ByOptimizer(torch.optim.SGD(net.parameters(), lr=0.1, weight_decay=0.1))
     train_network(net, LabelledImages.of_pool(pool), WithReplacement(3, 4), descend, Random(0))
     assert all(torch.equal(p, q) for p, q in zip(frozen, weights(net.get_submodule("blocks")), strict=True))
     assert not torch.equal(net.get_parameter("classifier.weight"), new(pool).get_parameter("classifier.weight"))
@@ -210,7 +210,7 @@ def test_a_learning_rate_schedule_is_a_hook(toy_pool: MakePool) -> None:
             optimizer.param_groups[0]["lr"] = 0.0
 
     train_network(
-        net, LabelledImages.of_pool(pool), Shuffled(6), by_optimizer(optimizer), Random(0), epochs=3, on_epoch=after
+        net, LabelledImages.of_pool(pool), Shuffled(6), ByOptimizer(optimizer), Random(0), epochs=3, on_epoch=after
     )
     assert not torch.equal(seen[0], weights(new(pool))[0])
     assert torch.equal(seen[0], seen[2])
@@ -227,7 +227,7 @@ def test_a_batch_in_pieces_is_the_same_step(toy_pool: MakePool) -> None:
             net,
             LabelledImages.of_batch(Batch(x.double(), y)),
             Shuffled(10),
-            by_optimizer(torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)),
+            ByOptimizer(torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)),
             Random(3),
             epochs=2,
             pieces=pieces,
@@ -245,6 +245,6 @@ def test_a_network_that_mixes_a_batch_sees_it_whole(toy_pool: MakePool) -> None:
     with Random(0).scope():
         net = ConvNet(width=4, norm="batch")(pool.shape, pool.classes)
     net.register_forward_pre_hook(lambda _, images: sizes.append(len(images[0])))
-    how = (LabelledImages.of_batch(Batch(x, y)), Shuffled(10), plain_sgd(net, 0.1), Random(3))
+    how = (LabelledImages.of_batch(Batch(x, y)), Shuffled(10), PlainSGD(net, 0.1), Random(3))
     train_network(net, *how, pieces=4)
     assert max(sizes) == min(10, len(x))

@@ -18,6 +18,7 @@ __all__ = [
     "Activations",
     "Probe",
     "draws_itself",
+    "draws_or_mixes",
     "find_classifier",
     "has_batchnorm",
     "mixes_images",
@@ -197,6 +198,11 @@ def mixes_images(net: nn.Module) -> bool:
 def draws_itself(net: nn.Module) -> bool:
     """Whether the network, as it is now, draws anything when it runs (dropout), so that a second run differs."""
     return any(module.training and isinstance(module, _DROPOUTS) for module in net.modules())
+
+
+def draws_or_mixes(net: nn.Module) -> bool:
+    """Whether the network has modules that draw, or that mix the images of a batch, in one of its modes."""
+    return any(isinstance(module, (*_BATCH_NORMS, *_DROPOUTS)) for module in net.modules())
 
 
 def settle_batchnorm(net: nn.Module, x: Float[Tensor, "n c h w"]) -> None:

@@ -23,7 +23,7 @@ from ddreplay.randomness import Random
 from ddreplay.storage.budget import Budget
 from ddreplay.storage.codecs import Codec
 from ddreplay.storage.condensed_set import CondensedSet
-from ddreplay.training import LabelledImages, WithReplacement, by_optimizer, train_network
+from ddreplay.training import ByOptimizer, LabelledImages, WithReplacement, train_network
 
 __all__ = ["Practical", "default_net", "practical", "within"]
 
@@ -106,7 +106,7 @@ def _seconds_a_visit(method: Distiller, pool: ClassPool) -> float:
     random, times = Random(0, pool.device), [time.perf_counter()]
     with random.scope():
         net = as_factory(method.networks.net or ConvNet(width=WIDTH))(pool.shape, max(2, pool.classes)).to(pool.device)
-    descend = by_optimizer(torch.optim.SGD(net.parameters(), lr=0.01))
+    descend = ByOptimizer(torch.optim.SGD(net.parameters(), lr=0.01))
     order = WithReplacement(TIMED, BATCH)
     train_network(
         net,

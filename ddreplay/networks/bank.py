@@ -17,7 +17,7 @@ from ddreplay.networks.source import Context, Networks, NetworkSource
 from ddreplay.objectives.side import Look
 from ddreplay.objectives.term import Statistic
 from ddreplay.randomness import Random
-from ddreplay.training import Descend, LabelledImages, WithReplacement, by_optimizer, learnable, train_network
+from ddreplay.training import ByOptimizer, Descend, LabelledImages, WithReplacement, learnable, train_network
 
 __all__ = ["Bank", "BankSource", "Banked", "Grow", "Grown", "check_bankable"]
 
@@ -344,7 +344,7 @@ class _Runs:
 
 
 def _sgd(net: nn.Module, source: Banked) -> Descend:
-    return by_optimizer(torch.optim.SGD(net.parameters(), lr=source.lr, momentum=source.momentum))
+    return ByOptimizer(torch.optim.SGD(net.parameters(), lr=source.lr, momentum=source.momentum))
 
 
 def _train(

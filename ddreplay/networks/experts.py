@@ -22,7 +22,7 @@ from ddreplay.networks.source import Context, Networks
 from ddreplay.objectives.side import Look
 from ddreplay.objectives.term import Statistic
 from ddreplay.randomness import Random
-from ddreplay.training import LabelledImages, Shuffled, by_optimizer, learnable, train_network
+from ddreplay.training import ByOptimizer, LabelledImages, Shuffled, learnable, train_network
 
 __all__ = [
     "ExpertSegments",
@@ -157,7 +157,7 @@ class _ExpertNetworks:
                 net,
                 LabelledImages.of_pool(pool),
                 Shuffled(source.batch_size),
-                by_optimizer(torch.optim.SGD(net.parameters(), lr=source.lr, momentum=source.momentum)),
+                ByOptimizer(torch.optim.SGD(net.parameters(), lr=source.lr, momentum=source.momentum)),
                 random,
                 epochs=epochs,
                 augment=source.augment,

@@ -15,7 +15,7 @@ from ddreplay.networks.source import Context, Networks
 from ddreplay.objectives.side import Look
 from ddreplay.objectives.term import Statistic
 from ddreplay.randomness import Random
-from ddreplay.training import LabelledImages, WithReplacement, by_optimizer, learnable, train_network
+from ddreplay.training import ByOptimizer, LabelledImages, WithReplacement, learnable, train_network
 
 __all__ = [
     "ModelQueue",
@@ -236,7 +236,7 @@ class QueuedNetworks:
                 queued.net,
                 images,
                 order,
-                by_optimizer(queued.optimizer),
+                ByOptimizer(queued.optimizer),
                 random,
                 compile=self.context.compile,
                 on_step=count,

@@ -16,7 +16,7 @@ from ddreplay.networks.trained_on_synthetic import BATCHNORM_IMAGES
 from ddreplay.objectives.side import Look
 from ddreplay.objectives.term import Statistic
 from ddreplay.randomness import Random
-from ddreplay.training import LabelledImages, Shuffled, by_optimizer, learnable, train_network
+from ddreplay.training import ByOptimizer, LabelledImages, Shuffled, learnable, train_network
 
 __all__ = [
     "TrainedOnReal",
@@ -102,7 +102,7 @@ class _RealNetworks:
 
     def _train(self, trainee: _Trainee) -> None:
         source, random = self.source, self.context.random
-        order, descend = Shuffled(source.batch_size, source.images), by_optimizer(trainee.optimizer)
+        order, descend = Shuffled(source.batch_size, source.images), ByOptimizer(trainee.optimizer)
         with random.scope(), learnable(trainee.net):
             train_network(trainee.net, self.images, order, descend, random, augment=source.augment, mix=source.mix)
 

@@ -14,7 +14,7 @@ from ddreplay.networks.source import Context, Networks
 from ddreplay.objectives.side import Look
 from ddreplay.objectives.term import Statistic
 from ddreplay.randomness import Random
-from ddreplay.training import LabelledImages, Shuffled, learnable, plain_sgd, train_network
+from ddreplay.training import LabelledImages, PlainSGD, Shuffled, learnable, train_network
 
 __all__ = [
     "Loops",
@@ -174,4 +174,4 @@ def train_epoch(
     images, order = LabelledImages.of_batch(batch), Shuffled(batch_size)
     with learnable(net):
         how: dict[str, Any] = {"epochs": epochs, "augment": augment, "compile": compile, "pieces": pieces}
-        train_network(net, images, order, plain_sgd(net, lr), random, **how)
+        train_network(net, images, order, PlainSGD(net, lr), random, **how)

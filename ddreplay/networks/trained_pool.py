@@ -14,7 +14,7 @@ from ddreplay.networks.source import Context, Networks
 from ddreplay.objectives.side import Look
 from ddreplay.objectives.term import Statistic
 from ddreplay.randomness import Random
-from ddreplay.training import LabelledImages, Shuffled, by_optimizer, learnable, squared_error, train_network
+from ddreplay.training import ByOptimizer, LabelledImages, Shuffled, learnable, squared_error, train_network
 
 __all__ = ["TrainedPool"]
 
@@ -89,7 +89,7 @@ class _PoolOfNetworks:
                 self.nets[k],
                 LabelledImages.of_batch(batch),
                 Shuffled(source.batch_size, images=source.batch_size),
-                by_optimizer(self.optimizers[k]),
+                ByOptimizer(self.optimizers[k]),
                 random,
                 augment=source.augment,
                 compile=self.context.compile,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ddreplay.augment.mixing import Mix
 from ddreplay.backbones import draws_itself
+from ddreplay.backbones.capturing import captured
 from ddreplay.backbones.compiling import compiled, plain
 from ddreplay.backbones.layers import Network
 from ddreplay.backbones.precision import full_precision
@@ -22,6 +23,7 @@ from ddreplay.objectives.term import Statistic, Term
 from ddreplay.objectives.weight_gradients import (
     Chosen,
     Layers,
+    OfGroups,
     Part,
     gradients_at_once,
     groups_at_once,
@@ -161,6 +163,9 @@ class GradientMatching(Term):
 
     def summarise(self, real: Side) -> Statistic:
         parts, net = self._parts(real, apart=self._real_by_class), real.look.net
+        if self._replayed(real, parts):
+            step = OfGroups(self.layers, compiled() if self.compiled else plain, vectorize=False)
+            return tuple(layer.clone() for layer in captured().of(net)(step, *_stacked(parts)))
         if self._vectorized(real, parts):
             with torch.no_grad():  # of what is differentiated inside, no graph is kept
                 return tuple(gradients_at_once(net, parts, groups_at_once(real, parts), self.layers))
@@ -174,6 +179,11 @@ class GradientMatching(Term):
         if self._real_by_class and (groups := self._partition(syn.look, syn.classes)) != _each(syn.classes):
             statistic = tuple(_means(layer, groups) for layer in statistic)
         with torch.enable_grad(), full_precision(net):
+            if self._replayed(syn, parts):
+                x, y = _stacked(parts)
+                step = _Matched(self.metric, self.layers, vectorize=len(parts) > 1)
+                value, gradient = captured().of(net)(step, x.detach(), y, *statistic)
+                return with_gradient(value.clone(), [x], [gradient.clone()])
             if not self._vectorized(syn, parts):
                 each = [(part, [layer[k : k + 1] for layer in statistic]) for k, part in enumerate(parts)]
                 values = [self._of_group(part, real, syn, alone=len(parts) == 1) for part, real in each]
@@ -236,7 +246,7 @@ class GradientMatching(Term):
 
         apart: every class is a group, whatever is compared now.
         """
-        x, y, look = side.seen, side.labels, side.look
+        x, y, look = side.x if _at_once(side) else side.seen, side.labels, side.look
         if not self.additive and look.once((self, "classes"), lambda: side.classes) != side.classes:
             raise ValueError(
                 "this gradient matching compares classes together, but step_per='class' shows one; use step_per='set'"
@@ -276,6 +286,13 @@ class GradientMatching(Term):
             )
         return fixed
 
+    def _replayed(self, side: Side, parts: list[Part]) -> bool:
+        """Whether all groups are compared in one step of a GPU, which is captured."""
+        even = all(len(part.y) == len(parts[0].y) for part in parts)
+        return (
+            even and self.vectorize is None and _at_once(side) and captured().serves(side.look.net, side.source.device)
+        )
+
     def _vectorized(self, side: Side, parts: list[Part]) -> bool:
         n = len(parts[0].y)
         if len(parts) == 1 or any(len(part.y) != n for part in parts):
@@ -285,6 +302,39 @@ class GradientMatching(Term):
         small = n * side.source.shape[2] * side.source.shape[3] <= VECTORIZED_PIXELS
         fits = side.source.device.type != "cpu" and (side.chunk is None or n <= PIECE * side.chunk)
         return isinstance(side.look.net, Network) and (small or fits)
+
+
+@dataclass(frozen=True)
+class _Matched:
+    """The distance of synthetic images' gradients to real ones, and its gradient to the images, as a step that a GPU replays."""
+
+    metric: Metric
+    layers: Layers
+    vectorize: bool
+
+    def __call__(self, net: nn.Module, x: Tensor, y: Tensor, *real: Tensor) -> list[Tensor]:
+        images = x.detach().requires_grad_()
+        if self.vectorize:
+            syn = vectorized_gradients(net, images, y, self.layers)
+        else:
+            each = [
+                weight_gradient(F.cross_entropy(net(one), labels), net, self.layers, create_graph=True)
+                for one, labels in zip(images, y, strict=True)
+            ]
+            syn = [torch.stack(layer) for layer in zip(*each, strict=True)]
+        value = gradient_distance(real, syn, self.metric)
+        return [value.detach(), torch.autograd.grad(value, images)[0]]
+
+
+def _at_once(side: Side) -> bool:
+    """Whether all images of a side pass at once: on an accelerator, which is slow at many small pieces."""
+    fits = side.chunk is None or len(side.source) <= WHOLE * side.chunk
+    return fits and side.source.device.type != "cpu"
+
+
+def _stacked(parts: Sequence[Part]) -> tuple[Tensor, Tensor]:
+    """The images of groups of one size, [groups, n, c, h, w], and their labels."""
+    return torch.stack([part.x[:] for part in parts]), torch.stack([part.y for part in parts])
 
 
 def _each(classes: int) -> list[list[int]]:

@@ -20,6 +20,7 @@ from ddreplay.objectives.side import PIECE, Side
 __all__ = [
     "Chosen",
     "Layers",
+    "OfGroups",
     "Part",
     "gradients_at_once",
     "groups_at_once",
@@ -127,6 +128,30 @@ def vectorized_gradients(
 
     each = vmap(grad(loss), in_dims=(None, 0, 0), randomness="different")
     return list(each(_weights(net, layers), x, y).values())
+
+
+@dataclass(frozen=True)
+class OfGroups:
+    """The gradient of every group's mean cross-entropy, [groups, *shape] per parameter, as a step that a GPU replays.
+
+    Args:
+        layers: As in `GradientMatching`.
+        forward: How a network is run.
+        vectorize: One call for all groups instead of one after the other.
+    """
+
+    layers: Layers
+    forward: Forward
+    vectorize: bool
+
+    def __call__(self, net: nn.Module, x: Float[Tensor, "groups n c h w"], y: Tensor) -> list[Tensor]:
+        if self.vectorize:
+            return vectorized_gradients(net, x, y, self.layers)
+        each = [
+            weight_gradient(F.cross_entropy(self.forward(net, images), labels), net, self.layers)
+            for images, labels in zip(x, y, strict=True)
+        ]
+        return [torch.stack(layer) for layer in zip(*each, strict=True)]
 
 
 def _weights(net: nn.Module, layers: Layers = "all") -> dict[str, Tensor]:

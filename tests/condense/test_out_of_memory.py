@@ -23,7 +23,7 @@ from ddreplay.networks.real_batches import Representative
 from ddreplay.objectives import MutualInformation
 from ddreplay.randomness import Random
 from ddreplay.storage.codecs import float32
-from ddreplay.training import LabelledImages, train_network
+from ddreplay.training import ByOptimizer, LabelledImages, train_network
 
 MakePool = Callable[..., ClassPool]
 NET = ConvNet(width=8)
@@ -130,20 +130,24 @@ def test_training_goes_on_with_fewer_images_at_once(
         torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
 
 
-def test_a_step_that_has_moved_the_weights_is_not_taken_again() -> None:
-    linear, moved = nn.Linear(3, 2), []
-    net = nn.Sequential(nn.Flatten(), linear)
+class MovesThenFails(ByOptimizer):
+    """A step that moves the weights and then runs out of memory; counts how often it was taken."""
 
-    def descend(loss: torch.Tensor) -> None:
-        moved.append(loss)
-        with torch.no_grad():
-            linear.weight.add_(1)
+    taken = 0
+
+    def __call__(self, loss: torch.Tensor) -> None:
+        type(self).taken += 1
+        super().__call__(loss)
         raise torch.OutOfMemoryError("pretended")
 
+
+def test_a_step_that_has_moved_the_weights_is_not_taken_again() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3, 2))
     images = LabelledImages.of_batch(Batch(torch.ones(4, 1, 1, 3), torch.tensor([0, 1, 0, 1])))
+    descend = MovesThenFails(torch.optim.SGD(net.parameters(), lr=0.1))
     with pytest.raises(torch.OutOfMemoryError, match="while the weights moved"):
         train_network(net, images, lambda n, _: [torch.arange(n)], descend, Random(0))
-    assert len(moved) == 1
+    assert MovesThenFails.taken == 1
 
 
 def test_real_images_are_embedded_with_fewer_at_once(toy_pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:

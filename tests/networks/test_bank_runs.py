@@ -16,7 +16,7 @@ from ddreplay.augment.siamese import Siamese
 from ddreplay.networks import Bank, Banked, Context
 from ddreplay.objectives import MeanEmbedding
 from ddreplay.randomness import Random
-from ddreplay.training import LabelledImages, WithReplacement, by_optimizer, learnable, train_network
+from ddreplay.training import ByOptimizer, LabelledImages, WithReplacement, learnable, train_network
 
 MakePool = Callable[..., ClassPool]
 NET = ConvNet(width=8)
@@ -49,7 +49,7 @@ def test_every_entry_is_its_run_at_its_age(runs: int, ages: tuple[int, ...], toy
             for _ in source.ages:
                 random.seed()  # one for each entry
             net = a_context(pool).network(NET, random)
-            descend = by_optimizer(torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.5))
+            descend = ByOptimizer(torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.5))
             with learnable(net):
                 train_network(
                     net, LabelledImages.of_pool(pool), WithReplacement(age, 5), descend, random, augment=Siamese()
