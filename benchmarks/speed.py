@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -215,17 +214,6 @@ def check(row: Row, size: Size) -> dict[str, float]:
                 f"{row.name} differs from its plain loop by {worst:.1e} in {dtype}; at most {tolerance:.0e} is allowed"
             )
     return found
-
-
-@contextmanager
-def _whole_float32() -> Iterator[None]:
-    """Inside, a GPU's convolutions take all bits of float32, of which they else take ten."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
 
 
 def difference(a: Tensor, b: Tensor) -> float:

@@ -25,6 +25,7 @@ __all__ = ["Checkpoint", "Resumable", "StopRequested", "fingerprint"]
 log = logging.getLogger(__name__)
 
 _MAGIC = b"ddreplay checkpoint 2\n"
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 @runtime_checkable
@@ -55,6 +56,7 @@ class Checkpoint:
     run: dict[str, Any]
     device: torch.device | str = "cpu"
     _signal: int | None = field(default=None, init=False)
+    _guarding: bool = field(default=False, init=False)
     _saved: dict[str, Any] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -109,6 +111,8 @@ class Checkpoint:
         Raises:
             StopRequested: after writing, when the process was told to stop.
         """
+        if self._guarding:
+            self._listen()
         if self.path is None or not (finished or self.due(run)):
             return
         saved = {
@@ -127,17 +131,23 @@ class Checkpoint:
         if self.path is None or threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        for number in before:
-            signal.signal(number, self._note)
+        before = {number: signal.getsignal(number) for number in _STOPS}
+        self._guarding = True
+        self._listen()
         try:
             yield
         finally:
+            self._guarding = False
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def _listen(self) -> None:
+        """Asked for again and again: a compiler of GPU code that is loaded later (LLVM, under Triton) takes the signals for itself."""
+        for number in _STOPS:
+            signal.signal(number, self._note)
+
     def _note(self, number: int, frame: Any) -> None:
-        if self._signal is not None:  # asked twice: at once
+        if self._signal is not None and number == signal.SIGINT:  # asked twice, by a hand: at once
             raise KeyboardInterrupt
         self._signal = number
 

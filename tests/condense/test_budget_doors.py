@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import logging
 import math
@@ -137,6 +138,32 @@ def test_a_process_that_is_told_to_stop_keeps_its_run(number: int, toy_pool: Any
     resumed = QUICK(pool, 2, seed=4, checkpoint=path, on_step=lambda step, _: steps.append(step))
     assert steps == [3]
     assert torch.equal(whole.images().x, resumed.images().x)
+
+
+def test_a_stop_is_heard_where_other_code_took_the_signal_for_itself(toy_pool: Any, tmp_path: Path) -> None:
+    """As LLVM does, which a compiler of GPU code loads after the run began: past Python, which does not notice."""
+    libc = ctypes.CDLL(None)
+    libc.signal.argtypes, libc.signal.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
+    ignored = 1
+
+    def step_of_a_run(step: int, loss: torch.Tensor) -> None:
+        if step == 1:
+            libc.signal(signal.SIGTERM, ignored)
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(StopRequested):
+        QUICK(toy_pool(), 2, seed=4, checkpoint=tmp_path / "state", on_step=step_of_a_run)
+
+
+def test_a_stop_that_a_scheduler_sends_twice_is_one_stop(toy_pool: Any, tmp_path: Path) -> None:
+    def stop(step: int, loss: torch.Tensor) -> None:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(StopRequested):
+        QUICK(toy_pool(), 2, seed=4, checkpoint=tmp_path / "state", on_step=stop)
+    assert (tmp_path / "state").is_file()
 
 
 class Bursting(MeanEmbedding):
