@@ -104,7 +104,8 @@ def idm(
 
     Args:
         net, batch_real, strategy: As in `dm`.
-        networks: Says which networks look; only those of a `ModelQueue` know their running accuracy.
+        networks: Says which networks look. Those of a `ModelQueue` know their running accuracy, trained ones of a bank that on real images
+            drawn for it; others count as knowing nothing.
         parameterize: Says how stored numbers become images. Paper: ``Partitioned(2)``, and ``Pixels()`` in its comparisons across
             architectures and in continual learning.
         steps: The number of image updates. Paper: 20,000.

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import copy
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from ddreplay.backbones import Net
+from ddreplay.data.chunks import by_chunks
+from ddreplay.networks.growing import Grow, OneEach, Runs, scope
 from ddreplay.networks.source import Context, Networks, NetworkSource
 from ddreplay.objectives.side import Look
 from ddreplay.objectives.term import Statistic
 from ddreplay.randomness import Random
-from ddreplay.training import ByOptimizer, Descend, LabelledImages, WithReplacement, learnable, train_network
 
-__all__ = ["Bank", "BankSource", "Banked", "Grow", "Grown", "check_bankable"]
+__all__ = ["Bank", "BankSource", "Banked", "check_bankable"]
 
 log = logging.getLogger(__name__)
+
+METERED = 100
+"""Real images of every class on which it is measured what a trained network knows, where an objective asks: within 2 % for ten classes."""
 
 
 @dataclass(frozen=True)
@@ -130,9 +131,9 @@ class Banked:
             log.info("class %s is alone, which teaches a network nothing: the bank's networks stay untrained", alone)
         grow: Grow
         if self.runs is None or not teaches:
-            count, grow = self.size, _Alone(self, context, self.trained if teaches else 0)
+            count, grow = self.size, OneEach(self, context, self.trained if teaches else 0)
         else:
-            count, grow = self.runs, _Runs(self, context)
+            count, grow = self.runs, Runs(self, context)
         return Bank(self, context, [context.random.seed() for _ in range(count)], self.size, grow)
 
 
@@ -156,33 +157,6 @@ class BankSource(NetworkSource, Protocol):
     @property
     def refresh(self) -> int | None:
         """The number of image steps after which the oldest entry is replaced; ``None``: never."""
-
-
-class Grown(NamedTuple):
-    """A network for an entry.
-
-    seed: The seed that the entry's augmentation and real images follow from. random: A source of draws that began with it.
-    whole: Whether the network was trained as long as it should be.
-    """
-
-    net: nn.Module
-    seed: int
-    random: Random
-    whole: bool = True
-
-
-@runtime_checkable
-class Grow(Protocol):
-    """Makes the networks of a bank."""
-
-    def __call__(self, position: int, seeds: Sequence[int], stop: Callable[[], bool] | None) -> Grown:
-        """The network at a position, which follows from the bank's seeds; ``stop`` is asked while it is trained."""
-
-    def forget(self, run: int) -> None:
-        """A seed has changed: drop what was kept of it."""
-
-    def kept(self) -> Sequence[nn.Module]:
-        """Networks that are ready, whether an entry has been made of them or not."""
 
 
 class Bank:
@@ -227,6 +201,8 @@ class Bank:
         with scope(grown.seed):
             look = context.look(grown.net, grown.random)
             found = look, context.statistic(look, images, grown.random)
+            if grown.trained and context.objective.reads_accuracy:
+                look.accuracy = _accuracy(grown.net, context, grown.random)
         if grown.whole:
             self._entries[position] = found
             if running.on_network is not None:
@@ -271,103 +247,13 @@ class Bank:
         return weights + sum(_nbytes(statistic) for _, statistic in self._entries.values())
 
 
-def scope(seed: int) -> AbstractContextManager[None]:
-    """Where a network draws by itself (dropout): what it draws follows from an entry's seed, and moves no other draw."""
-    return Random(seed + 1).scope()
-
-
-class _Alone:
-    """Every entry is a network of its own, of a random age up to ``trained`` steps."""
-
-    def __init__(self, source: Banked, context: Context, trained: int) -> None:
-        self.source, self.context, self.trained = source, context, trained
-
-    def __call__(self, position: int, seeds: Sequence[int], stop: Callable[[], bool] | None) -> Grown:
-        seed = seeds[position]
-        random = Random(seed, self.context.pool.device)
-        net = self.context.network(self.source.net, random)
-        if not self.trained:
-            return Grown(net, seed, random)
-        steps = random.integer(self.trained + 1)
-        with scope(seed):
-            taken = _train(net, _sgd(net, self.source), steps, self.source, self.context, random, stop)
-        return Grown(net, seed, random, whole=taken == steps)
-
-    def forget(self, run: int) -> None:
-        """Nothing is kept."""
-
-    def kept(self) -> Sequence[nn.Module]:
-        return ()
-
-
-class _Runs:
-    """A run is trained when one of its entries is first asked for, and kept as it was at every age.
-
-    snapshots: the networks of the runs trained so far, by run, one per age.
-    """
-
-    def __init__(self, source: Banked, context: Context) -> None:
-        self.source, self.context = source, context
-        self.snapshots: dict[int, list[nn.Module]] = {}
-
-    def __call__(self, position: int, seeds: Sequence[int], stop: Callable[[], bool] | None) -> Grown:
-        ages = self.source.ages
-        run, age = divmod(position, len(ages))
-        random = Random(seeds[run], self.context.pool.device)
-        seed = [random.seed() for _ in ages][age]
-        own = Random(seed, self.context.pool.device)
-        if run not in self.snapshots:
-            found, whole = self._train(seeds[run], random, stop)
-            if not whole:
-                return Grown(found[min(age, len(found) - 1)], seed, own, whole=False)
-            self.snapshots[run] = found
-        return Grown(self.snapshots[run][age], seed, own)
-
-    def _train(self, seed: int, random: Random, stop: Callable[[], bool] | None) -> tuple[list[nn.Module], bool]:
-        """The network of a run at every age, or until it was stopped; and whether it was not."""
-        net = self.context.network(self.source.net, random)
-        descend = _sgd(net, self.source)
-        found: list[nn.Module] = []
-        with scope(seed):
-            for age, until in zip((0, *self.source.ages), self.source.ages, strict=False):
-                taken = _train(net, descend, until - age, self.source, self.context, random, stop)
-                found.append(copy.deepcopy(net))
-                if taken < until - age:
-                    return found, False
-        return found, True
-
-    def forget(self, run: int) -> None:
-        self.snapshots.pop(run, None)
-
-    def kept(self) -> Sequence[nn.Module]:
-        return [net for found in self.snapshots.values() for net in found]
-
-
-def _sgd(net: nn.Module, source: Banked) -> Descend:
-    return ByOptimizer(torch.optim.SGD(net.parameters(), lr=source.lr, momentum=source.momentum))
-
-
-def _train(
-    net: nn.Module,
-    descend: Descend,
-    steps: int,
-    source: Banked,
-    context: Context,
-    random: Random,
-    stop: Callable[[], bool] | None,
-) -> int:
-    """Steps on the pool's images, augmented as both sides are; gives how many were taken."""
-    with learnable(net):
-        return train_network(
-            net,
-            LabelledImages.of_pool(context.pool),
-            WithReplacement(steps, source.batch_size),
-            descend,
-            random,
-            augment=context.augment,
-            compile=context.compile,
-            stop=stop,
-        )
+def _accuracy(net: nn.Module, context: Context, random: Random) -> Tensor:
+    """The share of a few real images of every known class that a network names rightly: a scalar on the device."""
+    pool = context.pool
+    rows = pool.draw_rows(METERED, random)
+    with torch.no_grad():
+        logits = by_chunks(lambda part: net(pool.rows(part)), rows.flatten(), context.chunk or rows.numel())
+    return (logits.argmax(1) == pool.positions(rows.shape[1])).float().mean()
 
 
 def _nbytes(value: Any) -> int:

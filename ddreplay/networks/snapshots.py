@@ -11,7 +11,8 @@ from torch import nn
 
 from ddreplay.backbones import NetFactory, find_classifier
 from ddreplay.data.space import Shape
-from ddreplay.networks.bank import Bank, Grown, check_bankable
+from ddreplay.networks.bank import Bank, check_bankable
+from ddreplay.networks.growing import Grown
 from ddreplay.networks.source import Context, Networks
 from ddreplay.randomness import Random
 

@@ -34,6 +34,7 @@ class ClassRegulariser(Term):
 
     additive = True
     discriminative = True
+    reads_accuracy = True
 
     def __init__(self, unit: Unit = "percent") -> None:
         super().__init__()

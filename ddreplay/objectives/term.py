@@ -41,6 +41,8 @@ class Term(nn.Module, abc.ABC):
     discriminative: bool = False
     """Whether it looks at what tells classes apart, so that it means nothing for one class alone."""
 
+    reads_accuracy: bool = False
+    """Whether it reads `Look.accuracy`: then a bank measures what its trained networks know."""
     sized: bool = False
     """Whether it has parameters whose size depends on the networks and images: then ``prepare`` is called before a run."""
     own_rate: bool = False
@@ -131,6 +133,7 @@ class Sum(Term):
         self.weight_gradients = any(t.weight_gradients for t, _ in kept)
         self.additive = all(t.additive for t, _ in kept)
         self.sized = any(t.sized for t, _ in kept)
+        self.reads_accuracy = any(t.reads_accuracy for t, _ in kept)
         self.discriminative = any(t.discriminative for t, _ in kept)
         self._names = _distinct([_in_words(type(t).__name__) for t, _ in kept])
 

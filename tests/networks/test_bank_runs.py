@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from torch import Tensor, nn
 
 from ddreplay import ClassPool, ConvNet, dm
 from ddreplay.augment.siamese import Siamese
-from ddreplay.networks import Bank, Banked, Context
-from ddreplay.objectives import MeanEmbedding
+from ddreplay.networks import Bank, Banked, Context, Snapshots
+from ddreplay.objectives import ClassRegulariser, MeanEmbedding
 from ddreplay.randomness import Random
 from ddreplay.training import ByOptimizer, LabelledImages, WithReplacement, learnable, train_network
 
@@ -220,3 +221,44 @@ def test_a_fraction_of_a_bank_has_fewer_runs_of_the_same_ages() -> None:
 def test_wrong_settings_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Banked(NET, **wrong)
+
+
+KNOWING = MeanEmbedding() + 0.5 * ClassRegulariser()
+
+
+@pytest.mark.parametrize("source", [Banked(NET, 2, trained=40, runs=1, lr=0.1), Banked(NET, 2, trained=40, lr=0.1)])
+def test_a_trained_bank_knows_what_its_networks_know(source: Banked, toy_pool: MakePool) -> None:
+    pool = toy_pool(images_per_class=9)
+    context = replace(a_context(pool), objective=KNOWING)
+    for look, _ in (source.build(context).entry(position) for position in range(2)):
+        with torch.no_grad():
+            right = (look.net(pool.all().x).argmax(1) == pool.all_labels()).float().mean()
+        assert float(look.accuracy) == pytest.approx(float(right))
+        assert float(look.accuracy) > 0.5
+
+
+def test_an_untrained_bank_and_one_that_nobody_asks_know_nothing(toy_pool: MakePool) -> None:
+    pool = toy_pool()
+    untrained = Banked(NET, 1).build(replace(a_context(pool), objective=KNOWING))
+    unasked = Banked(NET, 1, trained=5, runs=1).build(a_context(pool))
+    assert untrained.entry(0)[0].accuracy == unasked.entry(0)[0].accuracy == 0.0
+
+
+def test_given_networks_are_asked_what_they_know(toy_pool: MakePool) -> None:
+    pool = toy_pool(images_per_class=9)
+    context = replace(a_context(pool), objective=KNOWING)
+    nets = Banked(NET, 2, trained=40, runs=1, lr=0.1).build(context).networks()
+    look, _ = Snapshots(nets).build(context).entry(1)
+    with torch.no_grad():
+        right = (nets[1](pool.all().x).argmax(1) == pool.all_labels()).float().mean()
+    assert float(look.accuracy) == pytest.approx(float(right))
+
+
+def test_what_a_bank_knows_moves_no_other_draw(toy_pool: MakePool) -> None:
+    pool = toy_pool(images_per_class=9)
+    source = Banked(NET, 2, trained=4, runs=1)
+    alone, asked = (source.build(replace(a_context(pool), objective=o)) for o in (MeanEmbedding(), KNOWING))
+    for position in range(2):
+        (look, means), (other, (same, _)) = alone.entry(position), asked.entry(position)
+        assert torch.equal(weights(look.net), weights(other.net))
+        assert all(torch.equal(a, b) for a, b in zip(means, same, strict=True))
