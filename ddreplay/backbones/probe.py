@@ -26,7 +26,10 @@ __all__ = [
 ]
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+_DRAWING = (
+    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout),
+    *(nn.RReLU, nn.FractionalMaxPool2d),
+)
 _GROUPS: dict[str, tuple[type[nn.Module], ...]] = {
     "layers": (nn.Conv2d, nn.Linear),
     "convolutions": (nn.Conv2d,),
@@ -197,12 +200,12 @@ def mixes_images(net: nn.Module) -> bool:
 
 def draws_itself(net: nn.Module) -> bool:
     """Whether the network, as it is now, draws anything when it runs (dropout), so that a second run differs."""
-    return any(module.training and isinstance(module, _DROPOUTS) for module in net.modules())
+    return any(module.training and isinstance(module, _DRAWING) for module in net.modules())
 
 
 def draws_or_mixes(net: nn.Module) -> bool:
     """Whether the network has modules that draw, or that mix the images of a batch, in one of its modes."""
-    return any(isinstance(module, (*_BATCH_NORMS, *_DROPOUTS)) for module in net.modules())
+    return any(isinstance(module, (*_BATCH_NORMS, *_DRAWING)) for module in net.modules())
 
 
 def settle_batchnorm(net: nn.Module, x: Float[Tensor, "n c h w"]) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from ddreplay.data.pool import ClassPool
 from ddreplay.data.space import Shape
 
-__all__ = ["DrawnImages", "Images", "by_chunks", "forward_chunk", "free_bytes", "in_memory"]
+__all__ = ["DrawnImages", "Images", "by_chunks", "forward_chunk", "free_bytes", "in_memory", "when_short"]
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ GRAPHS = 8
 """Chunks whose graph may be held at once (`ddreplay.objectives.side.WHOLE`)."""
 SHARE = 0.25
 """Of the free memory, for those: what deeper networks and second derivatives take more fits into the rest."""
+_RELEASES: list[Callable[[], None]] = []
 
 
 @runtime_checkable
@@ -111,8 +112,15 @@ def in_memory(attempt: Callable[[int], Found], chunk: int, device: torch.device)
         # outside of the handler, which holds on to what was computed
         log.warning("out of memory with %d images at once: going on with half as many", chunk)
         chunk //= 2
+        for free in _RELEASES:
+            free()
         if device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def when_short(free: Callable[[], None]) -> None:
+    """``free`` is called whenever an accelerator is out of memory, before fewer images are tried (`in_memory`)."""
+    _RELEASES.append(free)
 
 
 def by_chunks(see: Callable[[Tensor], Tensor], rows: Int64[Tensor, " n"], chunk: int) -> Float[Tensor, "n ..."]:

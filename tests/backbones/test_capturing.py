@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from ddreplay import ClassPool, ConvNet, methods
 from ddreplay.backbones import Bfloat16, as_factory, capturing
 from ddreplay.backbones.capturing import ASKED, KEPT, Captured, captured
 from ddreplay.backbones.compiling import plain
+from ddreplay.data.chunks import in_memory
 from ddreplay.data.pool import Batch
 from ddreplay.networks.trained_on_synthetic import train_epoch
 from ddreplay.objectives.weight_gradients import OfGroups
@@ -26,6 +28,13 @@ SHAPE = (1, 8, 8)
 def network(seed: int, **how: Any) -> nn.Module:
     with Random(seed).scope():
         return as_factory(ConvNet(width=8, **how))(SHAPE, 3)
+
+
+class Noise(nn.Module):
+    """A layer of somebody else's, which draws."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.randn_like(x)
 
 
 class ReplayedHere:
@@ -45,7 +54,13 @@ class ReplayedHere:
 
         self.graph = SimpleNamespace(replay=replay)
 
-    __call__ = capturing._Graph.__call__
+    def __call__(self, weights: list[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
+        with torch.no_grad():
+            torch._foreach_copy_(self.weights, weights)
+            for place, x in zip(self.inputs, inputs, strict=True):
+                place.copy_(x)
+            self.graph.replay()
+        return self.outputs
 
 
 @pytest.fixture
@@ -103,7 +118,7 @@ def test_the_graphs_asked_for_last_are_kept(replays: Captured) -> None:
         for _ in range(ASKED + 1):
             replays.of(net)(STEP, *groups(0, n=n))
     assert len(replays._graphs) == KEPT
-    sizes = [key[2][0][1] for key in replays._graphs]  # type: ignore[index]
+    sizes = [key[5][0][1] for key in replays._graphs]  # type: ignore[index]
     assert sizes == list(range(2, KEPT + 2))
 
 
@@ -126,6 +141,49 @@ def test_networks_that_mix_or_draw_and_foreign_ones_are_not_replayed() -> None:
     assert not one.serves(network(0), torch.device("cpu"))
     assert not one.serves(network(0, norm="batch"), gpu)
     assert not one.serves(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), gpu)
+    foreign, drawing = network(0), network(0)
+    foreign.blocks.append(Noise())
+    drawing.blocks.append(nn.RReLU())
+    assert not one.serves(foreign, gpu)
+    assert not one.serves(drawing, gpu)
+
+
+def test_steps_of_many_images_run_as_they_are(replays: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capturing, "LARGEST", groups(0)[0].numel() - 1)
+    for _ in range(ASKED + 2):
+        replays.of(network(0))(STEP, *groups(0))
+    assert not replays._graphs
+
+
+def test_other_settings_of_all_of_pytorch_have_graphs_of_their_own(
+    replays: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(ASKED + 1):
+        replays.of(network(0))(STEP, *groups(0))
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", not torch.backends.cudnn.allow_tf32)
+    for _ in range(ASKED + 1):
+        replays.of(network(0))(STEP, *groups(0))
+    assert len(replays._graphs) == 2
+
+
+def test_graphs_go_where_memory_is_short(replays: Captured) -> None:
+    for _ in range(ASKED + 1):
+        replays.of(network(0))(STEP, *groups(0))
+
+    def attempt(chunk: int) -> int:
+        if replays._graphs:
+            raise torch.OutOfMemoryError("pretended")
+        return chunk
+
+    assert in_memory(attempt, 8, torch.device("cpu")) == (4, 4)
+
+
+def test_every_thread_has_its_own() -> None:
+    found: list[Captured] = []
+    thread = threading.Thread(target=lambda: found.append(captured()))
+    thread.start()
+    thread.join()
+    assert found[0] is not captured() is captured()
 
 
 def test_where_a_capture_fails_steps_go_on_without(
