@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ddreplay.augment.mixing import Mix
 from ddreplay.augment.siamese import Augment, Identity
 from ddreplay.backbones import draws_itself, mixes_images
-from ddreplay.backbones.capturing import Replayed, captured
+from ddreplay.backbones.capturing import captured
 from ddreplay.backbones.compiling import Forward, compiled, plain
 from ddreplay.data.chunks import in_memory
 from ddreplay.data.pool import Batch, ClassPool
@@ -44,7 +44,7 @@ class Descend(Protocol):
         """From a loss that has a graph."""
 
     def along(self, weights: Sequence[nn.Parameter], gradient: Sequence[Tensor]) -> None:
-        """From the gradient itself, of these weights."""
+        """The same step, from the gradient of these weights itself, which lies in memory that the next step writes anew."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +151,7 @@ class ByOptimizer:
         self.optimizer.step()
 
     def along(self, weights: Sequence[nn.Parameter], gradient: Sequence[Tensor]) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
         for weight, g in zip(weights, gradient, strict=True):
             weight.grad = g
         self.optimizer.step()
@@ -162,15 +163,22 @@ class PlainSGD:
 
     def __init__(self, net: nn.Module, lr: float) -> None:
         self.weights, self.lr = list(net.parameters()), lr
+        self.moves = {id(weight) for weight in self.weights}
 
     def __call__(self, loss: Tensor) -> None:
-        gradient = torch.autograd.grad(loss, self.weights, allow_unused=True)
-        moved = [(weight, g) for weight, g in zip(self.weights, gradient, strict=True) if g is not None]
-        self.along([weight for weight, _ in moved], [g for _, g in moved])
+        learned = [weight for weight in self.weights if weight.requires_grad]
+        gradient = torch.autograd.grad(loss, learned, allow_unused=True)
+        reached = [(weight, g) for weight, g in zip(learned, gradient, strict=True) if g is not None]
+        self.along([weight for weight, _ in reached], [g for _, g in reached])
 
     def along(self, weights: Sequence[nn.Parameter], gradient: Sequence[Tensor]) -> None:
+        own = [(weight, g) for weight, g in zip(weights, gradient, strict=True) if id(weight) in self.moves]
         with torch.no_grad():
-            torch._foreach_add_(list(weights), list(gradient), alpha=-self.lr)
+            torch._foreach_add_([weight for weight, _ in own], [g for _, g in own], alpha=-self.lr)
+
+
+_REPLAYED: tuple[Loss, ...] = (F.cross_entropy, squared_error)
+"""Losses that do the same at all times, which another one need not."""
 
 
 @contextmanager
@@ -218,11 +226,13 @@ def train_network(
         pieces: images of a batch that pass at once; their gradients are added, which changes rounding alone. On a CPU pieces of 25 to
             32 images, which stay in its caches, take two thirds of the time of a batch of 100. ``None``: all; so it is, too, for a network
             that mixes the images of a batch (batch norm) or draws by itself (dropout).
-        loss: what a step descends.
+        loss: what a step descends. A GPU replays steps of cross-entropy and squared error, and runs those of another loss.
         on_step: called after every step with the batch's logits before the step, float [n, classes], and its labels.
         on_epoch: called after every whole epoch with its number, from 0: the place for a learning-rate schedule.
         stop: asked before every step; true ends the training there.
     """
+    if not isinstance(descend, Descend):
+        raise TypeError(f"descend must be a Descend, such as PlainSGD(net, lr), got {type(descend).__name__}")
     forward, steps = compiled() if compile else plain, 0
     net.train()
     whole = mixes_images(net) or draws_itself(net)
@@ -233,6 +243,7 @@ def train_network(
                 if stop is not None and stop():
                     return steps
                 batch = _seen(images, rows, augment, mix, random)
+                take.ready()
                 if whole:
                     logits = take(batch)
                 else:
@@ -258,8 +269,21 @@ class _Step:
 
     def __init__(self, net: nn.Module, descend: Descend, forward: Forward, loss: Loss) -> None:
         self.net, self.descend, self.forward, self.loss = net, descend, forward, loss
-        self.weights = [weight for weight in net.parameters() if weight.requires_grad]
         self.of_loss = _LossGradient(loss, forward)
+        self._all = list(net.parameters())
+        self._look_again()
+
+    def _look_again(self) -> None:
+        self.flags = [weight.requires_grad for weight in self._all]
+        self.weights = [weight for weight in self._all if weight.requires_grad]
+        one = captured()
+        serves = self.weights and self.loss in _REPLAYED and one.serves(self.net, self.weights[0].device)
+        self.replayed = one.of(self.net) if serves else None
+
+    def ready(self) -> None:
+        """Called before a step: which weights are learned may have changed since the last one."""
+        if self.flags != [weight.requires_grad for weight in self._all]:
+            self._look_again()
 
     def __call__(self, batch: Batch) -> Tensor:
         """Takes a step; gives the logits before it."""
@@ -270,12 +294,6 @@ class _Step:
         logits = self.forward(self.net, batch.x)
         self.descend(self.loss(logits, batch.y))
         return logits.detach()
-
-    @cached_property
-    def replayed(self) -> Replayed | None:
-        net = self.net
-        serves = bool(self.weights) and captured().serves(net, self.weights[0].device)
-        return captured().of(net) if serves else None
 
     def in_memory(self, batch: Batch, pieces: int | None) -> tuple[Tensor, int | None]:
         """A step with so many images at once, or half as many as often as memory asks; and with how many at once."""

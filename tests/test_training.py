@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -248,3 +249,42 @@ def test_a_network_that_mixes_a_batch_sees_it_whole(toy_pool: MakePool) -> None:
     how = (LabelledImages.of_batch(Batch(x, y)), Shuffled(10), PlainSGD(net, 0.1), Random(3))
     train_network(net, *how, pieces=4)
     assert max(sizes) == min(10, len(x))
+
+
+@pytest.mark.parametrize("pieces", [None, 4])
+def test_a_step_moves_the_same_weights_whole_and_in_pieces(pieces: int | None, toy_pool: MakePool) -> None:
+    """Those of the descent alone, and those that are learned when it is their turn."""
+    pool, flags = toy_pool(), {1: True, 2: False}
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 3))
+    body, head = net[1], net[3]
+    before = [layer.weight.detach().clone() for layer in (body, head)]
+    train_network(net, LabelledImages.of_pool(pool), Shuffled(9), PlainSGD(head, 0.1), Random(0), pieces=pieces)
+    assert torch.equal(body.weight, before[0])
+    assert not torch.equal(head.weight, before[1])
+
+    seen: list[Tensor] = []
+    body.requires_grad_(False)
+
+    def after(epoch: int) -> None:
+        seen.append(body.weight.detach().clone())
+        body.requires_grad_(flags.get(epoch, False))
+
+    how: dict[str, Any] = {"epochs": 4, "pieces": pieces, "on_epoch": after}
+    train_network(net, LabelledImages.of_pool(pool), Shuffled(9), PlainSGD(net, 0.1), Random(0), **how)
+    moved = [not torch.equal(a, b) for a, b in pairwise([before[0], *seen])]
+    assert moved == [False, False, True, False]
+
+
+@pytest.mark.parametrize("pieces", [None, 4])
+def test_a_gradient_that_was_left_on_a_frozen_weight_moves_nothing(pieces: int | None, toy_pool: MakePool) -> None:
+    pool, net = toy_pool(), nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Linear(8, 3))
+    frozen = net[1].requires_grad_(False).weight
+    frozen.grad, before = torch.ones_like(frozen), frozen.clone()
+    descend = ByOptimizer(torch.optim.SGD(net.parameters(), lr=0.1))
+    train_network(net, LabelledImages.of_pool(pool), Shuffled(9), descend, Random(0), pieces=pieces)
+    assert torch.equal(frozen, before)
+
+
+def test_a_function_is_no_descent(toy_pool: MakePool) -> None:
+    with pytest.raises(TypeError, match="descend"):
+        train_network(nn.Linear(1, 1), LabelledImages.of_pool(toy_pool()), Shuffled(9), print, Random(0))  # type: ignore[arg-type]

@@ -28,7 +28,7 @@ GRAPHS = 8
 """Chunks whose graph may be held at once (`ddreplay.objectives.side.WHOLE`)."""
 SHARE = 0.25
 """Of the free memory, for those: what deeper networks and second derivatives take more fits into the rest."""
-_RELEASES: list[Callable[[], None]] = []
+_RELEASES: list[Callable[[], bool]] = []
 
 
 @runtime_checkable
@@ -106,20 +106,20 @@ def in_memory(attempt: Callable[[int], Found], chunk: int, device: torch.device)
     while True:
         try:
             return attempt(chunk), chunk
-        except torch.OutOfMemoryError:
-            if chunk == 1:
-                raise
-        # outside of the handler, which holds on to what was computed
+        except torch.OutOfMemoryError as error:
+            failed = error.with_traceback(None)  # which holds on to what was computed
+        if any(free() for free in _RELEASES):
+            continue
+        if chunk == 1:
+            raise failed
         log.warning("out of memory with %d images at once: going on with half as many", chunk)
         chunk //= 2
-        for free in _RELEASES:
-            free()
         if device.type == "cuda":
             torch.cuda.empty_cache()
 
 
-def when_short(free: Callable[[], None]) -> None:
-    """``free`` is called whenever an accelerator is out of memory, before fewer images are tried (`in_memory`)."""
+def when_short(free: Callable[[], bool]) -> None:
+    """``free`` is called whenever an accelerator is out of memory, and says whether it let anything go: then as much is tried again."""
     _RELEASES.append(free)
 
 

@@ -248,11 +248,14 @@ class Bank:
 
 
 def _accuracy(net: nn.Module, context: Context, random: Random) -> Tensor:
-    """The share of a few real images of every known class that a network names rightly: a scalar on the device."""
-    pool = context.pool
+    """The share of a few real images of every known class that a network names rightly, as it is when tested: a scalar on the device."""
+    pool, trains = context.pool, {module: module.training for module in net.modules()}
     rows = pool.draw_rows(METERED, random)
+    net.eval()
     with torch.no_grad():
         logits = by_chunks(lambda part: net(pool.rows(part)), rows.flatten(), context.chunk or rows.numel())
+    for module, training in trains.items():
+        module.training = training
     return (logits.argmax(1) == pool.positions(rows.shape[1])).float().mean()
 
 

@@ -161,6 +161,7 @@ class _ExpertNetworks:
                 random,
                 epochs=epochs,
                 augment=source.augment,
+                compile=self.context.compile,
                 on_epoch=lambda _: trajectory.append(_weights(net)),
                 # one step is always taken: a segment's length is what distances are measured in
                 stop=None if stop is None else lambda: next(asked) > 0 and stop(),

@@ -104,7 +104,8 @@ class _RealNetworks:
         source, random = self.source, self.context.random
         order, descend = Shuffled(source.batch_size, source.images), ByOptimizer(trainee.optimizer)
         with random.scope(), learnable(trainee.net):
-            train_network(trainee.net, self.images, order, descend, random, augment=source.augment, mix=source.mix)
+            how: dict[str, Any] = {"augment": source.augment, "mix": source.mix, "compile": self.context.compile}
+            train_network(trainee.net, self.images, order, descend, random, **how)
 
     def state_dict(self) -> dict[str, Any]:
         trainee = self.trainee

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from ddreplay import ClassPool, ConvNet, dm
 from ddreplay.augment.siamese import Siamese
 from ddreplay.networks import Bank, Banked, Context, Snapshots
+from ddreplay.networks.bank import _accuracy
 from ddreplay.objectives import ClassRegulariser, MeanEmbedding
 from ddreplay.randomness import Random
 from ddreplay.training import ByOptimizer, LabelledImages, WithReplacement, learnable, train_network
@@ -262,3 +264,18 @@ def test_what_a_bank_knows_moves_no_other_draw(toy_pool: MakePool) -> None:
         (look, means), (other, (same, _)) = alone.entry(position), asked.entry(position)
         assert torch.equal(weights(look.net), weights(other.net))
         assert all(torch.equal(a, b) for a, b in zip(means, same, strict=True))
+
+
+@pytest.mark.parametrize("chunk", [None, 4])
+def test_what_a_network_with_batch_norm_knows_depends_on_no_chunk(chunk: int | None, toy_pool: MakePool) -> None:
+    pool = toy_pool(images_per_class=9)
+    source = Banked(ConvNet(width=8, norm="batch"), 1, trained=40, runs=1, lr=0.1, images=None)
+    bank = source.build(replace(a_context(pool, chunk=chunk), objective=KNOWING))
+    (net,) = bank.networks()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with torch.no_grad():
+        right = (copy.deepcopy(net).eval()(pool.all().x).argmax(1) == pool.all_labels()).float().mean()
+    measured = _accuracy(net, bank.context, Random(0))
+    assert float(measured) == pytest.approx(float(right))
+    assert net.training
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
