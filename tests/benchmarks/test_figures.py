@@ -121,7 +121,12 @@ def test_the_table_of_the_stream_through_thumb_is_that_of_its_records() -> None:
 def test_the_bytes_that_real_images_need_are_those_of_the_records() -> None:
     found = needs(class_incremental_results([RECORDS / name for name in STREAM]), ("default",), ("gdumb",))
     uint8 = {need.budget: need for need in found if need.rival == "ring(codec=uint8)"}
-    assert sorted(uint8) == ["1.00 kB per class", "4.00 kB per class"]
+    assert sorted(uint8) == ["1.00 kB per class", "4.00 kB per class", "8.00 kB per class"]
+    (largest,) = [cells for cells in rows_of(RESULTS) if cells[0] == "8 kB per class"]
+    need = uint8.pop("8.00 kB per class")
+    assert largest[1] == f"{need.needed.nbytes / 1000:.0f} kB"
+    assert largest[2].startswith(f"{need.needed.nbytes / need.nbytes:.0f}, of the means")
+    assert need.by_seed is None
     assert all(need.by_seed is not None and need.paired == 3 for need in uint8.values())
     for budget, row in (("1.00 kB per class", "1 kB per class"), ("4.00 kB per class", "4 kB per class")):
         (cells,) = [cells for cells in rows_of(RESULTS) if cells[0] == row]
