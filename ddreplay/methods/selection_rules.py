@@ -191,7 +191,9 @@ class ScoreRule:
         def look(model: nn.Module) -> None:
             right.append(predict(model, given.pool) == truth)
 
-        trained(given, self.net, self.epochs, random, look, place=place)
+        model = trained(given, self.net, self.epochs, random, look, place=place)
+        if not right:  # time was up within the first epoch: what the network knows so far
+            look(model)
         return forgetting_counts(torch.stack(right), transitions=self.score == "forgotten")
 
 

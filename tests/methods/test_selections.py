@@ -108,3 +108,13 @@ def test_the_nearest_to_the_mean_are_not_what_herding_takes() -> None:
     assert nearest_to_mean(features, 3).tolist() == by_hand[:3]
     assert herd(features, 3).tolist() != by_hand[:3]
     assert selections.herding(ConvNet(width=4), order="nearest").rule.order is nearest_to_mean  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["forgetting", "el2n", "grand"])
+def test_scores_of_a_network_whose_time_was_up_at_once_are_those_of_what_it_knows(
+    name: str, toy_pool: MakePool
+) -> None:
+    pool = toy_pool(images_per_class=6)
+    rule = getattr(selections, name)(NET, epochs=2).rule
+    rows = rule(Candidates.of(pool, stop=lambda: True), 3, Random(0))
+    assert [len(part) for part in rows] == [3] * pool.classes
