@@ -312,9 +312,8 @@ class _Step:
         """The same step, whose gradient is added up over pieces of the batch: for a loss that is a mean over images."""
         seen, total = list[Tensor](), list[Tensor]()
         for x, y in zip(batch.x.split(size), batch.y.split(size), strict=True):
-            logits = (
-                self.forward(self.net, x) if len(x) == size else self.net(x)
-            )  # a last smaller piece would be compiled anew
+            # a last smaller piece would be compiled anew
+            logits = self.forward(self.net, x) if len(x) == size else self.net(x)
             part = self.loss(logits, y) * (len(x) / len(batch.x))
             gradient = torch.autograd.grad(part, self.weights, materialize_grads=True)
             if total:

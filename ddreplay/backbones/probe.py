@@ -18,7 +18,6 @@ __all__ = [
     "Activations",
     "Probe",
     "draws_itself",
-    "draws_or_mixes",
     "find_classifier",
     "has_batchnorm",
     "mixes_images",
@@ -201,11 +200,6 @@ def mixes_images(net: nn.Module) -> bool:
 def draws_itself(net: nn.Module) -> bool:
     """Whether the network, as it is now, draws anything when it runs (dropout), so that a second run differs."""
     return any(module.training and isinstance(module, _DRAWING) for module in net.modules())
-
-
-def draws_or_mixes(net: nn.Module) -> bool:
-    """Whether the network has modules that draw, or that mix the images of a batch, in one of its modes."""
-    return any(isinstance(module, (*_BATCH_NORMS, *_DRAWING)) for module in net.modules())
 
 
 def settle_batchnorm(net: nn.Module, x: Float[Tensor, "n c h w"]) -> None:

@@ -184,7 +184,7 @@ class GradientMatching(Term):
         with torch.enable_grad(), full_precision(net):
             if self._replayed(syn, parts):
                 x, y = _stacked(parts)
-                step = _Matched(self.metric, self.layers, vectorize=_as_one(syn, parts))
+                step = _Matched(self.metric, OfGroups(self.layers, plain, vectorize=_as_one(syn, parts)))
                 value, gradient = captured().of(net)(step, x.detach(), y, *statistic)
                 return with_gradient(value.clone(), [x], [gradient.clone()])
             if not self._vectorized(syn, parts):
@@ -315,20 +315,11 @@ class _Matched:
     """The distance of synthetic images' gradients to real ones, and its gradient to the images, as a step that a GPU replays."""
 
     metric: Metric
-    layers: Layers
-    vectorize: bool
+    of_groups: OfGroups
 
     def __call__(self, net: nn.Module, x: Tensor, y: Tensor, *real: Tensor) -> list[Tensor]:
         images = x.detach().requires_grad_()
-        if self.vectorize:
-            syn = vectorized_gradients(net, images, y, self.layers)
-        else:
-            each = [
-                weight_gradient(F.cross_entropy(net(one), labels), net, self.layers, create_graph=True)
-                for one, labels in zip(images, y, strict=True)
-            ]
-            syn = [torch.stack(layer) for layer in zip(*each, strict=True)]
-        value = gradient_distance(real, syn, self.metric)
+        value = gradient_distance(real, self.of_groups.gradients(net, images, y, create_graph=True), self.metric)
         return [value.detach(), torch.autograd.grad(value, images)[0]]
 
 

@@ -145,10 +145,18 @@ class OfGroups:
     vectorize: bool
 
     def __call__(self, net: nn.Module, x: Float[Tensor, "groups n c h w"], y: Tensor) -> list[Tensor]:
+        return self.gradients(net, x, y)
+
+    def gradients(
+        self, net: nn.Module, x: Float[Tensor, "groups n c h w"], y: Tensor, *, create_graph: bool = False
+    ) -> list[Tensor]:
+        """The same, with a graph to the images where they are learned."""
         if self.vectorize:
             return vectorized_gradients(net, x, y, self.layers)
         each = [
-            weight_gradient(F.cross_entropy(self.forward(net, images), labels), net, self.layers)
+            weight_gradient(
+                F.cross_entropy(self.forward(net, images), labels), net, self.layers, create_graph=create_graph
+            )
             for images, labels in zip(x, y, strict=True)
         ]
         return [torch.stack(layer) for layer in zip(*each, strict=True)]
